@@ -1,0 +1,46 @@
+"""Where everything lives; the only module that knows the layout.
+
+Functions, not constants, so that a test can point ``CLAIMBOOK_ROOT`` at a doctored copy.
+"""
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """Repository root: ``$CLAIMBOOK_ROOT``, else the checkout this package is installed from."""
+    return Path(os.environ.get("CLAIMBOOK_ROOT") or Path(__file__).parents[2]).resolve()
+
+
+def cache() -> Path:
+    """Folder of fetched and converted assets: ``$CLAIMBOOK_CACHE``, else ``~/.cache/claimbook``."""
+    return Path(os.environ.get("CLAIMBOOK_CACHE") or Path.home() / ".cache" / "claimbook").expanduser()
+
+
+def notebook(chapter: str) -> Path:
+    return root() / "notebooks" / f"{chapter}.ipynb"
+
+
+def ledger(chapter: str) -> Path:
+    return root() / "data" / "claims" / f"{chapter}.yaml"
+
+
+def result(chapter: str, tier: str = "cpu", models: str | None = None) -> Path:
+    """Promoted result: the reference run, or (``models`` given) another run kept beside it."""
+    base = root() / "data" / "results"
+    return base / f"{chapter}.json" if models is None else base / chapter / f"{tier}--{models}.json"
+
+
+def sweep(chapter: str, name: str) -> Path:
+    """Promoted stored run."""
+    return root() / "data" / "sweeps" / chapter / f"{name}.json"
+
+
+def runs() -> Path:
+    """Scratch space of runs; nothing in it is tracked."""
+    return root() / "_runs"
+
+
+def chapters() -> list[str]:
+    """Names of all chapters, by their ledgers."""
+    return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml"))
