@@ -1,0 +1,80 @@
+# Every command a person types. Each is a thin face of `python -m claimbook …` (see its --help); the
+# environment is made on first use and remade only when requirements.lock or pyproject.toml change.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+PIP_ARGS ?=
+JOBS ?= 1
+STALE ?= run
+
+PY := $(VENV)/bin/python
+RUN := $(PY) -m claimbook
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/installed-from
+STAMP := { pwd; cat requirements.lock pyproject.toml; }
+
+# $(call flag,name,VARIABLE): `--name "value"` when the variable is set, else nothing
+flag = $(if $($(2)),--$(1) "$($(2))")
+need-chapter = @test -n "$(CHAPTER)" || { echo "claimbook: name a chapter: make $@ CHAPTER=streaming_llm" >&2; exit 2; }
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test rerun accept lab grid sweeps bench new fetch status clean
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup:  ## the environment from the lock [PYTHON= VENV= PIP_ARGS=]
+	@$(STAMP) | cmp -s - $(INSTALLED) || $(MAKE) --no-print-directory install
+
+.PHONY: install
+install:
+	@test -x $(PY) || test -n "$(PYTHON)" || \
+	  { echo "claimbook: no Python 3.11 or newer found; name one: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "claimbook: $(PYTHON) is not Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "claimbook: installing requirements.lock into $(VENV) (once; minutes, most of it torch)"
+	@$(PY) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) > /dev/null || \
+	  { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install -q pip; }  # Python without ensurepip
+	@$(PIP) --progress-bar off $(PIP_ARGS) -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(STAMP) > $(INSTALLED)
+
+book: setup  ## run what is stale, build _build/html/index.html [STALE=run|show]
+	@$(RUN) book --stale $(STALE)
+
+test: setup  ## unit tests, guard, notebooks compared, strict book build
+	@$(RUN) test
+
+rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT=]
+	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
+	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT)
+
+accept: setup  ## make the last rerun of a chapter the reference: CHAPTER=
+	$(need-chapter)
+	@$(RUN) accept $(CHAPTER)
+
+lab: setup  ## JupyterLab on the notebooks
+	@$(RUN) lab
+
+grid: setup  ## chapters x tiers x models x seeds
+	@$(RUN) grid
+
+sweeps: setup  ## the stored runs, resumable [CHAPTER= JOBS=1]
+	@$(RUN) sweeps $(CHAPTER) --jobs $(JOBS)
+
+bench: setup  ## measure the benchmark page
+	@$(RUN) bench
+
+new: setup  ## a chapter from the template: CHAPTER=
+	$(need-chapter)
+	@$(RUN) new $(CHAPTER)
+
+fetch: setup  ## models and texts into the cache [KEYS= MIRROR=]
+	@$(RUN) fetch $(KEYS) $(call flag,mirror,MIRROR)
+
+status: setup  ## what is fresh, stale, fetched, never run
+	@$(RUN) status
+
+clean:  ## remove built pages and caches; never runs, data or the environment
+	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis
