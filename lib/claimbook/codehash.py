@@ -1,0 +1,211 @@
+"""Hashes of code: by syntax tree, through the static closure of what it imports.
+
+Comments, docstrings, line numbers and formatting do not count, so that prose never costs a rerun. Nothing is imported
+or executed to find out what a piece of code depends on.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import claimbook
+from claimbook import files, paths
+
+# Modules that carry or refuse data but cannot change it, so a change in them makes nothing stale: where files lie,
+# how they are written, this bookkeeping, and assets (pinned by digest, which includes the converter's version).
+PLUMBING = {
+    f"claimbook.{name}"
+    for name in ("errors", "codehash", "files", "paths", "progress", "provenance", "sweeps", "assets")
+}
+
+# Assignments left out of a module's hash: a release number, and the table of stored runs (each is hashed on its own).
+UNHASHED_NAMES = {"__version__", "STORED"}
+
+
+# --- hashing -----------------------------------------------------------------------------------------------------
+
+
+def digest(data: object) -> str:
+    """sha256 (16 hex digits) of JSON-able data; the order of keys does not matter."""
+    text = json.dumps(data, sort_keys=True, default=files.plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def ast_hash(source: str, leave_out: frozenset[str] | set[str] = frozenset()) -> str:
+    """Hash of Python source by its syntax tree: no comments, no docstrings, no line numbers, no formatting.
+
+    IPython magics are hashed as text. ``leave_out`` names top-level variables whose assignments do not count.
+    Source that cannot be parsed is hashed as it stands.
+    """
+    try:
+        tree = ast.parse(_without_magics(source))
+    except SyntaxError:
+        return digest(source)
+    tree.body = [node for node in tree.body if not (_assigned(node) & leave_out)]
+    return digest(_skeleton(tree))
+
+
+def _skeleton(node: object) -> object:
+    """The tree as nested lists. Unlike ``ast.dump`` its form does not depend on the Python version."""
+    if isinstance(node, ast.AST):
+        body = _without_docstring(node)
+        fields = [
+            [name, _skeleton(body if name == "body" and body is not None else value)]
+            for name, value in ast.iter_fields(node)
+            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment")
+        ]
+        return [type(node).__name__, *fields]
+    if isinstance(node, list):
+        return [_skeleton(item) for item in node]
+    return f"{type(node).__name__} {node!a}"
+
+
+def _without_docstring(node: ast.AST) -> list[ast.stmt] | None:
+    """The body of a module, class or function less its docstring; None for other nodes."""
+    if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return None
+    match node.body:
+        case [ast.Expr(ast.Constant(str())), *rest]:
+            return rest
+    return node.body
+
+
+def _assigned(node: ast.stmt) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _without_magics(source: str) -> str:
+    """Turn ``%magic``, ``!shell`` and ``name?`` lines into calls that hold their text; ``%%cell`` magics wholly."""
+    if source.lstrip().startswith("%%"):
+        return f"__magic__({source.strip()!r})"
+    lines = []
+    for line in source.split("\n"):
+        text = line.strip()
+        is_magic = text[:1] in ("%", "!") or (text.endswith("?") and "#" not in text)
+        lines.append(line[: len(line) - len(line.lstrip())] + f"__magic__({text!r})" if is_magic else line)
+    if lines == source.split("\n"):
+        return source
+    try:  # a line of an ordinary expression may begin with %: only rewrite what Python itself refuses
+        ast.parse(source)
+        return source
+    except SyntaxError:
+        return "\n".join(lines)
+
+
+# --- the claimbook modules that code imports ----------------------------------------------------------------------
+
+
+def module_file(name: str) -> Path | None:
+    """Source file of a claimbook module, without importing it; None when there is no such module."""
+    for folder in (paths.root() / "lib", Path(claimbook.__file__).parents[1]):
+        base = folder.joinpath(*name.split("."))
+        for path in (base / "__init__.py", base.with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None
+
+
+def imports(source: str, module: str = "", is_package: bool = False) -> set[str]:
+    """claimbook modules named by the import statements in ``source``, those inside functions included.
+
+    ``module`` is the dotted name of the source itself (for relative imports). Enclosing packages count as imported,
+    except the package of a chapter's experiments when only a module in it is asked for: it holds no more than the
+    table of stored runs, and one run must not become stale through another's entry.
+    """
+    found: set[str] = set()
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found |= _with_packages(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, is_package)
+            submodules = {f"{base}.{alias.name}" for alias in node.names if module_file(f"{base}.{alias.name}")}
+            for name in submodules:
+                found |= _with_packages(name)
+            if len(submodules) < len(node.names):
+                found |= _with_packages(base)
+    return {name for name in found if name.split(".")[0] == "claimbook" and module_file(name)}
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return ast.parse(_without_magics(source))
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    package = package[: len(package) - (node.level - 1)]
+    return ".".join(package + ([node.module] if node.module else []))
+
+
+def _with_packages(name: str) -> set[str]:
+    parts = name.split(".")
+    enclosing = {".".join(parts[:i]) for i in range(1, len(parts))}
+    return {name} | {package for package in enclosing if not _is_experiments_of_a_chapter(package)}
+
+
+def _is_experiments_of_a_chapter(package: str) -> bool:
+    return package.startswith("claimbook.experiments.") and package.count(".") == 2
+
+
+def import_closure(module_names: Iterable[str]) -> list[str]:
+    """All claimbook modules that the named ones import, themselves included, less `PLUMBING`; sorted.
+
+    Static, from the syntax trees, so it needs no import and sees imports made inside functions.
+    """
+    todo, seen = set(), set()
+    for name in module_names:
+        todo |= _with_packages(name)
+    while todo:
+        name = todo.pop()
+        path = module_file(name)
+        if path is None or name in seen or name in PLUMBING:
+            continue
+        seen.add(name)
+        todo |= imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
+    return sorted(seen)
+
+
+def module_hashes(module_names: Iterable[str]) -> dict[str, str]:
+    """Hash of each module of the import closure of ``module_names``."""
+    return {
+        name: ast_hash(module_file(name).read_text(encoding="utf-8"), UNHASHED_NAMES)
+        for name in import_closure(module_names)
+    }
+
+
+# --- notebooks ---------------------------------------------------------------------------------------------------
+
+
+def code_cells(nb: dict) -> list[str]:
+    """Sources of a notebook's code cells, less the cell of injected parameters and empty ones."""
+    sources = []
+    for cell in nb["cells"]:
+        source = "".join(cell["source"])
+        injected = "injected-parameters" in cell.get("metadata", {}).get("tags", [])
+        if cell["cell_type"] == "code" and source.strip() and not injected:
+            sources.append(source)
+    return sources
+
+
+def notebook_hash(nb: dict) -> str:
+    """Hash of what a notebook computes: its code cells in order, each by `ast_hash`."""
+    return digest([ast_hash(source) for source in code_cells(nb)])
+
+
+def notebook_imports(nb: dict) -> set[str]:
+    """claimbook modules that the code cells import directly."""
+    return set().union(*(imports(source) for source in code_cells(nb)))
+
+
+def words(source: str) -> set[str]:
+    """String constants in ``source``, split at commas: where the key of an asset would stand."""
+    constants = (node.value for node in ast.walk(_parse(source)) if isinstance(node, ast.Constant))
+    return {word.strip() for text in constants if isinstance(text, str) for word in text.split(",")}

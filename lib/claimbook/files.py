@@ -1,0 +1,64 @@
+"""Writing a file so that it is either the old one or the new one, never half of either."""
+
+import errno
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from claimbook.errors import ClaimbookError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` atomically: a temporary file beside ``path``, flushed to disk, then renamed over it.
+
+    Raises ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.fchmod(handle, 0o644)  # mkstemp makes private files; ours are meant to be read by others
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ClaimbookError(_line(path, error)) from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """Write ``data`` as readable JSON, atomically; numpy numbers and arrays become plain ones."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, default=plain)
+    text = re.sub(r'\[\n[^\[\]{}"]*?\]', lambda match: " ".join(match[0].split()), text)  # numbers on one line
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object; ClaimbookError names the file when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ClaimbookError(f"{path.name} is damaged ({error}): restore it from git or produce it again") from error
+
+
+def plain(value):
+    """JSON fallback for what is not a plain Python value: numpy and torch scalars and arrays, paths, tuples."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Path):
+        return value.name  # a full path would carry this machine's folders into a tracked file
+    raise TypeError(f"cannot store a {type(value).__name__} as JSON")
+
+
+def _line(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: could not write {path.name} (nothing was changed); free some space and run again"
+    return f"could not write {path.name} in {path.parent}: {error.strerror or error}"

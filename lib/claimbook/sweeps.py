@@ -1,0 +1,347 @@
+"""Stored runs: what costs more than a chapter's two minutes is run once, promoted as one small JSON, and read back.
+
+A chapter declares them in ``claimbook.experiments.<chapter>``::
+
+    STORED = {"stream_1m": Stored("stream:run", config={"n_tokens": 1_000_000}, assets=["smollm2-135m"])}
+
+The function named, ``run(config, work, progress) -> {"metrics": …, "curves": …}``, may keep checkpoints in ``work``: a
+killed run goes on from there. Results land in ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only
+when they are complete and promoted.
+"""
+
+import fcntl
+import importlib
+import json
+import math
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claimbook import files, paths, provenance
+from claimbook.errors import ClaimbookError
+from claimbook.progress import Progress
+
+TOLERANCE = 1e-3  # relative; DESIGN's rule for a live prefix of a stored run
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Declaration of one stored run.
+
+    ``run``: "module:function", the module dotted in full or relative to the chapter's experiments package.
+    ``config``: everything that defines the run, the seed included; JSON-able. ``assets``: keys of the catalogue.
+    ``prefix``: overrides of ``config`` that make a short first part of the same run, for `confirm`; None: cannot be
+    confirmed. ``machine_curves``: curves that time or weigh the machine, which `confirm` does not compare.
+    """
+
+    run: str
+    config: dict
+    assets: list[str] = field(default_factory=list)
+    prefix: dict | None = None
+    machine_curves: tuple[str, ...] = ()
+
+
+# --- declarations ------------------------------------------------------------------------------------------------
+
+
+def table(chapter: str) -> dict[str, Stored]:
+    """The stored runs a chapter declares; empty when it has no experiments package."""
+    name = f"claimbook.experiments.{chapter}"
+    try:
+        return importlib.import_module(name).STORED
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+    except AttributeError:
+        pass
+    return {}
+
+
+def declared(chapter: str, name: str) -> Stored:
+    """One declared stored run; ClaimbookError lists the names there are."""
+    runs = table(chapter)
+    if name not in runs:
+        raise ClaimbookError(f"{chapter} declares no stored run '{name}': it has {', '.join(runs) or 'none'}")
+    return runs[name]
+
+
+def target(chapter: str, stored: Stored) -> tuple[str, str]:
+    """Full module name and function name of a stored run."""
+    module, _, function = stored.run.partition(":")
+    if not module.startswith("claimbook."):
+        module = f"claimbook.experiments.{chapter}.{module}"
+    if not function or provenance.module_file(module) is None:
+        raise ClaimbookError(f"stored run of {chapter} names '{stored.run}': write it as 'module:function'")
+    return module, function
+
+
+def normal(config: dict) -> dict:
+    """The config as JSON gives it back (tuples become lists), so that stored and declared ones compare."""
+    return json.loads(json.dumps(config, default=files.plain))
+
+
+def way_out(chapter: str) -> str:
+    return f"`claimbook sweeps {chapter}` makes it anew"
+
+
+def scratch(chapter: str, name: str) -> Path:
+    """Where a run leaves its result before it is promoted."""
+    return paths.runs() / "sweeps" / chapter / f"{name}.json"
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+def run(chapter: str, name: str, force: bool = False) -> Path:
+    """Carry out one stored run and return the file of its result under ``_runs``.
+
+    A result there that is fresh is kept unless ``force``. A run that was killed goes on from its checkpoints, which
+    belong to one fingerprint: after a change of code or config it starts anew. Raises ClaimbookError when the same
+    run is going on in another process or the disk is full.
+    """
+    stored = declared(chapter, name)
+    path = scratch(chapter, name)
+    parts = provenance.sweep_parts(chapter, name)
+    mark = provenance.fingerprint(parts)
+    with _alone(chapter, name):
+        if not force and _reads_fresh(path, mark):
+            return path
+        work = _work_folder(path, mark, force)
+        result = _header(chapter, name, parts) | _carry_out(chapter, stored, parts["config"], work, f"{chapter}/{name}")
+        files.write_json(path, result)
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def _header(chapter: str, name: str, parts: dict) -> dict:
+    return {
+        "chapter": chapter,
+        "name": name,
+        "config": parts["config"],
+        "fingerprint": provenance.fingerprint(parts),
+        "modules": parts["modules"],
+        "assets": parts["assets"],
+        "machine": provenance.machine(),
+        **provenance.collect(),
+    }
+
+
+def _carry_out(chapter: str, stored: Stored, config: dict, work: Path, label: str) -> dict:
+    """Call the run's function; its wall time adds up over kills and resumptions."""
+    module, function = target(chapter, stored)
+    call = getattr(importlib.import_module(module), function, None)
+    if call is None:
+        raise ClaimbookError(f"stored run {label}: module {module} has no function '{function}'")
+    provenance.set_threads()
+    with _Clock(work / ".seconds") as clock, Progress(label) as progress:
+
+        def report(fraction: float, message: str = "") -> None:
+            clock.save()
+            progress(fraction, message)
+
+        result = call(config, work, report)
+    if not isinstance(result, dict) or not result.keys() >= {"metrics", "curves"}:
+        raise ClaimbookError(f"stored run {label}: {function} must return a dict with 'metrics' and 'curves'")
+    return {"wall_s": round(clock.seconds, 1), **result}
+
+
+def _work_folder(path: Path, mark: str, anew: bool) -> Path:
+    """Scratch folder of this very fingerprint; those of other fingerprints are swept away."""
+    work = path.with_name(f"{path.stem}.work-{mark}")
+    for old in path.parent.glob(f"{path.stem}.work-*"):
+        if anew or old != work:
+            shutil.rmtree(old, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _reads_fresh(path: Path, mark: str) -> bool:
+    return path.exists() and files.read_json(path).get("fingerprint") == mark
+
+
+@contextmanager
+def _alone(chapter: str, name: str):
+    """Hold the run's lock; it goes with the process, so a killed run never blocks the next one."""
+    lock = _lock(chapter, name)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ClaimbookError(f"stored run {chapter}/{name} is going on in another process: wait for it") from error
+        yield
+
+
+def _lock(chapter: str, name: str) -> Path:
+    return scratch(chapter, name).with_suffix(".lock")
+
+
+def _is_running(chapter: str, name: str) -> bool:
+    if not _lock(chapter, name).exists():
+        return False
+    with open(_lock(chapter, name)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+class _Clock:
+    """Seconds spent, kept in a file so that a resumed run goes on counting."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.before = float(path.read_text() or 0) if path.exists() else 0.0
+
+    def __enter__(self):
+        self.start = self.saved = time.monotonic()
+        return self
+
+    def __exit__(self, *error):
+        self.save(every=0)
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def save(self, every: float = 10.0) -> None:
+        if time.monotonic() - self.saved >= every:
+            files.write_text(self.path, f"{self.seconds:.1f}")
+            self.saved = time.monotonic()
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def load(chapter: str, name: str) -> dict:
+    """The promoted result of a stored run, with ``"freshness"`` added: "fresh" or "confirmed by prefix".
+
+    ClaimbookError when it is missing or stale; the line says what changed and which command makes it anew.
+    """
+    path = paths.sweep(chapter, name)
+    if not path.exists():
+        raise ClaimbookError(f"stored run {chapter}/{name} is missing: {way_out(chapter)}")
+    result = files.read_json(path)
+    parts = provenance.sweep_parts(chapter, name)
+    freshness = _freshness(result, parts)
+    if freshness is None:
+        raise ClaimbookError(f"stored run {chapter}/{name} is stale ({_reason(result, parts)}): {way_out(chapter)}")
+    return result | {"freshness": freshness}
+
+
+def state(chapter: str, name: str) -> str:
+    """``fresh``, ``stale``, ``missing`` or ``running`` of one promoted stored run."""
+    if _is_running(chapter, name):
+        return "running"
+    path = paths.sweep(chapter, name)
+    if not path.exists():
+        return "missing"
+    return "fresh" if _freshness(files.read_json(path), provenance.sweep_parts(chapter, name)) else "stale"
+
+
+def status(chapter: str) -> dict[str, str]:
+    """State of every stored run that a chapter declares."""
+    return {name: state(chapter, name) for name in table(chapter)}
+
+
+def _freshness(result: dict, parts: dict) -> str | None:
+    """How a stored result stands to the parts of today; None: stale. Only a change of modules can be confirmed."""
+    mark, moved = provenance.fingerprint(parts), _moved(result, parts)
+    if result.get("fingerprint") == mark and not moved:
+        return "fresh"
+    confirmed = any(note["fingerprint"] == mark for note in result.get("confirmed", []))
+    return "confirmed by prefix" if confirmed and all(name.startswith("module ") for name in moved) else None
+
+
+def _reason(result: dict, parts: dict) -> str:
+    return "changed: " + (", ".join(_moved(result, parts)) or "its fingerprint")
+
+
+def _moved(result: dict, parts: dict) -> list[str]:
+    """What changed since ``result``, read from the parts it stores; the names of `provenance.changed`."""
+    return provenance.changed({key: result.get(key) for key in parts}, parts)
+
+
+# --- promoting and confirming ------------------------------------------------------------------------------------
+
+
+def promote(chapter: str, names: list[str] | None = None) -> list[str]:
+    """Copy finished, fresh results from ``_runs`` to ``data/sweeps``; returns the names promoted.
+
+    Without ``names``: all that differ from what is stored. A name asked for that has no fresh result is an error.
+    """
+    done = []
+    for name in names or table(chapter):
+        path = scratch(chapter, name)
+        if not _reads_fresh(path, provenance.sweep_fingerprint(chapter, name)):
+            if names:
+                raise ClaimbookError(f"stored run {chapter}/{name} has no fresh result: {way_out(chapter)}")
+            continue
+        result = files.read_json(path)
+        if not paths.sweep(chapter, name).exists() or files.read_json(paths.sweep(chapter, name)) != result:
+            files.write_json(paths.sweep(chapter, name), result)
+            done.append(name)
+    return done
+
+
+def confirm(chapter: str, name: str) -> float | None:
+    """After a change of code alone: rerun the declared prefix and, when every curve agrees, accept the stored run.
+
+    Returns the largest relative difference, or None when the stored run needs no confirmation. ClaimbookError when it
+    cannot be confirmed (config, an asset or a package changed; no prefix declared) or the prefix disagrees.
+    """
+    stored, path = declared(chapter, name), paths.sweep(chapter, name)
+    if not path.exists():
+        raise ClaimbookError(f"stored run {chapter}/{name} is missing: there is nothing to confirm")
+    result, parts = files.read_json(path), provenance.sweep_parts(chapter, name)
+    mark = provenance.fingerprint(parts)
+    if _freshness(result, parts):
+        return None
+    moved = [part for part in _moved(result, parts) if not part.startswith("module ")]
+    if moved or stored.prefix is None:
+        reason = f"{', '.join(moved)} changed" if moved else "it declares no prefix"
+        raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")
+    with _alone(chapter, name):
+        work = _work_folder(scratch(chapter, f"{name}.prefix"), mark, anew=True)
+        first = _carry_out(chapter, stored, parts["config"] | normal(stored.prefix), work, f"{chapter}/{name} prefix")
+        shutil.rmtree(work, ignore_errors=True)
+    difference = prefix_difference(first["curves"], result["curves"], stored.machine_curves)
+    if not difference <= TOLERANCE:
+        raise ClaimbookError(
+            f"stored run {chapter}/{name} is not confirmed: its prefix differs by {difference:.2g} "
+            f"(at most {TOLERANCE:g}): {way_out(chapter)}"
+        )
+    note = {"fingerprint": mark, "prefix": stored.prefix, "max_rel_diff": difference}
+    files.write_json(path, result | {"confirmed": [*result.get("confirmed", []), note]})
+    return difference
+
+
+def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> float:
+    """Largest relative difference between curves and the beginnings of the stored ones.
+
+    Curves are nested dicts of lists of numbers (or of equal-length lists). A curve that only one side has, one that is
+    longer than the stored one, an empty one and NaN on one side count as infinitely different; so does no curve.
+    """
+    names = (first.keys() | whole.keys()) - set(skip)
+    return max((_difference(_plain(first.get(name)), _plain(whole.get(name))) for name in names), default=math.inf)
+
+
+def _difference(a, b) -> float:
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys() and a:
+        return max(_difference(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list) and 0 < len(a) <= len(b):
+        return max(_difference(x, y) for x, y in zip(a, b, strict=False))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        if a == b or (math.isnan(a) and math.isnan(b)):
+            return 0.0
+        difference = abs(a - b) / max(abs(a), abs(b))
+        return math.inf if math.isnan(difference) else difference
+    return 0.0 if a == b and a is not None and not isinstance(a, (dict, list)) else math.inf
+
+
+def _plain(value):
+    """Curves as JSON gives them back, so that live arrays and stored lists compare."""
+    return json.loads(json.dumps(value, default=files.plain))

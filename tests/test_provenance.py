@@ -1,0 +1,211 @@
+"""Fingerprints: what must not move them, and what must."""
+
+import importlib.metadata
+import json
+import os
+import socket
+
+import nbformat.v4 as nb4
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claimbook import codehash, files, provenance
+from claimbook.errors import ClaimbookError
+
+SOURCE = '''
+"""Module."""
+def double(x):
+    """Twice."""
+    return 2 * x  # why
+
+
+class Box:
+    """A box."""
+
+    size: int = 3
+'''
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("# why", "# another reason"),
+        ("Twice.", "Two times."),
+        ("A box.", "Box."),
+        ("Module.", "M."),
+        ("\n\n\nclass", "\nclass"),
+        ("2 * x", "(2  *  x)"),
+        ('    """Twice."""\n', ""),
+    ],
+)
+def test_prose_and_layout_do_not_move_the_hash(old, new):
+    assert old in SOURCE
+    assert codehash.ast_hash(SOURCE.replace(old, new)) == codehash.ast_hash(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "old, new", [("2 * x", "3 * x"), ("2 * x", "x * 2"), ("2 * x", "2.0 * x"), ("size", "side"), ("(x)", "(x=1)")]
+)
+def test_code_moves_the_hash(old, new):
+    assert codehash.ast_hash(SOURCE.replace(old, new)) != codehash.ast_hash(SOURCE)
+
+
+def test_a_string_that_is_no_docstring_counts():
+    assert codehash.ast_hash("x = 'a'") != codehash.ast_hash("x = 'b'")
+    assert codehash.ast_hash("x = '1'") != codehash.ast_hash("x = 1")
+    assert codehash.ast_hash("x = None") != codehash.ast_hash("x = ...")
+
+
+def test_the_hash_does_not_depend_on_how_this_python_dumps_trees():
+    """Frozen value: a stored book must not become stale by a newer Python."""
+    assert codehash.ast_hash("x: int = f(1, *a, k='é')\n@d\nasync def g(a, /, b=2): return [i for i in a if i]") == (
+        "b09e984f65284941"
+    )
+
+
+def test_left_out_names_do_not_count():
+    assert codehash.ast_hash("STORED = {}\ny = 1", {"STORED"}) == codehash.ast_hash(
+        "STORED = {1: 2}\ny = 1", {"STORED"}
+    )
+    assert codehash.ast_hash("STORED: dict = {}\ny = 1", {"STORED"}) == codehash.ast_hash("y = 1")
+    assert codehash.ast_hash("STORED = {}") != codehash.ast_hash("STORED = {1: 2}")
+
+
+def test_magics_are_tolerated_and_count():
+    cell = "%matplotlib inline\nimport claimbook.paths\nif x:\n    !ls {y}\nlen?"
+    assert codehash.ast_hash(cell) != codehash.ast_hash(cell.replace("inline", "agg"))
+    assert codehash.imports(cell) == {"claimbook", "claimbook.paths"}
+    assert codehash.ast_hash("%%bash\nls") != codehash.ast_hash("%%bash\nls -l")
+    assert codehash.ast_hash("a = (7\n% 2)") == codehash.ast_hash("a = 7 % 2")
+    assert codehash.ast_hash("this is not python") != codehash.ast_hash("nor is this")
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False) | st.lists(st.text())))
+def test_digest_ignores_the_order_of_keys(data):
+    assert codehash.digest(data) == codehash.digest(dict(reversed(data.items())))
+
+
+# --- imports -----------------------------------------------------------------------------------------------------
+
+
+def package(root, **sources):
+    """Write modules ``claimbook.zoo.…``; ``__`` in a name stands for a dot, ``init`` for the package itself."""
+    for name, source in sources.items():
+        files.write_text(
+            root / "lib/claimbook/zoo" / (name.replace("__", "/").replace("init", "__init__") + ".py"), source
+        )
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(tmp_path))
+    package(tmp_path, init="", a="", b="x = 1", sub__init="from . import c", sub__c="", sub__d="")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("import claimbook.zoo.a", {"claimbook", "claimbook.zoo", "claimbook.zoo.a"}),
+        ("from claimbook.zoo import a", {"claimbook", "claimbook.zoo", "claimbook.zoo.a"}),
+        ("from claimbook.zoo.b import x", {"claimbook", "claimbook.zoo", "claimbook.zoo.b"}),
+        ("from claimbook.zoo import a, missing", {"claimbook", "claimbook.zoo", "claimbook.zoo.a"}),
+        ("def f():\n    from claimbook.zoo import b", {"claimbook", "claimbook.zoo", "claimbook.zoo.b"}),
+        ("import claimbook.zoo.a as q, numpy", {"claimbook", "claimbook.zoo", "claimbook.zoo.a"}),
+        ("from claimbook.zoo.b import *", {"claimbook", "claimbook.zoo", "claimbook.zoo.b"}),
+        ("import numpy\nfrom torch import nn", set()),
+    ],
+)
+def test_imports(zoo, source, found):
+    assert codehash.imports(source) == found
+
+
+def test_relative_imports(zoo):
+    base = {"claimbook", "claimbook.zoo"}
+    assert codehash.imports("from . import a", "claimbook.zoo.b") == base | {"claimbook.zoo.a"}
+    assert codehash.imports("from .b import x", "claimbook.zoo", True) == base | {"claimbook.zoo.b"}
+    sub = base | {"claimbook.zoo.sub"}
+    assert codehash.imports("from . import d", "claimbook.zoo.sub", True) == sub | {"claimbook.zoo.sub.d"}
+    assert codehash.imports("from ..b import x", "claimbook.zoo.sub.c") == base | {"claimbook.zoo.b"}
+
+
+def test_closure_is_transitive_includes_packages_and_survives_cycles(zoo):
+    package(zoo, a="from claimbook.zoo import b", b="import claimbook.zoo.sub.d\nfrom claimbook.zoo import a")
+    expected = ["claimbook", *(f"claimbook.zoo{end}" for end in ("", ".a", ".b", ".sub", ".sub.c", ".sub.d"))]
+    assert codehash.import_closure(["claimbook.zoo.a"]) == expected
+
+
+def test_closure_leaves_out_plumbing(zoo):
+    package(zoo, a="from claimbook.errors import ClaimbookError\nfrom claimbook import paths, sweeps")
+    assert codehash.import_closure(["claimbook.zoo.a"]) == ["claimbook", "claimbook.zoo", "claimbook.zoo.a"]
+
+
+def test_a_change_far_away_moves_the_hash_of_its_module_only(zoo):
+    package(zoo, a="def f():\n    from .b import x")
+    before = codehash.module_hashes(["claimbook.zoo.a"])
+    package(zoo, b="x = 2")
+    after = codehash.module_hashes(["claimbook.zoo.a"])
+    assert {name for name in after if after[name] != before[name]} == {"claimbook.zoo.b"}
+
+
+def test_the_table_of_stored_runs_binds_no_module_in_its_package(demo):
+    assert "claimbook.experiments.demo" not in codehash.import_closure(["claimbook.experiments.demo.toy"])
+    assert "claimbook.experiments.demo" in codehash.import_closure(["claimbook.experiments.demo"])
+
+
+# --- notebooks ---------------------------------------------------------------------------------------------------
+
+
+def notebook(*cells):
+    return nb4.new_notebook(cells=[nb4.new_code_cell(cell) for cell in cells])
+
+
+def test_notebook_hash_ignores_prose_outputs_and_injected_parameters():
+    nb = notebook("x = 1", "y = 2")
+    other = notebook("x = 1  # note", "x = 5", "y = 2", "")
+    other.cells[1].metadata.tags = ["injected-parameters"]
+    other.cells[0].outputs = [nb4.new_output("stream", text="hello")]
+    other.cells.append(nb4.new_markdown_cell("prose"))
+    assert codehash.notebook_hash(nb) == codehash.notebook_hash(other)
+    assert codehash.notebook_hash(nb) != codehash.notebook_hash(notebook("y = 2", "x = 1"))
+
+
+def test_words_are_where_asset_keys_stand():
+    assert {"smollm2-135m", "kjv"} <= codehash.words("models = 'smollm2-135m, kjv'")
+
+
+# --- fingerprints and what is recorded ---------------------------------------------------------------------------
+
+
+def test_changed_names_the_parts():
+    old = {"cells": "1", "modules": {"a": "1", "b": "2"}, "packages": {"torch": "1"}, "claims": "9"}
+    new = {"cells": "1", "modules": {"a": "1", "b": "3", "c": "1"}, "packages": {"torch": "2"}, "claims": "8"}
+    assert provenance.changed(old, new) == ["claims", "module b", "module c", "package torch"]
+    assert provenance.changed(old, old) == []
+    assert provenance.fingerprint(old) != provenance.fingerprint(new)
+
+
+@pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"])
+def test_versions_are_public(monkeypatch, build):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: build)
+    assert provenance.versions() == dict.fromkeys(provenance.PACKAGES, "2.13.0")
+
+
+def test_nothing_recorded_names_this_machine():
+    text = json.dumps([provenance.collect(), provenance.machine()])
+    for secret in (socket.gethostname(), os.getcwd(), os.path.expanduser("~")):
+        assert secret not in text
+    assert {"git", "dirty", "packages", "threads", "python", "platform", "started"} <= provenance.collect().keys()
+
+
+def test_outside_git_the_commit_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(tmp_path))
+    assert provenance.git_state() == ("", False)
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", ""])
+def test_threads_must_be_a_whole_number(monkeypatch, text):
+    monkeypatch.setenv("CLAIMBOOK_THREADS", text)
+    with pytest.raises(ClaimbookError, match="CLAIMBOOK_THREADS"):
+        provenance.threads()

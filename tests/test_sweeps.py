@@ -1,0 +1,276 @@
+"""Stored runs: run, resume, go stale, be confirmed; and nothing half-written, ever."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from claimbook import files, paths, provenance, sweeps
+from claimbook.errors import ClaimbookError
+from claimbook.progress import Progress, clock
+from conftest import edit
+
+TOY = "lib/claimbook/experiments/demo/toy.py"
+TABLE = "lib/claimbook/experiments/demo/__init__.py"
+
+
+def store(name="short"):
+    sweeps.run("demo", name)
+    sweeps.promote("demo", [name])
+
+
+def test_a_run_is_scratch_until_promoted(demo):
+    assert sweeps.status("demo") == {"short": "missing", "other": "missing"}
+    path = sweeps.run("demo", "short")
+    assert path == demo / "_runs/sweeps/demo/short.json"
+    assert sweeps.status("demo")["short"] == "missing"
+    assert sweeps.promote("demo") == ["short"]
+    assert sweeps.status("demo") == {"short": "fresh", "other": "missing"}
+    assert sweeps.promote("demo") == []
+
+
+def test_what_a_result_holds(demo):
+    store()
+    result = sweeps.load("demo", "short")
+    assert result["metrics"] == {"total": 15.0, "resumed_at": 0}
+    assert result["curves"]["loss"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert result["config"] == {"steps": 5, "scale": 1.0}
+    assert result["freshness"] == "fresh"
+    assert result["fingerprint"] == provenance.sweep_fingerprint("demo", "short")
+    expected = "chapter name config fingerprint metrics curves wall_s machine threads packages assets started modules"
+    assert set(expected.split()) <= result.keys()
+
+
+def test_a_fresh_result_is_not_made_again_unless_forced(demo):
+    before = sweeps.run("demo", "short").stat().st_mtime_ns
+    assert sweeps.run("demo", "short").stat().st_mtime_ns == before
+    assert sweeps.run("demo", "short", force=True).stat().st_mtime_ns > before
+
+
+def test_comments_leave_it_fresh(demo):
+    store()
+    edit(demo / TOY, "remembering how far it came", "with a memory")
+    assert sweeps.status("demo")["short"] == "fresh"
+
+
+@pytest.mark.parametrize(
+    "file, old, new, said",
+    [
+        (TOY, "step + 1.0", "step + 2.0", "module claimbook.experiments.demo.toy"),
+        (TABLE, '"steps": 5', '"steps": 6', "config"),
+    ],
+)
+def test_a_change_makes_it_stale_and_is_named(demo, file, old, new, said):
+    store()
+    edit(demo / file, old, new)
+    assert sweeps.status("demo")["short"] == "stale"
+    with pytest.raises(ClaimbookError, match=rf"stale \(changed: {said}\): `claimbook sweeps demo`"):
+        sweeps.load("demo", "short")
+
+
+def test_another_runs_entry_does_not_matter(demo):
+    store()
+    edit(demo / TABLE, '"steps": 3', '"steps": 4')
+    assert sweeps.status("demo")["short"] == "fresh"
+
+
+def test_an_asset_or_a_package_makes_it_stale(demo, monkeypatch):
+    store()
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "99.0.0"})
+    assert sweeps.status("demo")["short"] == "stale"
+    monkeypatch.undo()
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(demo))
+
+
+@pytest.mark.parametrize("key, value", [("fingerprint", "0"), ("config", {"steps": 9}), ("assets", {"x": "1"})])
+def test_a_doctored_header_is_stale(demo, key, value):
+    store()
+    path = paths.sweep("demo", "short")
+    files.write_json(path, files.read_json(path) | {key: value})
+    assert sweeps.status("demo")["short"] == "stale"
+
+
+def test_missing_damaged_and_unknown_are_one_line_each(demo):
+    with pytest.raises(ClaimbookError, match="is missing: `claimbook sweeps demo`"):
+        sweeps.load("demo", "short")
+    with pytest.raises(ClaimbookError, match="no stored run 'shrt': it has short, other"):
+        sweeps.run("demo", "shrt")
+    paths.sweep("demo", "short").parent.mkdir(parents=True)
+    paths.sweep("demo", "short").write_text('{"chapter": ')
+    with pytest.raises(ClaimbookError, match=r"short\.json is damaged"):
+        sweeps.load("demo", "short")
+    with pytest.raises(ClaimbookError, match="no fresh result"):
+        sweeps.promote("demo", ["short"])
+
+
+def test_a_chapter_without_experiments_has_no_stored_runs(demo):
+    assert sweeps.table("nowhere") == {}
+
+
+def test_a_wrong_target_is_one_line(demo):
+    edit(demo / TABLE, '"toy:run"', '"toy:walk"')
+    with pytest.raises(ClaimbookError, match="no function 'walk'"):
+        sweeps.run("demo", "short")
+    edit(demo / TABLE, '"toy:walk"', '"toy.run"')
+    with pytest.raises(ClaimbookError, match="write it as 'module:function'"):
+        sweeps.run("demo", "short")
+
+
+# --- interruption ------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_resumes_and_leaves_nothing_half_written(demo):
+    edit(demo / TABLE, '"scale": 1.0}', '"scale": 1.0, "die_at": 3}')
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run("demo", "short")
+    assert not sweeps.scratch("demo", "short").exists()
+    result = files.read_json(sweeps.run("demo", "short"))
+    assert result["metrics"]["resumed_at"] == 2
+    assert result["metrics"]["total"] == 15.0
+    assert not list((demo / "_runs/sweeps/demo").glob("*.work-*"))
+
+
+def test_checkpoints_of_other_code_are_not_resumed(demo):
+    edit(demo / TABLE, '"scale": 1.0}', '"scale": 1.0, "die_at": 3}')
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run("demo", "short")
+    edit(demo / TOY, "step + 1.0", "step + 2.0")
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run("demo", "short")
+    assert files.read_json(sweeps.run("demo", "short"))["metrics"]["resumed_at"] == 2
+
+
+def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(paths.Path(sweeps.__file__).parents[1])!r})
+        from claimbook import sweeps
+        with sweeps._alone("demo", "short"):
+            print("held", flush=True)
+            sys.stdin.read()
+    """
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "held\n"
+    assert sweeps.status("demo")["short"] == "running"
+    with pytest.raises(ClaimbookError, match="going on in another process"):
+        sweeps.run("demo", "short")
+    other.kill()
+    other.communicate()
+    assert sweeps.status("demo")["short"] == "missing"
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "old.json"
+    files.write_json(path, {"a": 1})
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ClaimbookError, match=r"the disk is full: could not write old\.json"):
+        files.write_json(path, {"a": 2})
+    assert files.read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lists_of_numbers_take_one_line_and_text_is_kept(tmp_path):
+    data = {"curve": [1, 2.5, None], "text": "keep [1  2] and [\n 3 ]", "nested": [[1, 2], [3]], "empty": []}
+    files.write_json(tmp_path / "x.json", data)
+    assert files.read_json(tmp_path / "x.json") == data
+    assert '"curve": [ 1, 2.5, null ]' in (tmp_path / "x.json").read_text()
+
+
+# --- confirming --------------------------------------------------------------------------------------------------
+
+
+def test_a_refactor_is_confirmed_by_the_prefix(demo):
+    store()
+    assert sweeps.confirm("demo", "short") is None
+    edit(demo / TOY, 'config["scale"] * (step + 1.0)', '(step + 1.0) * config["scale"] * 1.0000001')
+    assert sweeps.confirm("demo", "short") == pytest.approx(1e-7, rel=0.1)
+    result = sweeps.load("demo", "short")
+    assert result["freshness"] == "confirmed by prefix"
+    assert result["confirmed"][0]["prefix"] == {"steps": 2}
+    assert sweeps.status("demo")["short"] == "fresh"
+    edit(demo / TOY, "1.0000001", "1.01")
+    assert sweeps.status("demo")["short"] == "stale"
+
+
+def test_a_prefix_that_disagrees_confirms_nothing(demo):
+    store()
+    edit(demo / TOY, "(step + 1.0)", "(step + 1.01)")
+    with pytest.raises(ClaimbookError, match="its prefix differs by"):
+        sweeps.confirm("demo", "short")
+    assert sweeps.status("demo")["short"] == "stale"
+
+
+def test_config_packages_and_runs_without_prefix_cannot_be_confirmed(demo, monkeypatch):
+    store()
+    store("other")
+    edit(demo / TOY, "step + 1.0", "1.0 + step")
+    with pytest.raises(ClaimbookError, match="declares no prefix"):
+        sweeps.confirm("demo", "other")
+    edit(demo / TABLE, '"steps": 5', '"steps": 6')
+    with pytest.raises(ClaimbookError, match=r"cannot be confirmed \(config changed\)"):
+        sweeps.confirm("demo", "short")
+    edit(demo / TABLE, '"steps": 6', '"steps": 5')
+    monkeypatch.setattr(provenance, "versions", lambda: {})
+    with pytest.raises(ClaimbookError, match="package torch"):
+        sweeps.confirm("demo", "short")
+
+
+def test_a_confirmation_does_not_cover_a_doctored_config(demo):
+    store()
+    edit(demo / TOY, "step + 1.0", "1.0 + step")
+    sweeps.confirm("demo", "short")
+    path = paths.sweep("demo", "short")
+    files.write_json(path, files.read_json(path) | {"config": {"steps": 5, "scale": 3.0}})
+    assert sweeps.status("demo")["short"] == "stale"
+
+
+@pytest.mark.parametrize(
+    "first, whole, difference",
+    [
+        ({"a": [1.0]}, {"a": [1.0, 2.0]}, 0),
+        ({"a": [1.0]}, {"a": [1.1]}, 0.1 / 1.1),
+        ({"a": {"b": [[1, 2]]}}, {"a": {"b": [[1, 2], [3, 4]]}}, 0),
+        ({"a": [float("nan")]}, {"a": [float("nan")]}, 0),
+        ({"a": [float("nan")]}, {"a": [1.0]}, float("inf")),
+        ({"a": [1.0, 2.0]}, {"a": [1.0]}, float("inf")),
+        ({"a": []}, {"a": [1.0]}, float("inf")),
+        ({}, {}, float("inf")),
+        ({"a": [1.0]}, {"a": [1.0], "b": [1.0]}, float("inf")),
+        ({"a": ["x"]}, {"a": ["y"]}, float("inf")),
+        ({"a": ["x"]}, {"a": ["x"]}, 0),
+    ],
+)
+def test_prefix_difference(first, whole, difference):
+    assert sweeps.prefix_difference(first, whole) == pytest.approx(difference)
+
+
+# --- progress ----------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_sparse_in_a_log_and_one_line_on_a_terminal():
+    for stream, lines in ((io.StringIO(), 2), (Terminal(), 1)):
+        with Progress("demo/short", stream) as progress:
+            for step in range(100):
+                progress(step / 99, f"step {step}")
+        text = stream.getvalue()
+        assert text.count("\n") == lines
+        assert "100 %" in text and "step 99" in text
+
+
+def test_clock():
+    assert [clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
