@@ -1,0 +1,239 @@
+"""Measurements and their 95 % intervals: small-sample methods that cover what they promise.
+
+The unit of resampling is the thing the finding should generalise over: an entry of ``samples`` is one document, user,
+scan or seed. Whatever is nested inside (blocks of a document) is averaged before it comes here; comparing A with B on
+the same units is paired.
+
+**Interval of a mean.** At each end the wider of two: Student's t, right for symmetric and heavy-tailed data, and the
+studentized bootstrap (Efron and Tibshirani 1993, ch. 12.5), right for skewed data. The plain percentile bootstrap is
+too short at n = 20 (91 % on normal data, 84 % on lognormal with sigma 1) and BCa hardly better (90 %, 85 %); the
+studentized one alone misses about a point, so it is taken at 96 %. Simulated coverage at n = 20 and 40, see
+``tests/test_simulated_truth.py``: 95-97 % for normal, t(3), exponential, chi-squared(1), gamma(1/4) and lognormal
+(sigma 1/2) data, at most 5 % beyond either end. Known limit: lognormal with sigma 1 (skewness 6) at n = 20 reaches
+93 %, with 7 % beyond the long end; no distribution-free interval does much better there: take 40 units, or the
+logarithm.
+With fewer than 8 units (seeds) resamples are too few, with more than 1,000 they are not needed: Student's t alone.
+
+**Rules for bad data.** Nothing is dropped and nothing raises; what has no interval gets NaN ends, and then its part
+stays open:
+
+- a NaN or infinite sample: a failed measurement, value and interval NaN;
+- empty: value and interval NaN, n = 0; a single sample: a value without an interval;
+- constant samples (spread within rounding): a value without an interval, as their spread is unknown, not zero. What is
+  deterministic is an `Exact`, "all 20 agree" is a `proportion` or `Votes`;
+- so few distinct values that a resample without spread is likely (19 zeros and a one): a value without an interval.
+
+A wrong shape or unequal pairs are a programmer's mistake: ``ValueError``.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import betainc, betaincinv, stdtrit
+
+TAIL = 0.025  # of a two-sided 95 % interval
+BOOTSTRAP_TAIL = 0.02
+ROUNDING = 1e-12  # relative spread below which samples count as constant
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A sampled quantity with its two-sided 95 % interval.
+
+    ``n`` counts the resampled units, named by ``unit``. ``scale="log"`` marks ratios: the ends are on the ratio's own
+    scale, `halfwidth` on the log scale. NaN ends mean: no interval could be had.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+    scale: str = "linear"
+    unit: str = "units"
+
+    @property
+    def halfwidth(self) -> float:
+        """Half the interval's width, on the scale of the estimate."""
+        if self.scale == "log":
+            return (math.log(self.high) - math.log(self.low)) / 2 if self.low > 0 else math.nan
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How many of ``n`` units (seeds, documents) follow a rule that holds with probability ``chance`` by luck."""
+
+    agree: int
+    n: int
+    chance: float
+    rule: str = ""
+    unit: str = "units"
+
+    def __post_init__(self):
+        if not (0 <= self.agree <= self.n and 0 < self.chance < 1):
+            raise ValueError(f"votes need 0 <= agree <= n and 0 < chance < 1, not {self}")
+
+    @property
+    def p_value(self) -> float:
+        """P(X >= agree) for X ~ Binomial(n, chance)."""
+        return float(betainc(self.agree, self.n - self.agree + 1, self.chance)) if self.agree else 1.0
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A deterministic quantity, with nothing sampled: arithmetic, an identity, a count of bytes."""
+
+    value: float
+    n: int = 1
+    method: str = "deterministic"
+
+
+def mean(samples, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
+    """Mean over independent units, shape (n,); the order of the units does not matter."""
+    samples = np.asarray(samples, dtype=float)
+    return _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
+
+
+def paired_difference(a, b, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
+    """Mean of ``a - b`` over units measured both ways, each of shape (n,)."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equal shapes, not {a.shape} and {b.shape}")
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which the rules take care of
+        difference = a - b
+    size = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    return _mean(difference, size, "paired difference", unit, resamples, seed)
+
+
+def ratio_of_exp(a, b, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
+    """Ratio of geometric means ``exp(mean(a - b))``, on the log scale.
+
+    With per-document mean losses in nats, (n,) each, it is the perplexity ratio of a over b; with the logarithms of
+    positive quantities, such as milliseconds, the ratio of their geometric means.
+    """
+    logs = paired_difference(a, b, unit=unit, resamples=resamples, seed=seed)
+    with np.errstate(over="ignore"):
+        value, low, high = np.exp([logs.value, logs.low, logs.high])
+    return _estimate(value, low, high, logs.n, f"exp of {logs.method}", unit, scale="log")
+
+
+def slope(x, y, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
+    """Mean over units of each unit's least-squares slope.
+
+    ``y`` has shape (n, k): k points for each unit; ``x`` has shape (k,), or (n, k) where units differ. A unit whose x
+    does not vary has no slope: NaN.
+    """
+    y = np.asarray(y, dtype=float)
+    if y.ndim != 2 or y.shape[1] == 0:
+        raise ValueError(f"slopes need y of shape (units, points), not {y.shape}")
+    x = np.broadcast_to(np.asarray(x, dtype=float), y.shape)
+    with np.errstate(all="ignore"):
+        dx = x - x.mean(axis=1, keepdims=True)
+        slopes = (dx * (y - y.mean(axis=1, keepdims=True))).sum(axis=1) / (dx**2).sum(axis=1)
+        size = np.abs(y).max(initial=0) / np.abs(dx).max(initial=0)
+    return _mean(slopes, size, "mean slope", unit, resamples, seed)
+
+
+def proportion(k: int, n: int, *, unit: str = "units") -> Estimate:
+    """Share k / n with the exact interval of Clopper and Pearson (1934), which never covers less than 95 %."""
+    if not 0 <= k <= n:
+        raise ValueError(f"a proportion needs 0 <= k <= n, not {k} of {n}")
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, f"share of {unit} (none)", unit=unit)
+    low = float(betaincinv(k, n - k + 1, TAIL)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - TAIL)) if k < n else 1.0
+    return Estimate(k / n, low, high, n, f"share of {unit}, exact binomial interval", unit=unit)
+
+
+def prediction_interval(samples, *, unit: str = "seeds") -> Estimate:
+    """Where the next unit should fall, for roughly normal samples of shape (n,): mean ± t s sqrt(1 + 1/n)."""
+    x = _checked(samples)
+    method = f"prediction interval for one more of {unit}, Student's t"
+    value, problem = _value(x, np.abs(x).max(initial=0))
+    if problem:
+        return _without_interval(value, len(x), method, problem, unit)
+    with np.errstate(over="ignore"):
+        reach = _t(len(x)) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
+    return _estimate(value, value - reach, value + reach, len(x), method, unit)
+
+
+def _mean(x: np.ndarray, size: float, what: str, unit: str, resamples: int, seed: int) -> Estimate:
+    """The interval of the module's docstring; ``size`` is the magnitude of the numbers x was computed from."""
+    x = _checked(x)
+    value, problem = _value(x, size)
+    if problem:
+        return _without_interval(value, len(x), f"{what} over {unit}", problem, unit)
+    bootstrap = 8 <= len(x) <= 1000
+    method = f"{what} over {unit}, Student's t{' and studentized bootstrap, the wider' if bootstrap else ''}"
+    down = up = _t(len(x))
+    with np.errstate(all="ignore"):  # overflow ends as an interval that is not finite, which _estimate refuses
+        error = x.std(ddof=1) / math.sqrt(len(x))
+        if bootstrap:
+            lower_tail, upper_tail = _studentized_tails(x, resamples, seed)
+            down, up = max(down, upper_tail), max(up, -lower_tail)
+        return _estimate(value, value - down * error, value + up * error, len(x), method, unit)
+
+
+def _estimate(value, low, high, n: int, method: str, unit: str, scale: str = "linear") -> Estimate:
+    """An estimate whose interval has finite ends on either side of its value, or none at all."""
+    if math.isnan(low) or (math.isfinite(low) and math.isfinite(high) and low < value < high):
+        return Estimate(float(value), float(low), float(high), n, method, scale, unit)
+    return replace(_without_interval(float(value), n, method, "too few distinct values", unit), scale=scale)
+
+
+def _checked(samples) -> np.ndarray:
+    x = np.asarray(samples, dtype=float)
+    if x.ndim != 1:
+        raise ValueError(f"samples need shape (units,), not {x.shape}")
+    return x
+
+
+def _value(x: np.ndarray, size: float) -> tuple[float, str]:
+    """The mean, and what forbids an interval ("" when nothing does)."""
+    if len(x) == 0:
+        return math.nan, "no samples"
+    if not np.isfinite(x).all():
+        return math.nan, "a sample is not finite"
+    with np.errstate(over="ignore"):
+        value = float(x.mean())
+    if len(x) == 1:
+        return value, "a single sample"
+    return value, "constant samples" if np.ptp(x) <= ROUNDING * max(size, np.abs(x).max()) else ""
+
+
+def _without_interval(value: float, n: int, method: str, problem: str, unit: str) -> Estimate:
+    return Estimate(value, math.nan, math.nan, n, f"{method} (no interval: {problem})", unit=unit)
+
+
+def _t(n: int) -> float:
+    return float(stdtrit(n - 1, 1 - TAIL))
+
+
+def _studentized_tails(x: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """Lower and upper tail of the bootstrapped t statistic of x, shape (n,).
+
+    Samples are sorted and every resample is used with its mirror image, so that the order of the samples does not
+    matter and the interval of -x is that of x mirrored.
+    """
+    x = np.sort(x - x.mean()) / x.std()
+    counts = _resample_counts(len(x), resamples // 2, seed)
+    statistics = []
+    for centred in (x, x[::-1]):
+        means = counts @ centred / len(x)
+        variances = counts @ centred**2 / len(x) - means**2
+        flat = variances < ROUNDING
+        errors = np.sqrt(np.where(flat, 1, variances) / (len(x) - 1))
+        statistics.append(np.where(flat, np.copysign(np.inf, means), means / errors))
+    statistics = np.sort(np.concatenate(statistics))
+    beyond = int(BOOTSTRAP_TAIL * len(statistics))
+    return statistics[beyond], statistics[-1 - beyond]
+
+
+@lru_cache(maxsize=4)
+def _resample_counts(n: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of n units is drawn, shape (resamples, n); float for a fast product."""
+    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n).astype(float)
