@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
@@ -47,11 +47,12 @@ class Hub(_Strict):
     """A repository of the Hugging Face hub; ``revision`` stays null until a run has resolved and recorded one."""
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    dataset: bool = False
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
 
 
 class Asset(_Strict):
-    """One entry of ``data/assets.yaml``; exactly one of ``files``, ``hub`` and ``packages`` says where it comes from."""
+    """One entry of ``data/assets.yaml``; one of ``files``, ``hub`` and ``packages`` says where it comes from."""
 
     key: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     kind: Literal["model", "text", "data"]
@@ -65,6 +66,12 @@ class Asset(_Strict):
     convert: str | None = None  # converter and its version, e.g. "gguf@1"
     text_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")  # what the converter must yield
     disk: int = Field(gt=0)  # bytes in the cache, after conversion
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if sum(map(bool, (self.files, self.hub, self.packages))) != 1:
+            raise ValueError("give exactly one of files, hub and packages")
+        return self
 
     @property
     def source(self) -> Literal["pypi", "url", "hub", "installed"]:
@@ -148,6 +155,12 @@ def get(key: str) -> Path:
     if asset.kind != "model" and len(manifest["files"]) == 1:
         return place / next(iter(manifest["files"]))
     return place
+
+
+def revision(key: str) -> str | None:
+    """Revision of a hub asset that was fetched; None when it came from a mirror folder that does not say."""
+    get(key)
+    return _manifest(folder(key))["revision"]
 
 
 def texts(key: str) -> list[dict]:

@@ -26,6 +26,7 @@ from claimbook.assets import Asset, File
 from claimbook.errors import ClaimbookError
 
 Say = Callable[[str], None]
+UNSAFE = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.py"]  # pickles, code, other formats
 BY_HAND = "or put the file into a folder of your own and name that by --mirror or CLAIMBOOK_MIRROR"
 
 
@@ -147,26 +148,30 @@ def _from_address(file: File, partial: Path) -> Path:
 
 def _from_hub(asset: Asset, raw: Path, mirror: Path | None, say: Say) -> str | None:
     """Files of a hub repository, from ``<mirror>/<owner>/<name>`` or the hub; returns the revision taken, if known."""
-    repo = asset.hub.repo
-    if mirror and (mirror / repo).is_dir():
-        shutil.copytree(mirror / repo, raw, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-        return asset.hub.revision
-    import huggingface_hub
+    hub, revision = asset.hub, asset.hub.revision
+    if mirror and (mirror / hub.repo).is_dir():
+        shutil.copytree(mirror / hub.repo, raw, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", *UNSAFE))
+    else:
+        import huggingface_hub
 
-    say(f"  downloading {repo} from the Hugging Face hub")
-    plain = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
-    try:
-        revision = asset.hub.revision or huggingface_hub.HfApi().repo_info(repo).sha
-        huggingface_hub.snapshot_download(repo, revision=revision, local_dir=raw, allow_patterns=plain)
-    except OSError as error:
-        if error.errno in DISK:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ClaimbookError(
-            f"cannot download {repo} from the hub ({reason}): check the network and your access to that repository, "
-            f"or put its files into <folder>/{repo} and name the folder by --mirror or CLAIMBOOK_MIRROR"
-        ) from None
-    shutil.rmtree(raw / ".cache", ignore_errors=True)
+        say(f"  downloading {hub.repo} from the Hugging Face hub (about {asset.disk / 1e9:.1f} GB)")
+        kind = "dataset" if hub.dataset else "model"
+        try:
+            revision = revision or huggingface_hub.HfApi().repo_info(hub.repo, repo_type=kind).sha
+            huggingface_hub.snapshot_download(
+                hub.repo, repo_type=kind, revision=revision, local_dir=raw, ignore_patterns=UNSAFE
+            )
+        except OSError as error:
+            if error.errno in DISK:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise ClaimbookError(
+                f"cannot download {hub.repo} from the hub ({reason}): check the network and your access to it, "
+                f"or put its files into <folder>/{hub.repo} and name the folder by --mirror or CLAIMBOOK_MIRROR"
+            ) from None
+        shutil.rmtree(raw / ".cache", ignore_errors=True)  # the hub's own bookkeeping
+    if asset.kind == "model" and not any(raw.glob("*.safetensors")):
+        raise ClaimbookError(f"{hub.repo} holds no safetensors, and pickled weights are not read: convert them first")
     return revision
 
 

@@ -20,8 +20,8 @@ DROPPED_SECTIONS = {
 NO_WORDS = re.compile(r"\s*(file|image|category|[a-z]{2,3})\s*:", re.IGNORECASE)  # link prefixes, languages too
 # Templates that stand inside a sentence: those that are a mark, that show their first value, or their last.
 MARKS = {
-    "'s": "'s", "'": "'", "' \"": "' \"", "\" '": "\" '", "·": " · ", "nbsp": " ", "space": " ", "spaces": " ", "sep": " ",
-    "ndash": "–", "spaced ndash": " – ", "snd": " – ", "mdash": "—", "mdashb": "—", "eqm": "⇌",
+    "'s": "'s", "'": "'", "' \"": "' \"", "\" '": "\" '", "·": " · ", "nbsp": " ", "space": " ", "spaces": " ",
+    "sep": " ", "ndash": "–", "spaced ndash": " – ", "snd": " – ", "mdash": "—", "mdashb": "—", "eqm": "⇌",
 }  # fmt: skip
 FIRST = {"angbr", "big", "linktext", "nihongo", "nowrap", "quote", "sc", "small", "smaller", "val", "vanchor"}
 LAST = {"lang", "transl"}
