@@ -244,6 +244,7 @@ def test_a_confirmation_does_not_cover_a_doctored_config(demo):
         ({"a": [float("nan")]}, {"a": [1.0]}, float("inf")),
         ({"a": [1.0, 2.0]}, {"a": [1.0]}, float("inf")),
         ({"a": []}, {"a": [1.0]}, float("inf")),
+        ({"a": [{"b": [], "c": {}, "d": 1}]}, {"a": [{"b": [], "c": {}, "d": 1}]}, 0),
         ({}, {}, float("inf")),
         ({"a": [1.0]}, {"a": [1.0], "b": [1.0]}, float("inf")),
         ({"a": ["x"]}, {"a": ["y"]}, float("inf")),

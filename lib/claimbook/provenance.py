@@ -75,8 +75,8 @@ def sweep_fingerprint(chapter: str, name: str, config: dict | None = None) -> st
     return fingerprint(sweep_parts(chapter, name, config))
 
 
-def chapter_parts(chapter: str) -> Parts:
-    """Parts of a chapter's fingerprint.
+def chapter_parts(chapter: str, tier: str = "cpu") -> Parts:
+    """Parts of a chapter's fingerprint at a tier (smoke runs stand under the claims of cpu).
 
     Assets are the catalogue's keys that occur as strings in the notebook's cells or in the modules it imports: a
     static over-estimate, so none that was used can be missing.
@@ -90,16 +90,16 @@ def chapter_parts(chapter: str) -> Parts:
     return {
         "cells": notebook_hash(nb),
         "modules": module_hashes(names),
-        "claims": digest(claims.measuring_keys(claims.load(chapter))),
+        "claims": digest(claims.measuring_keys(claims.load(chapter), "cpu" if tier == "smoke" else tier)),
         "assets": asset_digests(strings & _catalogue().keys()),
         "sweeps": {name: _file_hash(paths.sweep(chapter, name)) for name in sweeps.table(chapter)},
         "packages": versions(),
     }
 
 
-def chapter_fingerprint(chapter: str) -> str:
+def chapter_fingerprint(chapter: str, tier: str = "cpu") -> str:
     """Fingerprint of a chapter under the code, claims, assets, stored runs and package versions of today."""
-    return fingerprint(chapter_parts(chapter))
+    return fingerprint(chapter_parts(chapter, tier))
 
 
 def asset_digests(keys: Iterable[str]) -> dict[str, str]:
@@ -150,18 +150,23 @@ def threads() -> int:
     return int(text)
 
 
-def set_threads() -> int:
-    """Give torch its `threads`; imports torch."""
-    import torch
-
-    torch.set_num_threads(threads())
-    return threads()
+def limit_threads() -> None:
+    """Make torch use `threads`, whether it is imported already or will be."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads())
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads())
 
 
 def git_state() -> tuple[str, bool]:
     """Commit and whether anything differs from it (untracked files count); ``("", False)`` outside git."""
-    commit = _git("rev-parse", "HEAD")
-    return (commit, bool(_git("status", "--porcelain"))) if commit else ("", False)
+    commit = _git("rev-parse", "HEAD").strip()
+    return (commit, bool(uncommitted())) if commit else ("", False)
+
+
+def uncommitted() -> list[str]:
+    """Files that differ from the commit or are untracked, from the repository's root."""
+    entries = _git("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z").split("\0")
+    return [entry[3:] for entry in entries if entry]
 
 
 def _git(*arguments: str) -> str:
@@ -169,7 +174,7 @@ def _git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(paths.root()), *arguments], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def collect() -> dict:

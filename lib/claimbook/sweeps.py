@@ -134,7 +134,7 @@ def _carry_out(chapter: str, stored: Stored, config: dict, work: Path, label: st
     call = getattr(importlib.import_module(module), function, None)
     if call is None:
         raise ClaimbookError(f"stored run {label}: module {module} has no function '{function}'")
-    provenance.set_threads()
+    provenance.limit_threads()
     with _Clock(work / ".seconds") as clock, Progress(label) as progress:
 
         def report(fraction: float, message: str = "") -> None:
@@ -155,6 +155,11 @@ def _work_folder(path: Path, mark: str, anew: bool) -> Path:
             shutil.rmtree(old, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def has_fresh_scratch(chapter: str, name: str) -> bool:
+    """Whether ``_runs`` holds a finished result that may be promoted."""
+    return _reads_fresh(scratch(chapter, name), provenance.sweep_fingerprint(chapter, name))
 
 
 def _reads_fresh(path: Path, mark: str) -> bool:
@@ -276,7 +281,7 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
     done = []
     for name in names or table(chapter):
         path = scratch(chapter, name)
-        if not _reads_fresh(path, provenance.sweep_fingerprint(chapter, name)):
+        if not has_fresh_scratch(chapter, name):
             if names:
                 raise ClaimbookError(f"stored run {chapter}/{name} has no fresh result: {way_out(chapter)}")
             continue
@@ -330,10 +335,12 @@ def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> f
 
 
 def _difference(a, b) -> float:
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys() and a:
-        return max(_difference(a[key], b[key]) for key in a)
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return max((_difference(a[key], b[key]) for key in a), default=0.0)
     if isinstance(a, list) and isinstance(b, list) and 0 < len(a) <= len(b):
         return max(_difference(x, y) for x, y in zip(a, b, strict=False))
+    if a == b == []:
+        return 0.0
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         if a == b or (math.isnan(a) and math.isnan(b)):
             return 0.0

@@ -1,0 +1,266 @@
+"""The object a notebook holds: it takes measurements, asks for verdicts, and writes the result file.
+
+::
+
+    run = chapter.start("streaming_llm", tier=tier, models=models, seed=seed, device=device, dtype=dtype, text=text)
+    run.measure("C3", "window_collapses", stats.ratio_of_exp(window, streaming))
+    run.judge("C3")
+    run.finish()
+
+A notebook never types a verdict and never writes under ``data/``.
+"""
+
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claimbook import claims, display, files, parameters, paths, provenance, sweeps, verdicts
+from claimbook.claims import Claim, Ledger, NotTested
+from claimbook.errors import ClaimbookError
+from claimbook.verdicts import Judgement, Measurement
+
+
+def start(chapter: str, *, tier, models, seed, device, dtype, text="", **own) -> "ChapterRun":
+    """Begin a run: check its parameters, set the threads, start the clock.
+
+    ``own``: the chapter's own parameters, recorded with the others. ClaimbookError for a value that cannot work.
+    """
+    values = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text, **own}
+    values = parameters.check(values)
+    ledger = claims.load(chapter)
+    provenance.limit_threads()
+    return ChapterRun(
+        ledger=ledger,
+        parameters=values,
+        models=parameters.model_names(values["models"]),
+        device=_device(values["device"], values["models"]),
+        parts=provenance.chapter_parts(chapter, tier),
+        about=provenance.collect(),
+    )
+
+
+@dataclass
+class ChapterRun:
+    """One execution of a chapter's notebook. ``device`` is resolved: never "auto"."""
+
+    ledger: Ledger
+    parameters: dict
+    models: list[str]
+    device: str
+    parts: dict
+    about: dict
+    began: float = field(default_factory=time.monotonic)
+    measured: dict = field(default_factory=dict)  # claim id -> model -> part -> measurement
+    judged: dict[str, dict] = field(default_factory=dict)  # claim id -> entry of the result file
+    deviations: dict[str, list[str]] = field(default_factory=dict)
+    stored_runs: dict[str, str] = field(default_factory=dict)
+    glued: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chapter(self) -> str:
+        return self.ledger.chapter
+
+    @property
+    def tier(self) -> str:
+        return self.parameters["tier"]
+
+    @property
+    def seed(self) -> int:
+        return self.parameters["seed"]
+
+    @property
+    def smoke(self) -> bool:
+        """A run of the plumbing alone: small sizes, no verdicts."""
+        return self.tier == "smoke"
+
+    # --- measuring and judging -----------------------------------------------------------------------------------
+
+    def measure(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
+        """Take a part's measurement, of one of the run's models or (None) of the one that decides the claim.
+
+        ClaimbookError for an unknown claim, part or model, for the wrong kind of measurement, for the same part twice,
+        and for a claim that was judged already.
+        """
+        claim = self.ledger.claim(claim_id)
+        verdicts.part_state(claim.part(part_name), measurement)  # the wrong kind is refused here, where it was made
+        if model is not None and model not in self.models:
+            raise ClaimbookError(
+                f"{self._name(claim)}: '{model}' is not a model of this run ({', '.join(self.models)})"
+            )
+        if claim_id in self.judged:
+            raise ClaimbookError(f"{self._name(claim)} was judged already: measure before you judge")
+        taken = self.measured.setdefault(claim_id, {}).setdefault(model or self.decides(claim), {})
+        if part_name in taken:
+            raise ClaimbookError(f"{self._name(claim)}: part '{part_name}' was measured already")
+        taken[part_name] = measurement
+
+    def decides(self, claim: Claim) -> str:
+        """The model that makes the verdict: the ledger's if it runs here, else the run's first ("" for none)."""
+        if claim.decided_by in self.models:
+            return claim.decided_by
+        return self.models[0] if self.models else ""
+
+    def judge(self, claim_id: str) -> None:
+        """Derive the claim's verdict and print the one line that names it: the only output of a claim cell."""
+        claim = self.ledger.claim(claim_id)
+        if claim_id in self.judged:
+            raise ClaimbookError(f"{self._name(claim)} was judged already")
+        taken = self.measured.get(claim_id, {})
+        deciding = self.decides(claim)
+        judgements = {
+            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {})) for model in {deciding, *taken}
+        }
+        self.judged[claim_id] = self._entry(claim, deciding, judgements)
+        print(line(self.chapter, claim_id, self.judged[claim_id]))
+
+    def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:
+        """The claim's entry in the result file; a smoke run keeps no verdict."""
+        entry = judgements[deciding].as_json()
+        entry["model"] = parameters.public(deciding) or None
+        entry["others"] = {
+            parameters.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
+            for model, other in sorted(judgements.items())
+            if model != deciding
+        }
+        if claim.scope == "universal" and len(judgements) > 1:
+            entry["holds_in"] = verdicts.holds_in({model: other.verdict for model, other in judgements.items()})
+        return entry if not self.smoke else entry | {"verdict": None, "parts": {}, "others": {}}
+
+    def deviation(self, claim_id: str, text: str) -> None:
+        """Note how the run of a claim differs from the paper's; shown beside the verdict."""
+        self.ledger.claim(claim_id)
+        self.deviations.setdefault(claim_id, []).append(text)
+
+    def stored(self, name: str) -> dict | None:
+        """A promoted stored run. A stale one is refused; a missing one gives None, and its parts stay untested."""
+        sweeps.declared(self.chapter, name)
+        if not paths.sweep(self.chapter, name).exists():
+            self.stored_runs[name] = "missing"
+            return None
+        result = sweeps.load(self.chapter, name)
+        self.stored_runs[name] = result["freshness"]
+        return result
+
+    # --- showing -------------------------------------------------------------------------------------------------
+
+    def glue(self, key: str, value, fmt: str = "") -> str:
+        """Give the prose a value under ``key``, as text rounded by ``fmt``; HTML pieces are glued as they are."""
+        if key in self.glued:
+            raise ClaimbookError(f"{self.chapter}: the key '{key}' is glued twice")
+        if not isinstance(value, display.Shown):
+            value = format(value.item() if hasattr(value, "item") else value, fmt)
+        self.glued[key] = str(value)
+        if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+            from myst_nb import glue
+
+            glue(key, value, display=False)
+        return self.glued[key]
+
+    def table(self) -> display.Shown:
+        """The claims and what would count as met, from the ledger."""
+        return display.claims_table(self.ledger)
+
+    def badges(self) -> display.Shown:
+        """One badge per claim, once all are judged."""
+        return display.badges(self.ledger, self._entries())
+
+    def outcome(self) -> str:
+        """The chapter's outcome in one line, once all claims are judged."""
+        return display.outcome(self.ledger, self._entries())
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def finish(self) -> display.Shown:
+        """Write ``result.json`` into the run's folder and return the provenance table.
+
+        Glues ``outcome``, ``badges`` and ``cost`` for the top of the page. The folder is ``$CLAIMBOOK_RUN_DIR``, else
+        ``_runs/<chapter>/lab``. ClaimbookError names claims that were neither judged nor declared not_tested.
+        """
+        result = {
+            "chapter": self.chapter,
+            "tier": self.tier,
+            "status": "success",
+            "parameters": {name: parameters.public(value) for name, value in self.parameters.items()},
+            "claims": {
+                claim_id: entry | {"deviations": self.deviations.get(claim_id, [])}
+                for claim_id, entry in self._entries().items()
+            },
+            "cost": {
+                "wall_s": round(time.monotonic() - self.began, 1),
+                "peak_mem_mb": round(peak_memory() / 2**20),
+                "device": self.device,
+            },
+            "provenance": self.about
+            | {
+                "machine": provenance.machine(),
+                "code_hash": provenance.fingerprint(self.parts),
+                "modules": sorted(self.parts["modules"]),
+                "assets": self.parts["assets"],
+                "stored": self.stored_runs,
+                "parts": self.parts,
+            },
+        }
+        files.write_json(run_folder(self.chapter) / "result.json", result)
+        for key, value in (("outcome", self.outcome()), ("badges", self.badges()), ("cost", display.cost(result))):
+            self.glue(key, value)
+        return display.provenance_table(result)
+
+    def _entries(self) -> dict[str, dict]:
+        """Entry of every claim, in the ledger's order."""
+        entries = dict(self.judged)
+        for claim in self.ledger.claims:
+            if claim.id not in entries and isinstance(claim.tier(self._ledger_tier), NotTested):
+                judgement = verdicts.judge(claim, self._ledger_tier, {})
+                entries[claim.id] = self._entry(claim, "", {"": judgement})
+        missing = [claim.id for claim in self.ledger.claims if claim.id not in entries]
+        if missing:
+            raise ClaimbookError(f"{self.chapter}: not judged: {', '.join(missing)}; call run.judge for each")
+        return {claim.id: entries[claim.id] for claim in self.ledger.claims}
+
+    @property
+    def _ledger_tier(self) -> str:
+        return "cpu" if self.smoke else self.tier
+
+    def _name(self, claim: Claim) -> str:
+        return f"{self.chapter}.{claim.id}"
+
+
+def line(chapter: str, claim_id: str, entry: dict) -> str:
+    """The stable line of a claim cell: ``streaming_llm.C3 · reproduced · reduced``."""
+    if entry["verdict"] is None:
+        return f"{chapter}.{claim_id} · smoke run, no verdict"
+    if entry["verdict"] == "not_tested":
+        return f"{chapter}.{claim_id} · not tested ({entry['reason']}) · —"
+    return f"{chapter}.{claim_id} · {display.spoken(entry)} · {entry['fidelity']}"
+
+
+def run_folder(chapter: str) -> Path:
+    """Where this execution leaves its result; never under ``data/``."""
+    return Path(os.environ.get("CLAIMBOOK_RUN_DIR") or paths.runs() / chapter / "lab")
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process, in bytes, and of its GPU when there is one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:  # not ru_maxrss first: on Linux it remembers the size of the process that launched this one
+        for text in Path("/proc/self/status").read_text().splitlines():
+            if text.startswith("VmHWM:"):
+                return int(text.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device(name: str, models: str) -> str:
+    """The device a run uses; without language models it needs no torch to know."""
+    if name == "cpu" or (name == "auto" and not models):
+        return "cpu"
+    from claimbook.lm.load import pick_device
+
+    return str(pick_device(name))

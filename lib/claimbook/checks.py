@@ -1,0 +1,230 @@
+"""What keeps a stored chapter honest. Each check returns its findings, one line each; none means sound.
+
+nbval passes on a notebook without outputs, and a book builds from outputs that no longer match the code. So these run
+first: `guard` (it was executed, as it stands, without errors), `freshness` (the stored result was made by today's
+code), `agreement` (ledger, notebook and result say the same), `form` (glue keys, alt text, figure size, short cells).
+"""
+
+import re
+
+from claimbook import chapter as chapters
+from claimbook import claims, compare, files, parameters, paths, provenance, sweeps
+from claimbook.errors import ClaimbookError
+
+CLAIM_TAG = "nbval-check-output"
+LONGEST_CELL = 40  # lines
+LARGEST_FIGURE = 200_000  # bytes
+GLUE = "application/papermill.record/"
+
+
+def problems(chapter: str) -> list[str]:
+    """Findings of all checks, each with the chapter's name before it."""
+    found = []
+    for check in (guard, freshness, agreement, form):
+        try:
+            found += check(chapter)
+        except ClaimbookError as error:  # a damaged file is one more finding, not the end of the checks
+            found.append(str(error))
+    return [f"{chapter}: {line}" for line in dict.fromkeys(found)]
+
+
+# --- guard -------------------------------------------------------------------------------------------------------
+
+
+def guard(chapter: str) -> list[str]:
+    """The stored notebook was executed once from top to bottom with its own parameters, and nothing went wrong."""
+    nb = _notebook(chapter)
+    found = []
+    parameters.parameters_cell(nb, chapter)
+    counts = [cell["execution_count"] for _, cell in _code(nb) if _source(cell).strip()]
+    if None in counts:
+        found.append(f"{counts.count(None)} of {len(counts)} code cells were never executed")
+    elif counts != list(range(1, len(counts) + 1)):
+        found.append("code cells were not executed in order from a fresh kernel")
+    for number, cell in _code(nb):
+        found += [f"cell {number}: {line}" for line in _cell_faults(cell)]
+    if nb["metadata"].get("kernelspec", {}).get("name") != "python3":
+        found.append("the stored kernel is not named python3")
+    return found
+
+
+def _cell_faults(cell: dict) -> list[str]:
+    found = []
+    if "injected-parameters" in _tags(cell):
+        found.append("injected parameters: a stored notebook holds the reference parameters only")
+    if "nbval-skip" in _tags(cell) or "raises-exception" in _tags(cell):
+        found.append("tagged to escape the comparison")
+    for output in cell["outputs"]:
+        if output["output_type"] == "error":
+            found.append(f"stored error {output['ename']}")
+        if output.get("name") == "stderr":
+            found.append("stored output on stderr (a warning or a progress bar)")
+    if CLAIM_TAG in _tags(cell) and {output.get("name") for output in cell["outputs"]} != {"stdout"}:
+        found.append("a claim cell must print its lines and nothing else")
+    return found
+
+
+# --- freshness ---------------------------------------------------------------------------------------------------
+
+
+def freshness(chapter: str) -> list[str]:
+    """The reference result was made by the code, claims, assets, stored runs and versions of today."""
+    path = paths.result(chapter)
+    if not path.exists():
+        return [f"no reference run: `claimbook rerun {chapter}`, then `claimbook accept {chapter}`"]
+    stored = files.read_json(path)["provenance"]
+    current = provenance.chapter_parts(chapter)
+    found = [f"stored run {name} is {state}" for name, state in sweeps.status(chapter).items() if state != "fresh"]
+    if stored["code_hash"] != provenance.fingerprint(current):
+        moved = ", ".join(provenance.changed(stored.get("parts", {}), current)) or "the stored hash"
+        found.append(f"stale (changed: {moved}): `claimbook rerun {chapter}`, then `claimbook accept {chapter}`")
+    return found
+
+
+# --- agreement ---------------------------------------------------------------------------------------------------
+
+
+def agreement(chapter: str) -> list[str]:
+    """Ledger, notebook and result name the same claims, in the same versions, with the same verdicts."""
+    nb, ledger = _notebook(chapter), claims.load(chapter)
+    ids = [claim.id for claim in ledger.claims]
+    printed = _claim_lines(nb, chapter)
+    found = _both_ways("judged in the notebook", [line.split(" ")[0] for line in printed], _anchors(chapter, ids))
+    found += _both_ways("given an anchor in the notebook", _targets(nb, chapter), _anchors(chapter, ids))
+    found += [f"cell {number} prints a verdict and lacks the tag {CLAIM_TAG}" for number in _untagged(nb, chapter)]
+    if not paths.result(chapter).exists():
+        return found
+    return found + _result_faults(chapter, ledger, printed)
+
+
+def _result_faults(chapter: str, ledger: claims.Ledger, printed: list[str]) -> list[str]:
+    result = files.read_json(paths.result(chapter))
+    entries = result["claims"]
+    found = _both_ways("in the stored result", list(entries), [claim.id for claim in ledger.claims])
+    for claim in ledger.claims:
+        entry = entries.get(claim.id)
+        if entry is None:
+            continue
+        if entry["version"] != claim.version:
+            found.append(f"{claim.id}: the result judged version {entry['version']}, the ledger has {claim.version}")
+        expected = chapters.line(chapter, claim.id, entry)
+        if expected not in printed:
+            found.append(f"{claim.id}: the notebook does not print what the result says: {expected}")
+    if (result["tier"], result["status"]) != ("cpu", "success"):
+        found.append(f"the reference result is of tier {result['tier']}, status {result['status']}")
+    defaults = {name: parameters.public(value) for name, value in parameters.defaults(chapter).items()}
+    if result["parameters"] != defaults:
+        found.append("the reference result has other parameters than the notebook's own")
+    return found
+
+
+def _both_ways(what: str, found: list[str], ledger: list[str]) -> list[str]:
+    """Each of the ledger's names once, and no other."""
+    lines = [f"{name} is not {what}" for name in ledger if name not in found]
+    lines += [f"{name} is {what}, but not in the ledger" for name in dict.fromkeys(found) if name not in ledger]
+    return lines + [f"{name} is {what} {found.count(name)} times" for name in ledger if found.count(name) > 1]
+
+
+def _anchors(chapter: str, ids: list[str]) -> list[str]:
+    return [f"{chapter}.{claim_id}" for claim_id in ids]
+
+
+def _claim_lines(nb: dict, chapter: str) -> list[str]:
+    """Lines that claim cells printed."""
+    return [line for _, cell in _code(nb) if CLAIM_TAG in _tags(cell) for line in _verdict_lines(cell, chapter)]
+
+
+def _untagged(nb: dict, chapter: str) -> list[int]:
+    return [number for number, cell in _code(nb) if CLAIM_TAG not in _tags(cell) and _verdict_lines(cell, chapter)]
+
+
+def _verdict_lines(cell: dict, chapter: str) -> list[str]:
+    text = "".join("".join(out["text"]) for out in cell["outputs"] if out["output_type"] == "stream")
+    return [line for line in text.splitlines() if re.match(rf"{re.escape(chapter)}\.C\d+ · ", line)]
+
+
+def _targets(nb: dict, chapter: str) -> list[str]:
+    """Anchors of claims, ``(streaming_llm.C3)=`` on a line of its own."""
+    return re.findall(rf"^\(({re.escape(chapter)}\.C\d+)\)=\s*$", _markdown(nb), re.MULTILINE)
+
+
+# --- form --------------------------------------------------------------------------------------------------------
+
+
+def form(chapter: str) -> list[str]:
+    """Prose uses only values that are glued; figures are small PNG with alt text; cells are short."""
+    nb = _notebook(chapter)
+    glued = _glued(nb)
+    found = [f"the prose uses '{key}', which no cell glues" for key in _used_glue(nb) if key not in glued]
+    for number, cell in enumerate(nb["cells"], 1):
+        length = len(_source(cell).splitlines())
+        if cell["cell_type"] == "code" and length > LONGEST_CELL:
+            found.append(f"cell {number} has {length} lines, at most {LONGEST_CELL}: move plumbing into the library")
+    for number, cell in _code(nb):
+        found += [f"cell {number}: {line}" for line in _figure_faults(cell)]
+    return found
+
+
+def _figure_faults(cell: dict) -> list[str]:
+    data = [output.get("data", {}) for output in cell["outputs"]]
+    kinds = {kind.removeprefix(GLUE) for one in data for kind in one}
+    found = [f"a figure is {kind}, not PNG" for kind in sorted(kinds) if re.match("image/(?!png)", kind)]
+    if not any(kind.startswith("image/") for kind in kinds):
+        return []
+    if not cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "").strip():
+        found.append('a figure without alt text: cell metadata "mystnb": {"image": {"alt": "…"}}')
+    sizes = [len("".join(one[kind])) * 3 // 4 for one in data for kind in one if kind.endswith("image/png")]
+    if any(size > LARGEST_FIGURE for size in sizes):
+        found.append(f"a figure of {max(sizes) // 1000} kB, at most {LARGEST_FIGURE // 1000}")
+    return found
+
+
+def _glued(nb: dict) -> set[str]:
+    outputs = (output.get("metadata", {}) for _, cell in _code(nb) for output in cell["outputs"])
+    return {metadata["scrapbook"]["name"] for metadata in outputs if "scrapbook" in metadata}
+
+
+def _used_glue(nb: dict) -> list[str]:
+    """Keys of this notebook that its prose pastes, by role or directive."""
+    text = _markdown(nb)
+    keys = re.findall(r"\{glue(?::\w*)?\}`([^`]+)`", text) + re.findall(r"\{glue(?::\w*)?\}[ \t]+(\S+)", text)
+    return [key.split(":")[0] for key in dict.fromkeys(keys) if "::" not in key]
+
+
+# --- numbers of a live run ---------------------------------------------------------------------------------------
+
+
+def numbers(chapter: str, live: dict) -> list[str]:
+    """Estimates of a live run (its result file) that lie outside the reference's intervals."""
+    stored = compare.reference(chapter)
+    if stored is None:
+        return ["no reference run to compare with"]
+    found = []
+    for claim, entry in stored["claims"].items():
+        other = live["claims"].get(claim)
+        found += [f"{claim} is missing"] if other is None else [f"{claim}: {x}" for x in compare.outside(entry, other)]
+    return found
+
+
+# --- reading a notebook ------------------------------------------------------------------------------------------
+
+
+def _notebook(chapter: str) -> dict:
+    return files.read_json(parameters.notebook(chapter))
+
+
+def _code(nb: dict) -> list[tuple[int, dict]]:
+    """Code cells with their numbers, counted from 1 over all cells as a reader would."""
+    return [(number, cell) for number, cell in enumerate(nb["cells"], 1) if cell["cell_type"] == "code"]
+
+
+def _tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def _markdown(nb: dict) -> str:
+    return "\n\n".join(_source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown")

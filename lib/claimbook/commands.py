@@ -1,0 +1,257 @@
+"""What the commands do, beyond calling one function: the steps of `book` and `test`, lists, all-chapters loops."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from claimbook import files, parameters, paths, provenance, sweeps
+from claimbook.errors import ClaimbookError
+from claimbook.progress import clock
+
+CELL_TIMEOUT = 900  # seconds; a chapter takes two minutes on a quiet machine
+
+
+def notebooks(chapter: str | None = None) -> list[str]:
+    """The chapter named, or all that have a notebook."""
+    if chapter is not None:
+        parameters.notebook(chapter)
+        return [chapter]
+    return sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    """``name=value`` words of the command line."""
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise ClaimbookError(f"-p takes name=value, not '{wrong[0]}'")
+    return dict(word.split("=", 1) for word in words)
+
+
+# --- running and accepting ---------------------------------------------------------------------------------------
+
+
+def rerun(chapter: str | None, given: dict[str, str], result: Path | None) -> int:
+    """Rerun one chapter or all; the worst exit code."""
+    from claimbook import runner
+
+    if result and chapter is None:
+        raise ClaimbookError("--result needs a chapter")
+    if chapter is None:
+        for name in notebooks():
+            runner.prepare(name, given)  # a mistake is told before the first of them runs
+    return max((runner.rerun(name, given, result) for name in notebooks(chapter)), default=0)
+
+
+def accept(chapter: str) -> None:
+    """Accept the latest run and say what the checks think of the stored chapter."""
+    from claimbook import checks, runner
+
+    for path in runner.accept(chapter):
+        print(f"written: {path.relative_to(paths.root())}")
+    for line in checks.problems(chapter):
+        print(f"to do: {line}")
+
+
+# --- book --------------------------------------------------------------------------------------------------------
+
+
+def book(stale: str) -> int:
+    """Run what is stale (or only mark it), then build."""
+    from claimbook import book as pages
+
+    if stale not in ("run", "show"):
+        raise ClaimbookError(f"--stale is run or show, not '{stale}'")
+    names = stale_chapters()
+    code = _run_stale(names) if stale == "run" else 0
+    print(f"book: {pages.build(stale=names).relative_to(paths.root())}")
+    return code
+
+
+def stale_chapters() -> list[str]:
+    """Chapters whose stored result was not made by what stands in the repository."""
+    from claimbook import checks
+
+    return [name for name in notebooks() if checks.freshness(name)]
+
+
+def _run_stale(names: list[str]) -> int:
+    from claimbook import runner
+
+    worst = 0
+    for name in names:
+        if not runner.has_current_run(name):
+            worst = max(worst, runner.rerun(name))
+        if runner.has_current_run(name):
+            print(f"{name} was stale and has been run: `claimbook accept {name}` makes that run the reference")
+    return worst
+
+
+# --- test --------------------------------------------------------------------------------------------------------
+
+
+def test(fast: bool = False) -> int:
+    """All steps, each announced with its time, none skipped because another failed; 1 when any is red."""
+    steps: list[tuple[str, Callable[[], bool]]] = [("unit tests", unit_tests), ("checks of stored chapters", guard)]
+    if not fast:
+        steps += [("assets the notebooks need", needed_assets), ("notebooks compared live", compare_live)]
+        steps += [("book, warnings as errors", strict_book)]
+    red = []
+    for number, (name, step) in enumerate(steps, 1):
+        print(f"\n=== {number}/{len(steps)} {name}", flush=True)
+        began = time.monotonic()
+        ok = _survives(step)
+        red += [] if ok else [name]
+        print(
+            f"=== {number}/{len(steps)} {name}: {'ok' if ok else 'RED'}, {clock(time.monotonic() - began)}", flush=True
+        )
+    print(f"\n{'red: ' + ', '.join(red) if red else 'all green'}")
+    return 1 if red else 0
+
+
+def _survives(step: Callable[[], bool]) -> bool:
+    try:
+        return step()
+    except ClaimbookError as error:
+        print(f"claimbook: {error}", file=sys.stderr)
+        return False
+
+
+def unit_tests() -> bool:
+    return _pytest(["tests"]) == 0  # pytest's code for "no tests" is 5: red
+
+
+def guard() -> bool:
+    """All checks on all stored chapters; red when there is none."""
+    from claimbook import checks
+
+    found = [line for name in notebooks() for line in checks.problems(name)]
+    print("\n".join(found) or f"{len(notebooks())} chapters sound")
+    return bool(notebooks()) and not found
+
+
+def needed_assets() -> bool:
+    """Fetch what is missing: the only step that may ask the network."""
+    from claimbook import runner
+
+    for name in notebooks():
+        runner.fetch_missing(parameters.needed_assets(name, parameters.defaults(name)))
+    return True
+
+
+def compare_live() -> bool:
+    """nbval on every chapter, then the live numbers against the stored intervals; red when nothing was compared."""
+    results = [_compare_one(name) for name in notebooks()]
+    return bool(results) and all(results)
+
+
+def _compare_one(chapter: str) -> bool:
+    from claimbook import checks
+
+    folder = paths.runs() / chapter / "nbval"
+    live = folder / "result.json"
+    live.unlink(missing_ok=True)
+    options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
+    code = _pytest([*options, str(paths.notebook(chapter))], CLAIMBOOK_RUN_DIR=folder)
+    if code or not live.exists():
+        return False
+    found = checks.numbers(chapter, files.read_json(live))
+    print("\n".join(f"{chapter}: {line}" for line in found) or f"{chapter}: live numbers within the stored intervals")
+    return not found
+
+
+def _pytest(arguments: list[str], **environment) -> int:
+    """pytest in a process of its own, with threads as in the reference runs."""
+    threads = str(provenance.threads())
+    own = {"OMP_NUM_THREADS": threads, "CLAIMBOOK_ROOT": str(paths.root()), "JUPYTER_PREFER_ENV_PATH": "1"}
+    own |= {name: str(value) for name, value in environment.items()}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=paths.root(), env={**os.environ, **own}).returncode
+
+
+def strict_book() -> bool:
+    from claimbook import book as pages
+
+    print(pages.build(strict=True, stale=stale_chapters()).relative_to(paths.root()))
+    return True
+
+
+# --- stored runs -------------------------------------------------------------------------------------------------
+
+
+def one_sweep(chapter: str | None, name: str, force: bool, result: Path | None) -> None:
+    """One stored run in this process; what a Snakemake job calls."""
+    if chapter is None:
+        raise ClaimbookError("--name needs a chapter")
+    path = sweeps.run(chapter, name, force)
+    if result:
+        files.write_json(result, files.read_json(path))
+    print(path.relative_to(paths.root()))
+
+
+def list_sweeps(chapter: str | None) -> None:
+    for name in _with_sweeps(chapter):
+        for run, state in sweeps.status(name).items():
+            print(f"{name}/{run}: {state}{_remark(name, run, state)}")
+
+
+def _remark(chapter: str, name: str, state: str) -> str:
+    if state == "fresh":
+        result = sweeps.load(chapter, name)
+        note = ", confirmed by prefix" if result["freshness"] != "fresh" else ""
+        return f" ({clock(result['wall_s'])}{note})"
+    return " (made, not yet promoted)" if sweeps.has_fresh_scratch(chapter, name) else ""
+
+
+def make_sweeps(chapter: str | None, jobs: int) -> int:
+    """Make what is stale or missing by Snakemake, then promote all that is complete."""
+    from claimbook import grid
+
+    names = _with_sweeps(chapter)
+    code = grid.snakemake({"only": "sweeps", "chapters": " ".join(names)}, jobs) if names else 0
+    for name in names:
+        print("\n".join(f"promoted: {name}/{run}" for run in sweeps.promote(name)) or f"{name}: nothing to promote")
+    return code
+
+
+def confirm_sweeps(chapter: str | None) -> int:
+    """Confirm every stored run made stale by code alone; 1 when one could not be."""
+    failed = 0
+    for name in _with_sweeps(chapter):
+        for run in sweeps.table(name):
+            try:
+                difference = sweeps.confirm(name, run)
+                agrees = "fresh" if difference is None else f"confirmed, prefix within {difference:.1g}"
+                print(f"{name}/{run}: {agrees}")
+            except ClaimbookError as error:
+                print(f"claimbook: {error}", file=sys.stderr)
+                failed = 1
+    return failed
+
+
+def _with_sweeps(chapter: str | None) -> list[str]:
+    """The chapter named, or all with a ledger, that declare stored runs."""
+    known = paths.chapters()
+    if chapter is not None and chapter not in known:
+        raise ClaimbookError(f"no chapter '{chapter}': there is {', '.join(known) or 'none'}")
+    return [name for name in ([chapter] if chapter else known) if sweeps.table(name)]
+
+
+# --- status ------------------------------------------------------------------------------------------------------
+
+
+def status() -> None:
+    """A line per chapter, stored run and asset."""
+    from claimbook import assets, checks
+
+    for name in paths.chapters():
+        if paths.notebook(name).exists():
+            print(f"chapter {name}: {'; '.join(checks.freshness(name)) or 'fresh'}")
+        else:
+            print(f"chapter {name}: a ledger, no notebook yet")
+        for run, state in sweeps.status(name).items():
+            print(f"  stored run {run}: {state}")
+    for key, asset in assets.load_catalogue().items():
+        print(f"asset {key}: {'there' if assets.present(key) else 'not fetched'} ({asset.disk / 1e6:.0f} MB)")

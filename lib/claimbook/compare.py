@@ -1,0 +1,139 @@
+"""A run beside the reference, verdict by verdict."""
+
+from dataclasses import dataclass
+
+from claimbook import display, files, paths
+from claimbook.progress import clock
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim in both runs; ``numbers``: parts whose estimate lies outside the reference's interval."""
+
+    claim: str
+    before: str
+    after: str
+    reason: str
+    numbers: list[str]
+
+    @property
+    def moved(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``differs``: in what the settings differ; with any, moved verdicts are information."""
+
+    result: dict
+    has_reference: bool
+    differs: list[str]
+    rows: list[Row]
+
+    @property
+    def moved(self) -> list[Row]:
+        return [row for row in self.rows if row.moved]
+
+    @property
+    def red(self) -> bool:
+        """Same parameters, and a verdict moved."""
+        return self.has_reference and not self.differs and not self.smoke and bool(self.moved)
+
+    @property
+    def smoke(self) -> bool:
+        return self.result["tier"] == "smoke"
+
+    def headline(self) -> str:
+        """The outcome in one sentence."""
+        if self.smoke:
+            return "smoke run: everything works, no verdicts"
+        if not self.has_reference:
+            return "there is no reference run yet"
+        count = f"{len(self.rows) - len(self.moved)} of {len(self.rows)} verdicts are those of the reference"
+        if self.differs:
+            return f"{count}; for information, as this run differs in {', '.join(self.differs)}"
+        return f"{count}" + (": a verdict MOVED with the same parameters" if self.moved else "")
+
+    def text(self) -> str:
+        """For the terminal."""
+        result, width = self.result, max((len(row.before) for row in self.rows), default=9)
+        models = result["parameters"].get("models") or "no language model"
+        lines = [f"\n{result['chapter']} · tier {result['tier']} · {models} · {clock(result['cost']['wall_s'])}"]
+        lines += [f"{'claim':6} {'reference':{width}}  this run"]
+        for row in self.rows:
+            lines.append(f"{row.claim:6} {row.before:{width}}  {row.after if row.moved else 'same'}{_why(row)}")
+        return "\n".join([*lines, self.headline()])
+
+    def markdown(self) -> str:
+        """The report kept with the run."""
+        result = self.result
+        lines = [
+            f"# Rerun of {result['chapter']}\n",
+            f"{self.headline()}.\n",
+            f"Parameters: {', '.join(f'`{name}={value!r}`' for name, value in result['parameters'].items())}\n",
+            f"Cost: {display.cost(result)}.\n",
+            "| claim | reference | this run | remarks |",
+            "|---|---|---|---|",
+        ]
+        for row in self.rows:
+            remarks = "; ".join([*([row.reason] if row.reason else []), *row.numbers])
+            lines.append(f"| {row.claim} | {row.before} | {row.after} | {remarks.replace('|', '/')} |")
+        return "\n".join(lines) + "\n"
+
+
+def _why(row: Row) -> str:
+    remarks = [*([row.reason] if row.moved and row.reason else []), *row.numbers]
+    return f"  ({'; '.join(remarks)})" if remarks else ""
+
+
+def reference(chapter: str) -> dict | None:
+    """The promoted reference result, if there is one."""
+    path = paths.result(chapter)
+    return files.read_json(path) if path.exists() else None
+
+
+def compare(before: dict | None, after: dict) -> Comparison:
+    """Two result files of a chapter, claim by claim."""
+    old = before["claims"] if before else {}
+    rows = [_row(claim, old.get(claim), after["claims"].get(claim)) for claim in {**after["claims"], **old}]
+    return Comparison(after, before is not None, _differences(before, after) if before else [], rows)
+
+
+def _row(claim: str, before: dict | None, after: dict | None) -> Row:
+    parts = outside(before, after) if before and after else []
+    return Row(claim, _words(before), _words(after), (after or {}).get("reason") or "", parts)
+
+
+def _words(entry: dict | None) -> str:
+    if entry is None:
+        return "—"
+    return " · ".join(filter(None, [display.spoken(entry), entry["fidelity"]]))
+
+
+def _differences(before: dict, after: dict) -> list[str]:
+    """Names of parameters that differ; a device counts by what it resolved to."""
+    old, new = before["parameters"], after["parameters"]
+    names = [name for name in {**old, **new} if name != "device" and old.get(name) != new.get(name)]
+    if before["cost"]["device"] != after["cost"]["device"]:
+        names.append("device")
+    return names
+
+
+def outside(before: dict, after: dict) -> list[str]:
+    """Parts of a claim whose estimate in ``after`` lies outside the interval in ``before``, in words.
+
+    Without an interval (an exact number) they must agree within 1e-6 relative.
+    """
+    found = []
+    for name, part in after.get("parts", {}).items():
+        old = before.get("parts", {}).get(name)
+        if old is None or old["estimate"] is None:
+            continue
+        if part["estimate"] is None:
+            found.append(f"{name} has no estimate, reference {old['estimate']:.4g}")
+            continue
+        margin = 1e-6 * abs(old["estimate"])
+        low, high = old["interval"] or (old["estimate"], old["estimate"])
+        if not low - margin <= part["estimate"] <= high + margin:
+            found.append(f"{name} {part['estimate']:.4g} is outside [{low:.4g}, {high:.4g}]")
+    return found

@@ -1,0 +1,106 @@
+"""What Snakemake has to do: runs of chapters (tier x models x seed) and stored runs that are stale or missing.
+
+The Snakefile asks here. A target's name ends in the fingerprint of what makes it, so staleness is decided by our own
+hash and never by the time a file was written: in a fresh clone nothing is wanted.
+"""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from claimbook import compare, files, parameters, paths, provenance, sweeps
+from claimbook.errors import ClaimbookError
+
+FOLDER = "_runs/grid"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One target and the command that makes it."""
+
+    target: str
+    arguments: tuple[str, ...]
+    wanted: bool
+
+    @property
+    def command(self) -> str:
+        """For a shell. Exit code 1 (a verdict moved) has a result too."""
+        words = [sys.executable, "-m", "claimbook", *self.arguments, "--result", self.target]
+        return shlex.join(words) + " || [ $? -eq 1 ]"
+
+
+def plan(config: dict) -> dict[str, Job]:
+    """All jobs by target; ``wanted`` marks those to be done.
+
+    ``config`` (Snakemake's ``--config``): ``only`` (runs or sweeps), and lists separated by spaces: ``chapters``,
+    ``tiers``, ``models`` (each may be several, by commas), ``seeds``. By default all chapters with their own
+    parameters, and all stored runs; a chapter whose stored runs have to be made first waits for its turn.
+    """
+    unknown = config.keys() - {"only", "chapters", "tiers", "models", "seeds"}
+    if unknown or config.get("only") not in (None, "runs", "sweeps"):
+        raise ClaimbookError(f"the grid knows only=runs|sweeps, chapters, tiers, models, seeds, not {dict(config)}")
+    only, jobs = config.get("only"), []
+    for chapter in _words(config, "chapters") or paths.chapters():
+        stored = _sweeps(chapter) if only != "runs" else []
+        ready = paths.notebook(chapter).exists() and not any(job.wanted for job in stored)
+        jobs += stored + (_runs(chapter, config) if only == "runs" or (only is None and ready) else [])
+    return {job.target: job for job in jobs}
+
+
+def _words(config: dict, key: str) -> list[str]:
+    return str(config.get(key, "")).split()
+
+
+def _runs(chapter: str, config: dict) -> list[Job]:
+    if not paths.notebook(chapter).exists() and not config.get("chapters"):
+        return []  # a ledger whose notebook is still to come
+    defaults = parameters.defaults(chapter)
+    jobs = []
+    for tier in _words(config, "tiers") or [defaults["tier"]]:
+        mark = provenance.chapter_fingerprint(chapter, tier)
+        for models in _words(config, "models") or [defaults["models"]]:
+            for seed in _words(config, "seeds") or [str(defaults["seed"])]:
+                jobs.append(_run(chapter, tier, models, seed, mark))
+    return jobs
+
+
+def _run(chapter: str, tier: str, models: str, seed: str, mark: str) -> Job:
+    values = parameters.resolve(chapter, {"tier": tier, "models": models, "seed": seed})
+    target = f"{FOLDER}/{chapter}/{tier}--{parameters.slug(values['models'])}--s{seed}--{mark}.json"
+    arguments = ("rerun", chapter, "--tier", tier, "--models", models, "--seed", seed)
+    wanted = not any(_is_this(result, values, mark) for result in _promoted(chapter, values))
+    return Job(target, arguments, wanted)
+
+
+def _promoted(chapter: str, values: dict) -> list[dict]:
+    beside = paths.result(chapter, values["tier"], parameters.slug(values["models"]))
+    other = [files.read_json(beside)] if beside.exists() else []
+    return [result for result in (compare.reference(chapter), *other) if result]
+
+
+def _is_this(result: dict, values: dict, mark: str) -> bool:
+    same = all(result["parameters"].get(name) == parameters.public(value) for name, value in values.items())
+    return same and result["provenance"]["code_hash"] == mark
+
+
+def _sweeps(chapter: str) -> list[Job]:
+    jobs = []
+    for name, state in sweeps.status(chapter).items():
+        target = f"{FOLDER}/{chapter}/{name}--{provenance.sweep_fingerprint(chapter, name)}.json"
+        jobs.append(Job(target, ("sweeps", chapter, "--name", name), state != "fresh"))
+    return jobs
+
+
+def snakemake(config: dict, jobs: int = 1, dry: bool = False, more: list[str] | None = None) -> int:
+    """Run Snakemake on this machine; returns its exit code.
+
+    No lock of its own: it would outlive a killed run, and stored runs have locks that do not.
+    """
+    (Path(paths.root()) / "_runs").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
+    command += ["--directory", str(paths.root()), "--cores", str(jobs * provenance.threads())]
+    command += ["--nolock", "--rerun-incomplete", "--keep-going", *(["--dry-run"] if dry else []), *(more or [])]
+    options = [f"{key}={value}" for key, value in config.items() if value]
+    return subprocess.run(command + (["--config", *options] if options else [])).returncode

@@ -1,0 +1,188 @@
+"""Parameters of a chapter's notebook: read, typed and checked before anything runs.
+
+papermill only warns of a misspelt name and runs on with the default; here it is an error, with the closest name.
+"""
+
+import ast
+import contextlib
+import difflib
+import re
+from pathlib import Path
+
+from claimbook import assets, codehash, files, paths
+from claimbook.errors import ClaimbookError
+
+TIERS = ("smoke", "cpu", "gpu")
+COMMON = ("tier", "models", "seed", "device", "dtype", "text")  # every notebook has these
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
+TINY = "tiny-random-"
+
+
+def defaults(chapter: str) -> dict[str, object]:
+    """Names and default values in the cell tagged ``parameters``; ClaimbookError when there is none or it computes."""
+    source = "".join(parameters_cell(files.read_json(notebook(chapter)), chapter)["source"])
+    values = {}
+    for node in ast.parse(source).body:
+        try:
+            (target,) = node.targets
+            values[target.id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError) as error:
+            line = ast.unparse(node).splitlines()[0]
+            raise ClaimbookError(
+                f"{chapter}: the parameters cell may only hold `name = value` lines, not `{line}`"
+            ) from error
+    return values
+
+
+def notebook(chapter: str) -> Path:
+    """The chapter's notebook; ClaimbookError with the closest names when there is none."""
+    path = paths.notebook(chapter)
+    if not path.exists():
+        known = sorted(path.stem for path in path.parent.glob("*.ipynb"))
+        raise ClaimbookError(f"no chapter '{chapter}'{_close(chapter, known)}")
+    return path
+
+
+def parameters_cell(nb: dict, chapter: str) -> dict:
+    """The one cell tagged ``parameters``."""
+    cells = [cell for cell in nb["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    if len(cells) != 1:
+        raise ClaimbookError(f"{chapter}: the notebook needs one cell tagged 'parameters', it has {len(cells)}")
+    return cells[0]
+
+
+def resolve(chapter: str, given: dict[str, object]) -> dict[str, object]:
+    """All parameters of a run: the notebook's defaults, overridden by ``given``, typed and checked.
+
+    Strings (from a command line) become the type of the default. ClaimbookError for an unknown name, an ill-typed
+    value, or a value that cannot work (see `check`).
+    """
+    known = defaults(chapter)
+    for name in given:
+        if name not in known:
+            raise ClaimbookError(f"{chapter} has no parameter '{name}'{_close(name, known)}")
+    return check(known | {name: _typed(name, value, known[name]) for name, value in given.items()})
+
+
+def _typed(name: str, value: object, default: object) -> object:
+    """``value`` in the type of ``default``."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if default is not None and type(value) is not kind:
+        raise ClaimbookError(
+            f"parameter '{name}' takes {words.get(kind, kind.__name__)} (like {default!r}), not {value!r}"
+        )
+    return value
+
+
+def check(values: dict[str, object]) -> dict[str, object]:
+    """Refuse values of the common parameters that cannot work; local paths come back absolute."""
+    missing = [name for name in COMMON if name not in values]
+    if missing:
+        raise ClaimbookError(
+            f"a chapter's notebook needs the parameters {', '.join(COMMON)}; missing: {', '.join(missing)}"
+        )
+    _one_of("tier", values["tier"], TIERS)
+    _one_of("dtype", values["dtype"], DTYPES)
+    _one_of("device", re.sub(r":\d+$", "", str(values["device"])), DEVICES)
+    if type(values["seed"]) is not int or not 0 <= values["seed"] < 2**31:
+        raise ClaimbookError(f"seed must be a whole number from 0, not {values['seed']!r}")
+    return values | {
+        "models": ",".join(_model(name) for name in model_names(values["models"])),
+        "text": _text(values["text"]),
+    }
+
+
+def model_names(models: str) -> list[str]:
+    """The models of a run, from the comma-separated parameter; empty for a chapter that runs no language model."""
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if len(set(names)) < len(names):
+        raise ClaimbookError(f"models names one twice: {models}")
+    return names
+
+
+def _model(name: str) -> str:
+    """A model's name, checked without loading it: asset key, tiny-random-…, local folder or hub id, in this order."""
+    keys = _keys("model")
+    folder = Path(name).expanduser()
+    if name in keys or re.fullmatch(TINY + r"\w+", name):
+        return name
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ClaimbookError(
+                f"model folder '{name}' holds no config.json: give a folder that transformers can load"
+            )
+        return str(folder.resolve())
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "~")):
+        return name
+    raise ClaimbookError(
+        f"unknown model '{name}'{_close(name, keys)}; or give a local folder, a hub id (owner/name) or {TINY}llama"
+    )
+
+
+def _text(name: str) -> str:
+    if not name or name in _keys("text"):
+        return name
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ClaimbookError(f"unknown text '{name}'{_close(name, _keys('text'))}; or give a UTF-8 text file")
+    return str(path.resolve())
+
+
+def check_device(name: str) -> None:
+    """ClaimbookError when this machine lacks the device; imports torch only when it must ask."""
+    if name not in ("auto", "cpu"):
+        from claimbook.lm.load import pick_device
+
+        pick_device(name)
+
+
+def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
+    """Keys of the assets a run opens: its models and text, and those its other cells name.
+
+    Of the latter only what a package holds: a chapter must pass without what a hub or a foreign server would have to
+    give, as stored runs speak for those.
+    """
+    nb, catalogue = files.read_json(notebook(chapter)), assets.load_catalogue()
+    own = "".join(parameters_cell(nb, chapter)["source"])
+    named = set().union(*(codehash.words(source) for source in codehash.code_cells(nb) if source != own))
+    named = {key for key in named & catalogue.keys() if catalogue[key].source in ("pypi", "installed")}
+    asked = {word.strip() for value in values.values() if isinstance(value, str) for word in value.split(",")}
+    return sorted(named | (asked & catalogue.keys()))
+
+
+def public(value: object) -> object:
+    """A parameter's value as it may be stored: a local folder or file loses its path."""
+    if not isinstance(value, str):
+        return value
+    names = [Path(name).name if Path(name).is_absolute() else name for name in value.split(",")]
+    return ",".join(names)
+
+
+def slug(models: str) -> str:
+    """The models of a run in a file name: ``meta-llama/Llama-2-7b-hf`` becomes ``meta-llama_Llama-2-7b-hf``."""
+    name = "+".join(model_names(public(models))).replace("/", "_")
+    return re.sub(r"[^\w.+-]", "-", name) or "none"
+
+
+def _keys(kind: str) -> list[str]:
+    return [key for key, asset in assets.load_catalogue().items() if asset.kind == kind]
+
+
+def _one_of(name: str, value: object, allowed) -> None:
+    if value not in allowed:
+        raise ClaimbookError(f"{name} '{value}' is unknown: choose from {', '.join(allowed)}")
+
+
+def _close(name: str, known) -> str:
+    """A hint at what was meant: the closest names, else all."""
+    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    if close:
+        return f": did you mean {' or '.join(close)}?"
+    return f": there is {', '.join(known) or 'none'}"

