@@ -8,6 +8,7 @@ Fetching itself lives in ``claimbook.download``, converting in ``claimbook.conve
 """
 
 import difflib
+import functools
 import hashlib
 import importlib
 import io
@@ -88,8 +89,13 @@ class Asset(_Strict):
 def load_catalogue() -> dict[str, Asset]:
     """All assets of ``data/assets.yaml`` by key; ClaimbookError names the first wrong entry."""
     path = paths.root() / "data" / "assets.yaml"
+    return dict(_parsed(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(path: Path, mtime_ns: int) -> dict[str, Asset]:
     catalogue = {}
-    for key, entry in yaml.safe_load(path.read_text()).items():
+    for key, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         try:
             catalogue[key] = Asset(key=key, **entry)
         except ValidationError as error:

