@@ -1,0 +1,86 @@
+"""A long stream of real text: Figure 5 and the constant memory of Figure 1."""
+
+import os
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from claimbook import files
+from claimbook.lm import corpora, rotary
+from claimbook.lm.load import LM, load
+from claimbook.papers.streaming_llm import Scheme, Stream, recompute_losses, stream
+
+SEGMENT = 2048
+
+
+def run(config: dict, work: Path, progress) -> dict:
+    """Stored run: stream ``n_tokens`` through a rolling cache, a checkpoint every ``checkpoint_every`` segments.
+
+    A resumed run gives the numbers of an uninterrupted one: the whole cache is in the checkpoint.
+    """
+    lm = load(config["model"], "cpu")
+    ids, starts = corpora.concatenated(lm, config["texts"], config["n_tokens"] + 1)
+    scheme = Scheme(config["sinks"], config["recent"])
+    state, rows = _restore(work / "checkpoint.pt", lm, scheme)
+    wanted = set(sampled(config).tolist())
+    for state, losses in stream(lm.model, ids, scheme, segment=SEGMENT, resume=state):  # noqa: B020
+        rows.append(_row(state, losses, wanted, first=rows[-1]["tokens"] + 1 if rows else 1))
+        if len(rows) % config["checkpoint_every"] == 0:
+            _save(work / "checkpoint.pt", state, rows)
+        progress(state.seen / len(ids), f"{state.seen:,} tokens, loss {rows[-1]['loss']:.3f}")
+    return {
+        "metrics": {"cached_tokens": scheme.size, "cached_bytes": rows[-1]["cached_bytes"]},
+        "curves": {name: [row[name] for row in rows] for name in ("tokens", "loss", "cached_bytes", "rss_mb")}
+        | {"sampled": [loss for row in rows for loss in row["sampled"]], "starts": [start for start, _ in starts]},
+    }
+
+
+def run_recompute(config: dict, work: Path, progress) -> dict:
+    """Stored run: recomputation with the same number of visible tokens, at the sampled positions of the stream."""
+    lm = load(config["model"], "cpu")
+    ids, _ = corpora.concatenated(lm, config["texts"], config["n_tokens"] + 1)
+    window, rows = config["sinks"] + config["recent"] + 1, []
+    blocks = sampled(config).split(config["batch"])
+    for i, targets in enumerate(blocks):
+        checkpoint = work / f"{i}.json"
+        if not checkpoint.exists():
+            losses = recompute_losses(lm.model, ids, targets, window, batch=config["batch"])
+            files.write_json(checkpoint, {"losses": losses.tolist()})
+        rows += files.read_json(checkpoint)["losses"]
+        progress((i + 1) / len(blocks), f"position {int(targets[-1]):,}")
+    return {"metrics": {}, "curves": {"target": sampled(config).tolist(), "loss": rows}}
+
+
+def sampled(config: dict) -> Tensor:
+    """Positions at which the stream is compared with recomputation: one at random in every ``sample_every`` tokens."""
+    every = config["sample_every"]
+    generator = torch.Generator().manual_seed(config["seed"])
+    starts = torch.arange(every, config["n_tokens"] - every + 1, every)
+    return starts + torch.randint(every, (len(starts),), generator=generator)
+
+
+def _row(state: Stream, losses: Tensor, wanted: set[int], first: int) -> dict:
+    """What one segment leaves behind; ``losses`` are those of the targets from text position ``first`` on."""
+    return {
+        "tokens": state.seen,
+        "loss": float(losses.mean()),
+        "sampled": [float(loss) for target, loss in enumerate(losses, first) if target in wanted],
+        "cached_bytes": state.cached_bytes(),
+        "rss_mb": psutil.Process().memory_info().rss / 2**20,
+    }
+
+
+def _save(path: Path, state: Stream, rows: list[dict]) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save({"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}, temporary)
+    os.replace(temporary, path)
+
+
+def _restore(path: Path, lm: LM, scheme: Scheme) -> tuple[Stream | None, list[dict]]:
+    if not path.exists():
+        return None, []
+    saved = torch.load(path, weights_only=True)
+    state = Stream(scheme, rotary.of(lm.model), saved["seen"], sinks=saved["sinks"], recent=saved["recent"])
+    return state, saved["rows"]

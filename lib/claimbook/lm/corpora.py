@@ -1,0 +1,82 @@
+"""Texts as token ids: whole documents, streams of documents, and a screen for what a model has memorised."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from claimbook import assets
+from claimbook.errors import ClaimbookError
+from claimbook.lm.load import LM
+from claimbook.lm.losses import hidden_states, logits
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    ids: Tensor  # (T,)
+
+
+def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[Document]:
+    """The first ``count`` documents of text asset ``key`` with at least ``length`` tokens, in order, cut to it.
+
+    Raises ClaimbookError when there are fewer.
+    """
+    found = []
+    for text in assets.texts(key):
+        if count is not None and len(found) == count:
+            break
+        ids = lm.encode(text["text"])
+        if len(ids) >= length:
+            found.append(Document(text["title"], ids[:length]))
+    if count is not None and len(found) < count:
+        raise ClaimbookError(f"'{key}' has {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for")
+    return found
+
+
+def endless(lm: LM, keys: list[str]) -> Iterator[Document]:
+    """Every document of the text assets ``keys``, one after the other, whole."""
+    for key in keys:
+        for text in assets.texts(key):
+            yield Document(text["title"], lm.encode(text["text"]))
+
+
+def concatenated(lm: LM, keys: list[str], length: int) -> tuple[Tensor, list[tuple[int, str]]]:
+    """The first ``length`` tokens of the documents of ``keys`` put end to end, and where each document starts."""
+    parts, starts, total = [], [], 0
+    for document in endless(lm, keys):
+        starts.append((total, document.title))
+        parts.append(document.ids)
+        total += len(document.ids)
+        if total >= length:
+            return torch.cat(parts)[:length], starts
+    raise ClaimbookError(f"{', '.join(keys)} hold {total:,} tokens for {lm.name}, fewer than the {length:,} asked for")
+
+
+def own_text(lm: LM, path: str, length: int) -> list[Document]:
+    """A reader's own text file cut into documents of ``length`` tokens.
+
+    Raises ClaimbookError when the file is missing, not UTF-8 text, or too short for one document.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            ids = lm.encode(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClaimbookError(f"text '{path}' cannot be read as UTF-8 text: {error}") from error
+    pieces = [piece for piece in ids.split(length) if len(piece) == length]
+    if not pieces:
+        raise ClaimbookError(f"text '{path}' has {len(ids)} tokens for {lm.name}: at least {length} are needed")
+    return [Document(f"part {i + 1}", piece) for i, piece in enumerate(pieces)]
+
+
+@torch.no_grad()
+def continued_verbatim(lm: LM, ids: Tensor, prompts: int = 8, given: int = 50, expected: int = 10) -> float:
+    """Share of ``prompts`` passages whose next ``expected`` tokens the model greedily continues word for word.
+
+    Each is ``given`` tokens of ``ids`` (T,), evenly spaced, without what came before: a screen for memorised text.
+    """
+    starts = torch.linspace(0, len(ids) - given - expected, prompts).long()
+    rows = torch.stack([ids[start : start + given + expected] for start in starts.tolist()]).to(lm.model.device)
+    hidden = hidden_states(lm.model, rows)[:, given - 1 : -1]
+    return float((logits(lm.model, hidden).argmax(-1) == rows[:, given:]).all(dim=1).float().mean())

@@ -1,0 +1,107 @@
+"""Load a causal language model from an asset, a local folder, a hub id or a tiny architecture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from claimbook import assets
+from claimbook.errors import ClaimbookError
+from claimbook.lm import tiny
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LM:
+    """A model in evaluation mode with its tokenizer; ``name`` is what the user asked for."""
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: object
+
+    def encode(self, text: str) -> Tensor:
+        """Token ids (T,) of ``text``; no BOS is added (pitfall 9 of the paper's readers: say which)."""
+        return torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    def single(self, text: str) -> int:
+        """The id of a text that is one token; ClaimbookError when it is not."""
+        ids = self.encode(text).tolist()
+        if len(ids) != 1:
+            raise ClaimbookError(f"{text!r} is {len(ids)} tokens for {self.name}, not one")
+        return ids[0]
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the hub repository the weights came from; None for local ones."""
+        return getattr(self.model.config, "_commit_hash", None)
+
+    @property
+    def layers(self) -> int:
+        return self.model.config.get_text_config().num_hidden_layers
+
+    @property
+    def trained_context(self) -> int:
+        """Positions the model was trained on, as its configuration says, in tokens."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+
+def load(name: str, device: str = "auto", dtype: str = "float32") -> LM:
+    """Load ``name``: a key of data/assets.yaml, ``tiny-random-<architecture>``, a local folder, or a hub id.
+
+    Raises ClaimbookError (one line, with the way out) for an unknown name, dtype or device, and when the hub cannot
+    be reached. No remote code is ever run.
+    """
+    place, kind = pick_device(device), pick_dtype(dtype)
+    if name.startswith(tiny.PREFIX):
+        model, tokenizer = tiny.build(name, dtype=kind)
+    else:
+        model, tokenizer = _from_pretrained(name, kind)
+    return LM(name, model.eval().requires_grad_(False).to(place), tokenizer)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` takes cuda, then mps, then cpu. ClaimbookError for a device this machine lacks."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available.get(name.split(":")[0], False):
+        usable = ", ".join(kind for kind, there in available.items() if there)
+        raise ClaimbookError(f"device '{name}' is not available here: use auto or one of {usable}")
+    return torch.device(name)
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ClaimbookError(f"dtype '{name}' is unknown: choose from {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _from_pretrained(name: str, dtype: torch.dtype):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # bars on stderr would be stored with the notebook
+    source, local = _source(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=local)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except (OSError, ValueError) as error:
+        where = "the folder" if local else "the hub (is there a network, and access to the model?)"
+        raise ClaimbookError(f"model '{name}' could not be loaded from {where}: {str(error).splitlines()[0]}") from error
+    return model, tokenizer
+
+
+def _source(name: str) -> tuple[str, bool]:
+    if name in assets.load_catalogue():
+        return str(assets.get(name)), True
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), True
+    if name.count("/") == 1:
+        return name, False
+    keys = [key for key, asset in assets.load_catalogue().items() if asset.kind == "model"]
+    raise ClaimbookError(
+        f"model '{name}' is not known: give one of {', '.join(keys)}, a local folder, a hub id (owner/name) "
+        f"or {tiny.PREFIX}<architecture>"
+    )
