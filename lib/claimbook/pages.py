@@ -1,0 +1,208 @@
+"""Fragments of the book's pages: MyST Markdown, and HTML where Markdown cannot say it."""
+
+from collections import Counter
+from html import escape
+
+from claimbook import assets, files, paths, scoreboard
+from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing, number
+
+SURPRISING = ("contradicted", "not transferred", "partial", "mechanism not seen")
+
+
+# --- the scoreboard ------------------------------------------------------------------------------------------------
+
+
+def tiles(book: list[Chapter], page: str = "../notebooks/{}.html") -> str:
+    """The scoreboard as a picture: a row a paper, a tile a claim, each leading to its place in the chapter."""
+    rows = []
+    for chapter in book:
+        here = page.format(chapter.key) if paths.notebook(chapter.key).is_file() else None
+        name = escape(chapter.key.replace("_", " "))
+        name = f'<a href="{here}">{name}</a>' if here else name
+        body = "".join(_tile(one, here) for one in chapter.standings) or '<span class="tile planned">planned</span>'
+        rows.append(f'<div class="row"><span class="paper">{name}</span><span class="claims">{body}</span></div>')
+    board = '<div class="scoreboard" role="group" aria-label="Verdict of every claim">'
+    return "\n".join(["```{raw} html", board, *rows, "</div>", _legend(), "```"])
+
+
+def _tile(standing: Standing, page: str | None) -> str:
+    symbol, classes = WORDS[standing.word]
+    outside = "" if standing.claim.counted else " outside"
+    label = escape(f"{standing.anchor} · {standing.word} · {standing.fidelity}: {standing.claim.text}")
+    tag, link = ("a", f' href="{page}#{anchor_id(standing.anchor)}"') if page else ("span", "")
+    text = f'{standing.claim.id}<span aria-hidden="true"> {symbol}</span>'
+    return f'<{tag} class="tile {classes}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
+
+
+def anchor_id(anchor: str) -> str:
+    """The id that Sphinx gives to the target ``(streaming_llm.C3)=`` in built pages."""
+    return anchor.lower().replace("_", "-").replace(".", "-")
+
+
+def _legend() -> str:
+    """Every symbol in words; a toy's word stands apart, as its totals do."""
+    key = '<span class="key"><span class="tile {}">{}</span> {}</span>'.format
+    marks = [key(css, mark, f"{word} (toy)" if word in TOY else word) for word, (mark, css) in WORDS.items()]
+    marks.append(key("not-run outside", "C", "premise or our own claim, in no total"))
+    return f'<div class="legend">{" ".join(marks)}</div>'
+
+
+def counts_table(book: list[Chapter]) -> str:
+    """The totals for a page of the book: heads are the symbols of the legend, so that the table fits a phone."""
+    heads = [
+        "paper",
+        "claims",
+        *(WORDS[word][0] for word in REAL),
+        "toys " + " / ".join(WORDS[word][0] for word in TOY),
+    ]
+    rows = _counts(book, [*heads, WORDS["not tested"][0], WORDS[NOT_RUN][0]], "[{0}](../notebooks/{0}.ipynb)")
+    return "\n".join([":::{table}", ":class: counts", "", *rows, ":::", "", _planned(book)])
+
+
+def counts_in_words(book: list[Chapter]) -> str:
+    """The totals for the README, which has no legend."""
+    heads = ["paper", "claims", *REAL, "toys: seen / partly / unclear / not seen", "not tested", NOT_RUN]
+    return "\n".join([*_counts(book, heads), "", _planned(book)])
+
+
+def _counts(book: list[Chapter], heads: list[str], link: str = "`{}`") -> list[str]:
+    """Lines of a Markdown table: a row a chapter that has a ledger, and a total."""
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (1 + len(REAL)) + ":-:|--:|--:|"]
+    for chapter in book:
+        if chapter.ledger:
+            name = link if paths.notebook(chapter.key).is_file() else "`{}`"
+            lines.append(_row(name.format(chapter.key), _cells(chapter.counts)))
+    return [*lines, _row("**all**", _cells(sum((chapter.counts for chapter in book), Counter())))]
+
+
+def _planned(book: list[Chapter]) -> str:
+    planned = [f"`{chapter.key}`" for chapter in book if not chapter.ledger]
+    return f"Planned, with no claims counted yet: {', '.join(planned) or 'none'}."
+
+
+def _cells(counts: Counter) -> list:
+    toys = " / ".join(str(counts[word]) for word in TOY)
+    return [counts.total(), *(counts[word] for word in REAL), toys, counts["not tested"], counts[NOT_RUN]]
+
+
+def _row(name: str, cells: list) -> str:
+    return f"| {name} | " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def claims_tables(book: list[Chapter]) -> str:
+    """Every claim of every paper: what it says, what was published, what we measured, how it stands."""
+    tables = [_claims_table(chapter) for chapter in book if chapter.ledger]
+    planned = [f"- {{cite:t}}`{chapter.key}`: {chapter.title}" for chapter in book if not chapter.ledger]
+    if planned:
+        tables.append("\n".join(["## Planned", "", "No ledger yet, so no claims are counted.", "", *planned]))
+    return "\n\n".join(tables)
+
+
+def _claims_table(chapter: Chapter) -> str:
+    rows = [["claim", "published", "ours", "verdict"], *(_claim_row(one) for one in chapter.standings)]
+    about = f"{{cite:t}}`{chapter.ledger.paper.bib}`. {_about_runs(chapter)}"
+    return "\n\n".join([f"## {chapter.title}", about, _list_table(rows, widths="32 20 30 18")])
+
+
+def _about_runs(chapter: Chapter) -> str:
+    others = sorted(path.stem for path in (paths.root() / "data" / "results" / chapter.key).glob("*.json"))
+    models = ", ".join(f"`{model}`" for model in chapter.ledger.models)
+    lines = ["Not run yet."]
+    if chapter.result:
+        lines = [f"Reference run{' on ' + models if models else ''}: {scoreboard.cost(chapter.result)}."]
+    if not any(name.startswith("gpu--") for name in others):
+        lines.append("gpu tier: never run.")
+    if others:
+        lines.append(f"Other runs: {', '.join(f'`{name}`' for name in others)}.")
+    return " ".join(lines)
+
+
+def _claim_row(standing: Standing) -> list:
+    claim = standing.claim
+    outside = "" if claim.counted else " *In no total.*"
+    headline = "**headline** · " if claim.weight == 2 else ""
+    says = f"{_reference(standing)} · {headline}{claim.text} ({claim.where}){outside}"
+    word = f"{WORDS[standing.word][0]} **{standing.word}** · {standing.fidelity}"
+    remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")]
+    verdict = "; ".join([word, *filter(None, remarks)])
+    return [says, scoreboard.published(claim), scoreboard.measured(standing), verdict]
+
+
+def _reference(standing: Standing) -> str:
+    """The claim's id, leading to its place in the chapter: a target that is missing there fails the build."""
+    has_page = paths.notebook(standing.chapter).is_file()
+    return f"[{standing.claim.id}](#{standing.anchor})" if has_page else f"**{standing.claim.id}**"
+
+
+def _list_table(rows: list[list], widths: str) -> str:
+    lines = [":::{list-table}", ":header-rows: 1", ":class: claims", f":widths: {widths}", ""]
+    for row in rows:
+        for i, cell in enumerate(row):
+            first, *more = [f"- {line}" for line in cell] if isinstance(cell, list) and len(cell) > 1 else [_one(cell)]
+            lines += [f"{'* -' if i == 0 else '  -'} {first}", *(f"    {line}" for line in more)]
+    return "\n".join([*lines, ":::"])
+
+
+def _one(cell: str | list[str]) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+# --- findings ------------------------------------------------------------------------------------------------------
+
+
+def findings(book: list[Chapter]) -> str:
+    """Where the papers' sentences did not hold here, headline claims first; then what we found beside them."""
+    run = [one for chapter in book for one in chapter.standings if one.entry]
+    if not run:
+        return "No chapter has a reference run yet, so there is nothing to report."
+    against = [one for one in run if one.claim.counted and one.word in SURPRISING]
+    against.sort(key=lambda one: (-one.claim.weight, SURPRISING.index(one.word)))
+    ours = [one for one in run if one.claim.source == "ours"]
+    return "\n\n".join(
+        [
+            "### Where the paper's sentence did not hold here",
+            *([_finding(one) for one in against] or ["Nothing of this kind so far."]),
+            "### What we found beside the papers",
+            *([_finding(one) for one in ours] or ["Nothing of this kind so far."]),
+        ]
+    )
+
+
+def _finding(standing: Standing) -> str:
+    """One paragraph: the claim, how it stands, the paper's figure and ours."""
+    claim, chapter = standing.claim, standing.chapter.replace("_", " ")
+    lines = [f"**{chapter} {_reference(standing)}: {standing.word} ({standing.fidelity}).** {claim.text}"]
+    if claim.source != "ours":
+        lines.append(f"Published: {scoreboard.published(claim)}.")
+    return " ".join([*lines, f"Ours: {'; '.join(scoreboard.measured(standing))}."])
+
+
+# --- downloads and benchmarks ----------------------------------------------------------------------------------------
+
+
+def downloads() -> str:
+    """Table of models and texts: size to download and on disk, licence."""
+    lines = ["| key | what | download | on disk | licence |", "|---|---|--:|--:|---|"]
+    for asset in assets.load_catalogue().values():
+        licence = f"[{asset.licence}]({asset.terms})"
+        size = "installed with the environment" if asset.source == "installed" else megabytes(asset.download)
+        lines.append(_row(f"`{asset.key}`", [asset.title, size, megabytes(asset.disk), licence]))
+    return "\n".join(lines)
+
+
+def megabytes(size: int) -> str:
+    return f"{max(size / 1e6, 1):,.0f} MB" if size else "—"
+
+
+def benchmarks() -> str:
+    """The benchmark table, from ``data/results/benchmarks.json``."""
+    path = paths.root() / "data" / "results" / "benchmarks.json"
+    if not path.is_file():
+        return "Not measured yet: run `make bench`."
+    data = files.read_json(path)
+    lines = ["| what | ours | baseline | ratio | target | method |", "|---|--:|--:|--:|---|---|"]
+    for row in data["rows"]:
+        ours = f"{number(row['ours'])} {row['ours_unit']}"
+        base = f"{number(row['baseline'])} {row['baseline_unit']}" if row.get("baseline") is not None else "—"
+        lines.append(_row(row["name"], [ours, base, number(row.get("ratio")), row["target"], row["method"]]))
+    return f"Measured on {data['machine']}, {data['threads']} threads, {data['date']}.\n\n" + "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Figures of one look: a light card that reads on a light and on a dark page, on a phone, and without colour.
+
+Colours are those of Okabe and Ito (2008), safe for colour-blind readers, darkened where they are thin on white; every
+series also has its own line style and marker. `show` ends each figure: it puts the fidelity in the corner and hands
+the notebook a PNG of at most 200 kB. Give the cell an alt text: ``mystnb: {image: {alt: …}}`` in its metadata.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
+
+from claimbook.errors import ClaimbookError
+from claimbook.stats import Estimate
+
+CARD, INK, SOFT = "#fbfaf7", "#22252a", "#6b7078"
+COLOURS = ["#0072b2", "#c44e00", "#00805e", "#8f4f86", "#a37200", "#3a8fc4", "#22252a"]
+LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows it 350 pixels wide
+LARGEST = 200_000  # bytes of a PNG
+QUALITIES = ((160, 0), (160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours (0: all)
+
+
+def style() -> None:
+    """Set the book's look for this process; `figure` does it too."""
+    sns.set_theme(
+        style="ticks",
+        palette=COLOURS,
+        rc={
+            "figure.facecolor": CARD,
+            "axes.facecolor": CARD,
+            "savefig.facecolor": CARD,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": SOFT,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.grid": True,
+            "grid.color": "#dedbd3",
+            "grid.linewidth": 0.8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+            "font.size": 13,
+            "axes.titlesize": 14,
+            "axes.labelsize": 13,
+            "xtick.labelsize": 12,
+            "ytick.labelsize": 12,
+            "legend.fontsize": 12,
+            "legend.frameon": False,
+            "legend.handlelength": 2.8,
+            "lines.linewidth": 2.2,
+            "lines.markersize": 6.5,
+            "figure.constrained_layout.use": True,
+            "image.cmap": "cividis",  # even steps in lightness: right without colour
+        },
+    )
+
+
+def figure(rows: int = 1, columns: int = 1, *, height: float = 3.6, **options):
+    """A figure of the book's width and its axes: one `Axes`, or an array of them as `plt.subplots` gives it."""
+    style()
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **options)
+    plt.close(fig)  # else Jupyter draws it once more at the end of the cell
+    return fig, axes
+
+
+# --- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def curves(ax: Axes, series: Mapping[str, Sequence], *, xlabel: str, ylabel: str, marks: int = 8) -> None:
+    """Draw ``{label: (x, y)}`` or ``{label: (x, y, low, high)}``: a line each, with its band.
+
+    Each line has its own colour, style and about ``marks`` markers. The legend stands above the axes.
+    """
+    for i, (label, (x, y, *band)) in enumerate(series.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        every = max(1, len(x) // marks)
+        look = {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
+        ax.plot(x, y, label=label, markevery=(i * every // max(1, len(series)), every), **look)
+        if band:
+            ax.fill_between(x, *band, color=colour, alpha=0.18, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    legend(ax)
+
+
+def interval_plot(ax: Axes, estimates: Mapping[str, Estimate], *, xlabel: str) -> None:
+    """Draw ``{label: Estimate}`` as points with their 95 % intervals, top to bottom; ratios on a log axis.
+
+    An estimate without an interval is drawn as a hollow point.
+    """
+    for i, estimate in enumerate(estimates.values()):
+        bounded = np.isfinite(estimate.low) and np.isfinite(estimate.high)
+        arms = [[estimate.value - estimate.low], [estimate.high - estimate.value]] if bounded else None
+        look = {"color": COLOURS[0], "markerfacecolor": COLOURS[0] if bounded else CARD, "markersize": 9}
+        ax.errorbar(estimate.value, i, xerr=arms, fmt="o", capsize=5, linewidth=2.4, **look)
+    ax.set_yticks(range(len(estimates)), estimates)
+    ax.set(xlabel=xlabel, ylim=(len(estimates) - 0.4, -0.6))
+    ax.grid(axis="y", visible=False)
+    if any(estimate.scale == "log" for estimate in estimates.values()):
+        ax.set_xscale("log")
+        plain_ticks(ax.xaxis)
+
+
+def heatmap(ax: Axes, values, *, xlabel: str, ylabel: str, label: str, low=None, high=None, origin="upper"):
+    """Draw a matrix (rows, columns) with a colour bar; light is much, dark is little, also without colour."""
+    image = ax.imshow(np.asarray(values), aspect="auto", interpolation="nearest", vmin=low, vmax=high, origin=origin)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(visible=False)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return image
+
+
+def reference_line(ax: Axes, value: float, label: str = "published", *, axis: str = "y") -> None:
+    """Mark a value across the axes, such as the published one; ``axis`` names the axis it is a value of.
+
+    Draw the published value only where the quantity is comparable (ratio, share, slope) or the fidelity is exact.
+    """
+    draw = ax.axhline if axis == "y" else ax.axvline
+    draw(value, color=INK, linewidth=1.4, linestyle=(0, (6, 3)), zorder=1)
+    look = {"fontsize": 11, "color": INK, "ha": "right", "va": "bottom"}
+    if axis == "y":
+        ax.text(0.99, value, label, transform=ax.get_yaxis_transform(), **look)
+    else:
+        look["bbox"] = {"facecolor": CARD, "edgecolor": "none", "pad": 1.5}
+        ax.text(value, 0.03, label, transform=ax.get_xaxis_transform(), rotation=90, **look)
+
+
+def region(ax: Axes, low: float, high: float, label: str = "accepted", *, axis: str = "x") -> None:
+    """Hatch the region a part accepts, from the ledger; an infinite end reaches the edge of the axes."""
+    start, end = ax.get_xlim() if axis == "x" else ax.get_ylim()
+    low, high = max(low, min(start, end)), min(high, max(start, end))
+    draw = ax.axvspan if axis == "x" else ax.axhspan
+    draw(low, high, facecolor="none", edgecolor="#00805e", alpha=0.35, hatch="///", linewidth=0, zorder=0, label=label)
+    (ax.set_xlim if axis == "x" else ax.set_ylim)(start, end)
+    legend(ax)
+
+
+def legend(ax: Axes, columns: int = 2) -> None:
+    """The legend above the axes, where it hides nothing."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, columnspacing=1.4, borderaxespad=0.2)
+
+
+def plain_ticks(axis) -> None:
+    """Plain numbers on a log axis (0.5, 2, 1,000), at distances that suit its range."""
+    low, high = sorted(axis.get_view_interval())
+    if high < 8 * low:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+# --- how it ends -----------------------------------------------------------------------------------------------------
+
+
+def show(fig: Figure, fidelity: str):
+    """Finish a figure for a notebook: the fidelity in the corner, one PNG as the cell's output; see `png`."""
+    from IPython.display import Image as Shown
+
+    return Shown(data=png(fig, fidelity), format="png")
+
+
+def png(fig: Figure, fidelity: str) -> bytes:
+    """The finished figure as PNG bytes, at most `LARGEST`: fewer colours first, then fewer dots.
+
+    ``fidelity`` (exact, reduced, toy) stands in the lower right corner.
+
+    ClaimbookError for an unknown fidelity, and for a figure that stays too large.
+    """
+    if fidelity not in ("exact", "reduced", "toy"):
+        raise ClaimbookError(f"a figure's fidelity is exact, reduced or toy, not '{fidelity}'")
+    line = "--" if fidelity == "toy" else "-"
+    box = {"boxstyle": "round,pad=0.3", "facecolor": CARD, "edgecolor": SOFT, "linestyle": line}
+    fig.text(0.985, 0.02, fidelity, ha="right", va="bottom", fontsize=11, color=INK, bbox=box)
+    for dots, colours in QUALITIES:
+        data = _render(fig, dots, colours)
+        if len(data) <= LARGEST:
+            return data
+    raise ClaimbookError(f"a figure takes {len(data):,} bytes at the lowest quality (at most {LARGEST:,}): show less")
+
+
+def _render(fig: Figure, dots: int, colours: int) -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dots, metadata={"Software": None}, bbox_inches=None)
+    if not colours:
+        return buffer.getvalue()
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
