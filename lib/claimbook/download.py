@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable
@@ -162,10 +163,10 @@ def _from_hub(asset: Asset, raw: Path, mirror: Path | None, say: Say) -> str | N
             huggingface_hub.snapshot_download(
                 hub.repo, repo_type=kind, revision=revision, local_dir=raw, ignore_patterns=UNSAFE
             )
-        except OSError as error:
-            if error.errno in DISK:
+        except Exception as error:  # of the hub, of its http library, of the network
+            if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ClaimbookError(
                 f"cannot download {hub.repo} from the hub ({reason}): check the network and your access to it, "
                 f"or put its files into <folder>/{hub.repo} and name the folder by --mirror or CLAIMBOOK_MIRROR"
@@ -206,7 +207,7 @@ def _convert(asset: Asset, raw: Path, done: Path, say: Say) -> None:
     """Run the converter in a process of its own, which gives its memory back."""
     done.mkdir()
     target = done / f"{asset.key}.jsonl" if asset.kind == "text" else done
-    say("  converting, once (a minute or two for a model)")
+    say(f"  converting, once{' (a minute or two)' if asset.kind == 'model' or asset.packages else ''}")
     run = _run([sys.executable, "-m", "claimbook.convert", asset.convert, str(raw), str(target), *asset.packages])
     if run.returncode:
         raise ClaimbookError(f"asset '{asset.key}' cannot be converted ({_last_line(run)}): install requirements.lock")
@@ -252,17 +253,12 @@ def _locked(asset: Asset, say: Say):
         lock.release()
 
 
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
 @contextmanager
 def _disk_errors(asset: Asset):
-    """Turn a full disk or a read-only cache into one line."""
+    """Turn a full disk or a cache that cannot be written into one line."""
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK:
-            raise
         cache = paths.cache()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             need = (asset.download + 2 * asset.disk) / 1e6
@@ -271,5 +267,6 @@ def _disk_errors(asset: Asset):
                 "free some, or point CLAIMBOOK_CACHE to another disk"
             ) from None
         raise ClaimbookError(
-            f"cannot write below {cache} ({error.strerror}): point CLAIMBOOK_CACHE to a folder that you may write"
+            f"cannot use {error.filename or cache} ({error.strerror or error}): "
+            f"point CLAIMBOOK_CACHE to a folder that you may write (now {cache})"
         ) from None
