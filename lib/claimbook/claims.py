@@ -5,12 +5,9 @@
 """
 
 import math
-from collections import Counter
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,8 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from claimbook import paths
+from claimbook import paths, strict_yaml
 from claimbook.errors import ClaimbookError
+from claimbook.strict_yaml import repeated
 
 Verdict = Literal["reproduced", "partial", "contradicted", "not_transferred", "inconclusive", "not_tested"]
 Fidelity = Literal["exact", "reduced", "toy"]
@@ -224,7 +222,7 @@ class Claim(Model):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Claim":
-        twice = _repeated(part.name for part in self.parts)
+        twice = repeated(part.name for part in self.parts)
         if twice:
             raise ValueError(f"parts: the name {twice!r} is used twice")
         tested = [name for name in Tiers.model_fields if not isinstance(self.tier(name), NotTested)]
@@ -261,7 +259,7 @@ class Ledger(Model):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Ledger":
-        twice = _repeated(claim.id for claim in self.claims)
+        twice = repeated(claim.id for claim in self.claims)
         if twice:
             raise ValueError(f"claims: the id {twice} is used twice")
         for claim in self.claims:
@@ -277,7 +275,7 @@ def load(chapter: str) -> Ledger:
     if not path.is_file():
         raise ClaimbookError(f"no ledger for chapter {chapter!r}, chapters are {', '.join(paths.chapters()) or 'none'}")
     name = path.relative_to(paths.root())
-    data = _read_yaml(path, name)
+    data = strict_yaml.read(path, name)
     if not isinstance(data, dict) or set(data) != {"paper", "models", "claims"}:
         given = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
         raise ClaimbookError(f"{name}: the keys must be paper, models, claims, not {given}")
@@ -305,34 +303,10 @@ def _measuring(claim: Claim, tier: str) -> dict:
     return {**keys, "parts": parts, "tier": tested, "published": published}
 
 
-def _repeated(names) -> str | None:
-    return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe, and a key given twice is an error where plain YAML keeps the last one silently."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = _repeated(str(key) for key in keys)
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path, name: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        raise ClaimbookError(f"{name}: line {error.problem_mark.line + 1}: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ClaimbookError(f"{name}: not readable as YAML: {' '.join(str(error).split())}") from None
-
-
 def _first_mistake(error: ValidationError, data: dict) -> str:
     """One line for the first mistake: claim, part, key, what is allowed, what was given."""
     first = error.errors()[0]
-    place = list(first["loc"])
+    place, given, message = list(first["loc"]), first["input"], first["msg"].removeprefix("Value error, ")
     words = []
     for group, label, key in (("claims", "claim", "id"), ("parts", "part", "name")):
         if place[:1] == [group] and len(place) > 1:
@@ -340,13 +314,13 @@ def _first_mistake(error: ValidationError, data: dict) -> str:
             known = isinstance(data, dict) and key in data
             words.append(f"{label} {data[key] if known else f'number {place[1] + 1}'}")
             place = place[2:]
-    if words and place and place[0] in PART_TYPES:  # pydantic names the kind of part it tried
-        place = place[1:]
-    message = first["msg"].removeprefix("Value error, ")
+            if label == "part" and place and place[0] in PART_TYPES:  # pydantic names the kind of part it tried
+                place = place[1:]
     if first["type"].startswith("union_tag"):
         place, message = ["type"], f"must be one of {', '.join(PART_TYPES)}"
+        given = given.get("type", given)
     if first["type"] == "missing":
         message = "this key is missing"
-    elif not isinstance(first["input"], dict | list) and repr(first["input"]) not in message:
-        message += f", not {str(first['input'])[:60]!r}"
+    elif not isinstance(given, dict | list) and repr(given) not in message:
+        message += f", not {str(given)[:60]!r}"
     return ": ".join([*words, *([".".join(map(str, place))] if place else []), message[0].lower() + message[1:]])

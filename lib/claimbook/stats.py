@@ -36,6 +36,7 @@ from scipy.special import betainc, betaincinv, stdtrit
 TAIL = 0.025  # of a two-sided 95 % interval
 BOOTSTRAP_TAIL = 0.02
 ROUNDING = 1e-12  # relative spread below which samples count as constant
+_by_rule = np.errstate(all="ignore")  # overflow and NaN end by the rules above, so numpy need not warn
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,24 @@ class Exact:
     method: str = "deterministic"
 
 
+@_by_rule
 def mean(samples, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Mean over independent units, shape (n,); the order of the units does not matter."""
     samples = np.asarray(samples, dtype=float)
     return _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
 
 
+@_by_rule
 def paired_difference(a, b, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Mean of ``a - b`` over units measured both ways, each of shape (n,)."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"pairs need equal shapes, not {a.shape} and {b.shape}")
-    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which the rules take care of
-        difference = a - b
     size = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    return _mean(difference, size, "paired difference", unit, resamples, seed)
+    return _mean(a - b, size, "paired difference", unit, resamples, seed)
 
 
+@_by_rule
 def ratio_of_exp(a, b, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Ratio of geometric means ``exp(mean(a - b))``, on the log scale.
 
@@ -115,11 +117,14 @@ def ratio_of_exp(a, b, *, unit: str = "units", resamples: int = 10_000, seed: in
     positive quantities, such as milliseconds, the ratio of their geometric means.
     """
     logs = paired_difference(a, b, unit=unit, resamples=resamples, seed=seed)
-    with np.errstate(over="ignore"):
-        value, low, high = np.exp([logs.value, logs.low, logs.high])
-    return _estimate(value, low, high, logs.n, f"exp of {logs.method}", unit, scale="log")
+    value, low, high = np.exp([logs.value, logs.low, logs.high])
+    method = f"exp of {logs.method}"
+    if math.isnan(logs.low):
+        return Estimate(float(value), math.nan, math.nan, logs.n, method, "log", unit)
+    return _estimate(value, low, high, logs.n, method, unit, scale="log")
 
 
+@_by_rule
 def slope(x, y, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Mean over units of each unit's least-squares slope.
 
@@ -130,10 +135,9 @@ def slope(x, y, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) 
     if y.ndim != 2 or y.shape[1] == 0:
         raise ValueError(f"slopes need y of shape (units, points), not {y.shape}")
     x = np.broadcast_to(np.asarray(x, dtype=float), y.shape)
-    with np.errstate(all="ignore"):
-        dx = x - x.mean(axis=1, keepdims=True)
-        slopes = (dx * (y - y.mean(axis=1, keepdims=True))).sum(axis=1) / (dx**2).sum(axis=1)
-        size = np.abs(y).max(initial=0) / np.abs(dx).max(initial=0)
+    dx = x - x.mean(axis=1, keepdims=True)
+    slopes = (dx * (y - y.mean(axis=1, keepdims=True))).sum(axis=1) / (dx**2).sum(axis=1)
+    size = np.abs(y).max(initial=0) / np.abs(dx).max(initial=0)
     return _mean(slopes, size, "mean slope", unit, resamples, seed)
 
 
@@ -141,13 +145,15 @@ def proportion(k: int, n: int, *, unit: str = "units") -> Estimate:
     """Share k / n with the exact interval of Clopper and Pearson (1934), which never covers less than 95 %."""
     if not 0 <= k <= n:
         raise ValueError(f"a proportion needs 0 <= k <= n, not {k} of {n}")
+    k, n = int(k), int(n)
     if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0, f"share of {unit} (none)", unit=unit)
+        return Estimate(math.nan, math.nan, math.nan, 0, f"share of {unit} (no interval: no samples)", unit=unit)
     low = float(betaincinv(k, n - k + 1, TAIL)) if k else 0.0
     high = float(betaincinv(k + 1, n - k, 1 - TAIL)) if k < n else 1.0
     return Estimate(k / n, low, high, n, f"share of {unit}, exact binomial interval", unit=unit)
 
 
+@_by_rule
 def prediction_interval(samples, *, unit: str = "seeds") -> Estimate:
     """Where the next unit should fall, for roughly normal samples of shape (n,): mean ± t s sqrt(1 + 1/n)."""
     x = _checked(samples)
@@ -155,8 +161,7 @@ def prediction_interval(samples, *, unit: str = "seeds") -> Estimate:
     value, problem = _value(x, np.abs(x).max(initial=0))
     if problem:
         return _without_interval(value, len(x), method, problem, unit)
-    with np.errstate(over="ignore"):
-        reach = _t(len(x)) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
+    reach = _t(len(x)) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
     return _estimate(value, value - reach, value + reach, len(x), method, unit)
 
 
@@ -169,19 +174,21 @@ def _mean(x: np.ndarray, size: float, what: str, unit: str, resamples: int, seed
     bootstrap = 8 <= len(x) <= 1000
     method = f"{what} over {unit}, Student's t{' and studentized bootstrap, the wider' if bootstrap else ''}"
     down = up = _t(len(x))
-    with np.errstate(all="ignore"):  # overflow ends as an interval that is not finite, which _estimate refuses
-        error = x.std(ddof=1) / math.sqrt(len(x))
-        if bootstrap:
-            lower_tail, upper_tail = _studentized_tails(x, resamples, seed)
-            down, up = max(down, upper_tail), max(up, -lower_tail)
-        return _estimate(value, value - down * error, value + up * error, len(x), method, unit)
+    if bootstrap:
+        lower_tail, upper_tail = _studentized_tails(x, resamples, seed)
+        down, up = max(down, upper_tail), max(up, -lower_tail)
+    error = x.std(ddof=1) / math.sqrt(len(x))
+    return _estimate(value, value - down * error, value + up * error, len(x), method, unit)
 
 
 def _estimate(value, low, high, n: int, method: str, unit: str, scale: str = "linear") -> Estimate:
     """An estimate whose interval has finite ends on either side of its value, or none at all."""
-    if math.isnan(low) or (math.isfinite(low) and math.isfinite(high) and low < value < high):
+    if math.isfinite(low) and math.isfinite(high) and low < value < high:
         return Estimate(float(value), float(low), float(high), n, method, scale, unit)
-    return replace(_without_interval(float(value), n, method, "too few distinct values", unit), scale=scale)
+    return replace(
+        _without_interval(float(value), n, method, "too few distinct values or beyond the range of floats", unit),
+        scale=scale,
+    )
 
 
 def _checked(samples) -> np.ndarray:
@@ -197,8 +204,7 @@ def _value(x: np.ndarray, size: float) -> tuple[float, str]:
         return math.nan, "no samples"
     if not np.isfinite(x).all():
         return math.nan, "a sample is not finite"
-    with np.errstate(over="ignore"):
-        value = float(x.mean())
+    value = float(x.mean())
     if len(x) == 1:
         return value, "a single sample"
     return value, "constant samples" if np.ptp(x) <= ROUNDING * max(size, np.abs(x).max()) else ""
@@ -219,15 +225,13 @@ def _studentized_tails(x: np.ndarray, resamples: int, seed: int) -> tuple[float,
     matter and the interval of -x is that of x mirrored.
     """
     x = np.sort(x - x.mean()) / x.std()
+    both = np.stack([x, x[::-1]], axis=1)
     counts = _resample_counts(len(x), resamples // 2, seed)
-    statistics = []
-    for centred in (x, x[::-1]):
-        means = counts @ centred / len(x)
-        variances = counts @ centred**2 / len(x) - means**2
-        flat = variances < ROUNDING
-        errors = np.sqrt(np.where(flat, 1, variances) / (len(x) - 1))
-        statistics.append(np.where(flat, np.copysign(np.inf, means), means / errors))
-    statistics = np.sort(np.concatenate(statistics))
+    means, squares = np.split(counts @ np.hstack([both, both**2]) / len(x), 2, axis=1)
+    variances = squares - means**2
+    flat = variances < ROUNDING
+    errors = np.sqrt(np.where(flat, 1, variances) / (len(x) - 1))
+    statistics = np.sort(np.where(flat, np.copysign(np.inf, means), means / errors), axis=None)
     beyond = int(BOOTSTRAP_TAIL * len(statistics))
     return statistics[beyond], statistics[-1 - beyond]
 

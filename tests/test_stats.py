@@ -1,0 +1,211 @@
+"""Estimates: hand-checked values, the laws an interval obeys, and the written rules for bad data."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from claimbook import stats
+
+NUMBERS = st.floats(-1e3, 1e3)
+ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def samples():
+    """Seeded skewed samples of 8 to 30 units, surely not constant."""
+    return st.builds(
+        lambda n, seed: np.random.default_rng(seed).gamma(2, 1, n), st.integers(8, 30), st.integers(0, 10**6)
+    )
+
+
+def has_no_interval(estimate):
+    return math.isnan(estimate.low) and math.isnan(estimate.high)
+
+
+# -- values that can be checked by hand or by scipy
+
+
+def test_few_units_get_students_interval():
+    sample = [1.0, 2.0, 4.0, 4.5, 7.0]
+    low, high = scipy_stats.t.interval(0.95, 4, np.mean(sample), scipy_stats.sem(sample))
+    estimate = stats.mean(sample, unit="seeds")
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.7, low, high))
+    assert (estimate.n, estimate.unit) == (5, "seeds")
+    assert estimate.method == "mean over seeds, Student's t"
+
+
+def test_the_bootstrap_lengthens_the_long_tail_only():
+    sample = np.random.default_rng(0).lognormal(0, 1, 20)
+    low, high = scipy_stats.t.interval(0.95, 19, sample.mean(), scipy_stats.sem(sample))
+    estimate = stats.mean(sample)
+    assert estimate.low == pytest.approx(low)
+    assert estimate.high > high + 0.1
+
+
+def test_the_studentized_bootstrap_against_a_plain_loop():
+    sample = np.sort(np.random.default_rng(3).gamma(1, 1, 10))
+    counts = stats._resample_counts(10, 50, seed=4)
+    resamples = [np.repeat(x, count.astype(int)) for x in (sample, sample[::-1]) for count in counts]
+    t = sorted((r.mean() - sample.mean()) / (r.std(ddof=1) / math.sqrt(10)) for r in resamples)
+    assert stats._studentized_tails(sample, 100, 4) == pytest.approx((t[2], t[-3]))
+
+
+def test_pairs_are_compared_item_by_item():
+    a, b = [3.0, 5.0, 10.0], [1.0, 4.0, 7.0]
+    difference, plain = stats.paired_difference(a, b, unit="scans"), stats.mean([2.0, 1.0, 3.0], unit="scans")
+    assert difference.method == "paired difference over scans, Student's t"
+    assert difference == replace(plain, method=difference.method)
+
+
+def test_a_perplexity_ratio_is_the_exponential_of_the_difference_of_losses():
+    a, b = np.log([8.0, 4.0, 9.0]), np.log([4.0, 2.0, 3.0])
+    ratio, difference = stats.ratio_of_exp(a, b), stats.paired_difference(a, b)
+    assert ratio.value == pytest.approx(12 ** (1 / 3))
+    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx((difference.low, difference.high))
+    assert ratio.halfwidth == pytest.approx(difference.halfwidth)
+    assert ratio.scale == "log"
+
+
+def test_a_slope_is_each_units_own():
+    x, slopes = np.arange(6.0), np.array([0.5, 1.0, 2.5])
+    y = slopes[:, None] * x + np.array([[10.0], [-3.0], [0.0]])
+    assert stats.slope(x, y).value == pytest.approx(slopes.mean())
+    assert stats.slope(np.tile(x, (3, 1)), y) == stats.slope(x, y)
+
+
+def test_a_share_has_the_exact_binomial_interval():
+    interval = scipy_stats.binomtest(17, 20).proportion_ci(method="exact")
+    estimate = stats.proportion(17, 20, unit="documents")
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.85, interval.low, interval.high))
+    assert stats.proportion(0, 20).low == 0 and stats.proportion(20, 20).high == 1
+
+
+def test_a_prediction_interval_is_wider_than_that_of_the_mean_by_root_n_plus_one():
+    sample = [1.0, 2.0, 4.0, 4.5, 7.0]
+    assert stats.prediction_interval(sample).halfwidth == pytest.approx(stats.mean(sample).halfwidth * math.sqrt(6))
+    assert stats.prediction_interval([0.0, 2.0]).high == pytest.approx(1 + 12.7062 * math.sqrt(2) * math.sqrt(1.5))
+
+
+@given(st.integers(1, 40), st.floats(0.01, 0.99), st.data())
+def test_votes_against_scipys_binomial(n, chance, data):
+    agree = data.draw(st.integers(0, n))
+    expected = scipy_stats.binom.sf(agree - 1, n, chance)
+    assert stats.Votes(agree, n, chance).p_value == pytest.approx(expected, abs=1e-12)
+
+
+# -- laws
+
+
+@given(samples(), st.randoms())
+def test_the_order_of_units_does_not_matter(sample, random):
+    shuffled = list(sample)
+    random.shuffle(shuffled)
+    a, b = stats.mean(sample), stats.mean(shuffled)
+    assert (a.low, a.high) == pytest.approx((b.low, b.high))
+
+
+@given(samples(), st.floats(-50, 50), st.floats(0.01, 100))
+def test_units_of_measurement_do_not_matter(sample, shift, factor):
+    a, b = stats.mean(sample), stats.mean(shift + factor * sample)
+    expected = (shift + factor * a.low, shift + factor * a.high)
+    assert (b.low, b.high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@given(samples(), st.integers(0, 10**6))
+def test_swapping_the_pair_mirrors_the_interval(a, seed):
+    b = np.random.default_rng(seed).normal(2, 1, len(a))
+    forward, backward = stats.paired_difference(a, b), stats.paired_difference(b, a)
+    assert (forward.low, forward.high) == pytest.approx((-backward.high, -backward.low), abs=1e-9)
+    ratio, inverse = stats.ratio_of_exp(a, b), stats.ratio_of_exp(b, a)
+    assert (ratio.low, ratio.high) == pytest.approx((1 / inverse.high, 1 / inverse.low))
+
+
+@given(samples())
+def test_estimates_repeat_exactly(sample):
+    assert stats.mean(sample) == stats.mean(sample)
+
+
+@given(st.lists(ANY_FLOAT, max_size=25))
+def test_an_interval_is_strictly_around_its_value_or_not_there(sample):
+    """Whatever comes in, nothing raises, nothing has zero width, and nothing infinite comes out as an interval."""
+    for estimate in (stats.mean(sample), stats.prediction_interval(sample), stats.ratio_of_exp(sample, sample[::-1])):
+        assert estimate.n == len(sample)
+        finite = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+        assert has_no_interval(estimate) or (finite and estimate.low < estimate.value < estimate.high)
+        assert has_no_interval(estimate) == ("no interval" in estimate.method)
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_a_share_lies_in_its_interval(k, n):
+    assume(k <= n)
+    estimate = stats.proportion(k, n)
+    assert has_no_interval(estimate) if n == 0 else 0 <= estimate.low <= k / n <= estimate.high <= 1
+
+
+# -- the written rules for bad data
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_a_sample_that_is_not_finite_spoils_the_estimate(bad, n):
+    estimate = stats.mean([*range(n - 1), bad])
+    assert math.isnan(estimate.value) and has_no_interval(estimate)
+    assert "not finite" in estimate.method and estimate.n == n
+    assert math.isnan(stats.paired_difference([bad] * n, [bad] * n).value)
+
+
+def test_nothing_sampled_gives_nothing():
+    for estimate in (stats.mean([]), stats.slope([1, 2], np.zeros((0, 2))), stats.proportion(0, 0)):
+        assert math.isnan(estimate.value) and has_no_interval(estimate) and estimate.n == 0
+
+
+def test_one_sample_has_a_value_and_no_interval():
+    estimate = stats.mean([4.0])
+    assert estimate.value == 4 and has_no_interval(estimate)
+
+
+@given(NUMBERS, st.integers(2, 30))
+def test_constant_samples_have_a_value_and_no_interval(constant, n):
+    estimate = stats.mean([constant] * n)
+    assert estimate.value == pytest.approx(constant) and has_no_interval(estimate)
+    assert has_no_interval(stats.prediction_interval([constant] * n))
+
+
+@given(samples(), st.floats(0.01, 10), st.sampled_from([1.0, 1e3, 1e6]))
+def test_a_constant_difference_has_no_interval_though_rounding_makes_it_vary(b, shift, size):
+    b = b * size
+    assert has_no_interval(stats.paired_difference(b + shift, b))
+    assert has_no_interval(stats.slope([0, 1, 2, 3], b[:, None] + shift * np.arange(4)))
+
+
+def test_a_lone_exception_has_no_interval():
+    assert "too few distinct values" in stats.mean([0.0] * 19 + [1.0]).method
+    assert has_no_interval(stats.ratio_of_exp([5e3, 6e3, 7e3], [0, 0, 0]))  # beyond the largest float
+
+
+def test_a_unit_without_a_slope_spoils_the_estimate():
+    assert has_no_interval(stats.slope([1.0, 1.0], [[1, 2], [3, 5]]))
+
+
+def test_wrong_shapes_are_a_programmers_mistake():
+    for call in (
+        lambda: stats.mean([[1.0, 2.0]]),
+        lambda: stats.paired_difference([1.0], [1.0, 2.0]),
+        lambda: stats.slope([1.0], [1.0]),
+        lambda: stats.proportion(3, 2),
+        lambda: stats.Votes(3, 2, 0.5),
+        lambda: stats.Votes(1, 2, 0.0),
+    ):
+        with pytest.raises(ValueError):
+            call()
+
+
+def test_halfwidth_is_on_the_scale_of_the_estimate():
+    linear = stats.Estimate(2, 1, 4, 20, "by hand")
+    assert linear.halfwidth == 1.5
+    assert stats.Estimate(2, 1, 4, 20, "by hand", scale="log").halfwidth == pytest.approx(math.log(2))
+    assert math.isnan(stats.Estimate(2, -1, 4, 20, "by hand", scale="log").halfwidth)
