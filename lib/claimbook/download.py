@@ -61,7 +61,10 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
         for file in asset.files:
             with tempfile.TemporaryDirectory(dir=partial) as scratch:
                 _take(file, _obtain(file, Path(scratch), mirror, say), raw)
-        _convert(asset, raw, done, say) if asset.convert else raw.rename(done)
+        if asset.convert:
+            _convert(asset, raw, done, say)
+        else:
+            raw.rename(done)
         assets.write_manifest(done, key=asset.key, digest=assets.digest(asset.key), revision=revision)
         if place.exists():  # damaged, or it would be present
             place.rename(partial / "damaged")
