@@ -105,6 +105,8 @@ def test_missing_damaged_and_unknown_are_one_line_each(demo):
         sweeps.load("demo", "short")
     with pytest.raises(ClaimbookError, match="no fresh result"):
         sweeps.promote("demo", ["short"])
+    with pytest.raises(ClaimbookError, match="nothing to confirm"):
+        sweeps.confirm("demo", "other")
 
 
 def test_a_chapter_without_experiments_has_no_stored_runs(demo):
@@ -200,6 +202,15 @@ def test_a_refactor_is_confirmed_by_the_prefix(demo):
     assert sweeps.status("demo")["short"] == "fresh"
     edit(demo / TOY, "1.0000001", "1.01")
     assert sweeps.status("demo")["short"] == "stale"
+
+
+def test_a_run_that_ended_after_the_code_had_changed_can_be_confirmed(demo):
+    sweeps.run("demo", "short")
+    edit(demo / TOY, "step + 1.0", "1.0 + step")
+    assert sweeps.promote("demo") == []
+    assert sweeps.confirm("demo", "short") == 0
+    assert sweeps.load("demo", "short")["freshness"] == "confirmed by prefix"
+    assert sweeps.promote("demo") == []
 
 
 def test_a_prefix_that_disagrees_confirms_nothing(demo):

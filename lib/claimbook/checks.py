@@ -8,8 +8,9 @@ code), `agreement` (ledger, notebook and result say the same), `form` (glue keys
 import re
 
 from claimbook import chapter as chapters
-from claimbook import claims, compare, files, parameters, paths, provenance, sweeps
+from claimbook import claims, compare, files, parameters, paths
 from claimbook.errors import ClaimbookError
+from claimbook.freshness import freshness
 
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
@@ -61,23 +62,6 @@ def _cell_faults(cell: dict) -> list[str]:
             found.append("stored output on stderr (a warning or a progress bar)")
     if CLAIM_TAG in _tags(cell) and {output.get("name") for output in cell["outputs"]} != {"stdout"}:
         found.append("a claim cell must print its lines and nothing else")
-    return found
-
-
-# --- freshness ---------------------------------------------------------------------------------------------------
-
-
-def freshness(chapter: str) -> list[str]:
-    """The reference result was made by the code, claims, assets, stored runs and versions of today."""
-    path = paths.result(chapter)
-    if not path.exists():
-        return [f"no reference run: `claimbook rerun {chapter}`, then `claimbook accept {chapter}`"]
-    stored = files.read_json(path)["provenance"]
-    current = provenance.chapter_parts(chapter)
-    found = [f"stored run {name} is {state}" for name, state in sweeps.status(chapter).items() if state != "fresh"]
-    if stored["code_hash"] != provenance.fingerprint(current):
-        moved = ", ".join(provenance.changed(stored.get("parts", {}), current)) or "the stored hash"
-        found.append(f"stale (changed: {moved}): `claimbook rerun {chapter}`, then `claimbook accept {chapter}`")
     return found
 
 

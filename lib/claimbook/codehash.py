@@ -17,7 +17,17 @@ from claimbook import files, paths
 # how they are written, this bookkeeping, and assets (pinned by digest, which includes the converter's version).
 PLUMBING = {
     f"claimbook.{name}"
-    for name in ("errors", "codehash", "files", "parameters", "paths", "progress", "provenance", "sweeps", "assets")
+    for name in (
+        "errors",
+        "codehash",
+        "files",
+        "parameters",
+        "paths",
+        "progress",
+        "provenance",
+        "sweeps",
+        "assets",
+    )
 }
 
 # Assignments left out of a module's hash: a release number, and the table of stored runs (each is hashed on its own).

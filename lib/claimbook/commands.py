@@ -9,6 +9,7 @@ from pathlib import Path
 
 from claimbook import files, parameters, paths, provenance, sweeps
 from claimbook.errors import ClaimbookError
+from claimbook.freshness import freshness
 from claimbook.progress import clock
 
 CELL_TIMEOUT = 900  # seconds; a chapter takes two minutes on a quiet machine
@@ -72,9 +73,7 @@ def book(stale: str) -> int:
 
 def stale_chapters() -> list[str]:
     """Chapters whose stored result was not made by what stands in the repository."""
-    from claimbook import checks
-
-    return [name for name in notebooks() if checks.freshness(name)]
+    return [name for name in notebooks() if freshness(name)]
 
 
 def _run_stale(names: list[str]) -> int:
@@ -244,11 +243,11 @@ def _with_sweeps(chapter: str | None) -> list[str]:
 
 def status() -> None:
     """A line per chapter, stored run and asset."""
-    from claimbook import assets, checks
+    from claimbook import assets
 
     for name in paths.chapters():
         if paths.notebook(name).exists():
-            print(f"chapter {name}: {'; '.join(checks.freshness(name)) or 'fresh'}")
+            print(f"chapter {name}: {'; '.join(freshness(name)) or 'fresh'}")
         else:
             print(f"chapter {name}: a ledger, no notebook yet")
         for run, state in sweeps.status(name).items():

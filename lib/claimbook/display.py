@@ -129,10 +129,7 @@ def provenance_table(result: dict) -> Shown:
     made = result["provenance"]
     packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
     rows = [
-        [
-            "run",
-            f"tier {result['tier']}, {made['started'][:10]}, {clock(cost['wall_s'])}, {cost['peak_mem_mb']:,.0f} MB",
-        ],
+        ["run", f"tier {result['tier']}, {made['started'][:10]}, {cost(result)}"],
         ["machine", f"{made['machine']}; {made['threads']} threads"],
         ["commit", (made["git"][:12] or "none") + (" and uncommitted changes" if made["dirty"] else "")],
         ["code hash", f"{made['code_hash']} over {len(made['modules'])} modules"],

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from claimbook import assets, compare, files, parameters, paths, provenance
+from claimbook import assets, codehash, compare, files, parameters, paths, provenance
 from claimbook.errors import ClaimbookError
 
 AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
@@ -120,7 +120,7 @@ def _execute(chapter: str, values: dict, folder: Path) -> str | None:
             with _environment(CLAIMBOOK_RUN_DIR=folder, CLAIMBOOK_ROOT=paths.root()):
                 _papermill(chapter, changed, folder)
         except PapermillExecutionError as error:
-            return f"in cell {error.exec_count}: {error.ename}: {str(error.evalue).strip()}"
+            return f"in cell [{error.exec_count}]: {error.ename}: {str(error.evalue).strip() or 'no message'}"
         except Exception as error:
             if attempt < STARTS and _is_start_failure(error):
                 continue
@@ -243,9 +243,7 @@ def with_outputs(nb: dict, executed: dict) -> dict:
     """``nb`` as it stands, prose edits included, with the outputs of its executed copy; cells must match in code."""
     ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
     own = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
-    if [provenance.ast_hash("".join(c["source"])) for c in own] != [
-        provenance.ast_hash("".join(c["source"])) for c in ran
-    ]:
+    if [codehash.ast_hash("".join(c["source"])) for c in own] != [codehash.ast_hash("".join(c["source"])) for c in ran]:
         raise ClaimbookError("the executed notebook has other code cells than the chapter's: rerun first")
     for cell, done in zip(own, ran, strict=True):
         cell["outputs"], cell["execution_count"] = without_paths(done["outputs"]), done["execution_count"]

@@ -295,13 +295,15 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
 def confirm(chapter: str, name: str) -> float | None:
     """After a change of code alone: rerun the declared prefix and, when every curve agrees, accept the stored run.
 
-    Returns the largest relative difference, or None when the stored run needs no confirmation. ClaimbookError when it
-    cannot be confirmed (config, an asset or a package changed; no prefix declared) or the prefix disagrees.
+    The same for a result that came to its end after the code had changed, and so was never promoted. Returns the
+    largest relative difference, or None when the stored run needs no confirmation. ClaimbookError when it cannot be
+    confirmed (config, an asset or a package changed; no prefix declared) or the prefix disagrees.
     """
     stored, path = declared(chapter, name), paths.sweep(chapter, name)
-    if not path.exists():
+    results = [files.read_json(place) for place in (path, scratch(chapter, name)) if place.exists()]
+    if not results:
         raise ClaimbookError(f"stored run {chapter}/{name} is missing: there is nothing to confirm")
-    result, parts = files.read_json(path), provenance.sweep_parts(chapter, name)
+    result, parts = max(results, key=lambda one: one["started"]), provenance.sweep_parts(chapter, name)
     mark = provenance.fingerprint(parts)
     if _freshness(result, parts):
         return None

@@ -1,0 +1,17 @@
+"""Whether a chapter's stored result is what the repository would give today; light, as `status` and `book` ask it."""
+
+from claimbook import files, paths, provenance, sweeps
+
+
+def freshness(chapter: str) -> list[str]:
+    """The reference result was made by the code, claims, assets, stored runs and versions of today."""
+    path = paths.result(chapter)
+    if not path.exists():
+        return [f"no reference run: `claimbook rerun {chapter}`, then `claimbook accept {chapter}`"]
+    stored = files.read_json(path)["provenance"]
+    current = provenance.chapter_parts(chapter)
+    found = [f"stored run {name} is {state}" for name, state in sweeps.status(chapter).items() if state != "fresh"]
+    if stored["code_hash"] != provenance.fingerprint(current):
+        moved = ", ".join(provenance.changed(stored.get("parts", {}), current)) or "the stored hash"
+        found.append(f"stale (changed: {moved}): `claimbook rerun {chapter}`, then `claimbook accept {chapter}`")
+    return found

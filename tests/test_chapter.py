@@ -1,0 +1,241 @@
+"""The object a notebook holds: what it takes, what it refuses, what it writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from claimbook import chapter, claims, files, paths, stats, sweeps
+from claimbook.errors import ClaimbookError
+from conftest import CHAPTER, edit
+
+REFERENCE = {"tier": "cpu", "models": "", "seed": 0, "device": "auto", "dtype": "float32", "text": ""}
+MODELS = "smollm2-135m,gemma-3-270m"
+
+
+def start(**other):
+    return chapter.start(CHAPTER, **(REFERENCE | other))
+
+
+def spread(value=2.0):
+    """An estimate near ``value`` that is precise enough."""
+    return stats.mean(value + np.linspace(-0.1, 0.1, 40), unit="seeds")
+
+
+def judge_all(run, value=2.0):
+    run.measure("C1", "halved", spread(value))
+    run.measure("C2", "variance", stats.Exact(0.125))
+    for claim_id in ("C1", "C2", "C3"):
+        run.judge(claim_id)
+    return run
+
+
+def finished(run):
+    run.finish()
+    return json.loads((chapter.run_folder(CHAPTER) / "result.json").read_text())
+
+
+def test_claim_cells_print_one_stable_line_each(book, capsys):
+    judge_all(start())
+    assert capsys.readouterr().out.splitlines() == [
+        "coin_flips.C1 · mechanism seen · toy",
+        "coin_flips.C2 · reproduced · exact",
+        "coin_flips.C3 · not tested (needs_gpu) · —",
+    ]
+
+
+def test_a_smoke_run_prints_and_stores_no_verdict(book, capsys):
+    result = finished(judge_all(start(tier="smoke")))
+    assert capsys.readouterr().out.splitlines()[0] == "coin_flips.C1 · smoke run, no verdict"
+    assert {entry["verdict"] for entry in result["claims"].values()} == {None}
+    assert all(not entry["parts"] for entry in result["claims"].values())
+
+
+def test_the_result_lands_in_the_runs_folder_and_nowhere_else(book, monkeypatch, tmp_path):
+    before = sorted(path for path in (book / "data").rglob("*"))
+    finished(judge_all(start()))
+    assert (book / "_runs" / CHAPTER / "lab" / "result.json").exists()
+    monkeypatch.setenv("CLAIMBOOK_RUN_DIR", str(tmp_path / "elsewhere"))
+    assert finished(judge_all(start()))["claims"]["C1"]["verdict"] == "reproduced"
+    assert (tmp_path / "elsewhere" / "result.json").exists()
+    assert sorted(path for path in (book / "data").rglob("*")) == before
+
+
+def test_the_verdict_follows_the_measurement(book):
+    assert finished(judge_all(start(), value=4.0))["claims"]["C1"]["verdict"] == "contradicted"
+
+
+def test_unmeasured_parts_never_pass(book):
+    run = start()
+    for claim_id in ("C1", "C2", "C3"):
+        run.judge(claim_id)
+    given = [entry["verdict"] for entry in finished(run)["claims"].values()]
+    assert given == ["inconclusive", "inconclusive", "not_tested"]
+
+
+def test_what_was_not_judged_is_named_unless_the_ledger_excuses_it(book):
+    run = start()
+    with pytest.raises(ClaimbookError, match="not judged: C1, C2;"):
+        run.finish()
+    run.judge("C1")
+    run.judge("C2")
+    assert finished(run)["claims"]["C3"]["verdict"] == "not_tested"
+
+
+@pytest.mark.parametrize(
+    "claim, part, measurement, said",
+    [
+        ("C9", "halved", spread(), "no claim 'C9'"),
+        ("C1", "doubled", spread(), "no part 'doubled'"),
+        ("C1", "halved", stats.Exact(2.0), "takes Estimate, not Exact"),
+        ("C2", "variance", spread(), "takes Exact, not Estimate"),
+        ("C3", "anything", spread(), "no part 'anything'"),
+    ],
+)
+def test_wrong_measurements_are_refused_where_they_are_made(book, claim, part, measurement, said):
+    with pytest.raises(ClaimbookError, match=said):
+        start().measure(claim, part, measurement)
+
+
+def test_twice_and_too_late_are_refused(book):
+    run = judge_all(start())
+    with pytest.raises(ClaimbookError, match="judged already: measure before"):
+        run.measure("C1", "halved", spread())
+    with pytest.raises(ClaimbookError, match="was judged already"):
+        run.judge("C1")
+    run = start()
+    run.measure("C1", "halved", spread())
+    with pytest.raises(ClaimbookError, match="'halved' was measured already"):
+        run.measure("C1", "halved", spread())
+
+
+def test_deviations_stand_with_their_claim(book):
+    run = judge_all(start())
+    run.deviation("C2", "smaller")
+    run.deviation("C2", "other data")
+    with pytest.raises(ClaimbookError, match="no claim"):
+        run.deviation("C7", "x")
+    assert finished(run)["claims"]["C2"]["deviations"] == ["smaller", "other data"]
+
+
+# --- several models ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_models(book):
+    edit(paths.ledger(CHAPTER), "models: []", "models: [smollm2-135m, gemma-3-270m]")
+    edit(paths.ledger(CHAPTER), "    weight: 2", "    decided_by: gemma-3-270m\n    weight: 2")
+    return book
+
+
+def test_the_ledgers_model_decides_and_the_others_stand_beside(two_models, capsys):
+    run = start(models=MODELS, device="cpu")
+    run.measure("C1", "halved", spread(4.0), model="smollm2-135m")
+    run.measure("C1", "halved", spread(2.0), model="gemma-3-270m")
+    run.measure("C2", "variance", stats.Exact(0.125))
+    run.judge("C1")
+    run.judge("C2")
+    entry = finished(run)["claims"]["C1"]
+    assert (entry["model"], entry["verdict"]) == ("gemma-3-270m", "reproduced")
+    assert entry["others"]["smollm2-135m"]["verdict"] == "contradicted"
+    assert entry["holds_in"] == "holds in 1 of 2 models"
+    assert capsys.readouterr().out.splitlines()[0] == "coin_flips.C1 · mechanism seen · toy"
+
+
+def test_without_the_ledgers_model_the_runs_first_decides(two_models):
+    run = start(models="tiny-random-llama", device="cpu")
+    assert run.decides(claims.load(CHAPTER).claim("C1")) == "tiny-random-llama"
+    with pytest.raises(ClaimbookError, match=r"'gemma-3-270m' is not a model of this run \(tiny-random-llama\)"):
+        run.measure("C1", "halved", spread(), model="gemma-3-270m")
+
+
+def test_a_local_model_is_stored_without_its_path(two_models, tmp_path):
+    folder = tmp_path / "models" / "mine"
+    files.write_text(folder / "config.json", "{}")
+    text = tmp_path / "own.txt"
+    text.write_text("words")
+    result = finished(judge_all(start(models=str(folder), text=str(text), device="cpu")))
+    assert result["parameters"]["models"] == "mine" and result["parameters"]["text"] == "own.txt"
+    assert str(tmp_path / "models") not in json.dumps(result)
+
+
+# --- stored runs, glue, display ----------------------------------------------------------------------------------
+
+
+def test_stored_runs_missing_fresh_stale_and_unknown(book_with_sweeps):
+    run = start()
+    assert run.stored("short") is None
+    sweeps.run(CHAPTER, "short")
+    sweeps.promote(CHAPTER)
+    assert run.stored("short")["metrics"]["total"] == 15
+    assert run.stored_runs == {"short": "fresh"}
+    assert run.stored("other") is None
+    assert finished(judge_all(run))["provenance"]["stored"] == {"short": "fresh", "other": "missing"}
+    with pytest.raises(ClaimbookError, match="no stored run 'long'"):
+        run.stored("long")
+    edit(book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py", "step + 1.0", "step + 2.0")
+    with pytest.raises(ClaimbookError, match="stale"):
+        run.stored("short")
+
+
+def test_glue_makes_rounded_text_once(book):
+    run = start()
+    assert run.glue("a", np.float64(0.12345), ".2f") == "0.12"
+    assert run.glue("b", 1234567, ",") == "1,234,567"
+    assert run.glue("c", "word") == "word"
+    with pytest.raises(ClaimbookError, match="'a' is glued twice"):
+        run.glue("a", 1)
+
+
+def test_outcome_badges_and_tables_say_what_was_found(book):
+    run = judge_all(start())
+    assert run.outcome() == "3 claims: 1 reproduced, mechanism seen in 1 (toy), 1 not tested"
+    assert str(run.badges()) == "C1 mechanism seen · C2 reproduced · C3 not tested"
+    assert 'class="tile reproduced toy" href="#coin-flips-c1"' in run.badges().html
+    assert "= 2 ± 0.2" in run.table().html and "not tested: needs gpu" in run.table().html
+    assert "code hash" in str(run.finish())
+    edit(paths.ledger(CHAPTER), "average of n", "<b>average</b> of n")
+    assert "&lt;b&gt;average" in start().table().html
+
+
+def test_cost_is_of_this_process(book):
+    result = finished(judge_all(start()))
+    assert 0 <= result["cost"]["wall_s"] < 60
+    assert 10 < result["cost"]["peak_mem_mb"] < 100_000
+    assert result["cost"]["device"] == "cpu"
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"tier": "gpus"}, "tier 'gpus' is unknown: choose from smoke, cpu, gpu"),
+        ({"dtype": "float64"}, "dtype 'float64'"),
+        ({"device": "tpu"}, "device 'tpu'"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": True}, "seed must be"),
+        ({"models": "nope"}, "unknown model 'nope'"),
+        ({"models": "smolm2-135m"}, r"did you mean smollm2-135m\?"),
+        ({"models": "../models/x"}, "unknown model"),
+        ({"models": "smollm2-135m,smollm2-135m"}, "twice"),
+        ({"models": "kjv"}, "unknown model 'kjv'"),
+        ({"text": "no_such.txt"}, "unknown text 'no_such.txt'"),
+        ({"text": "kjw"}, r"did you mean kjv\?"),
+        ({"text": "smollm2-135m"}, "unknown text"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(book, given, said):
+    with pytest.raises(ClaimbookError, match=said):
+        start(**given)
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "tiny-random-gpt_neox", "owner/name", "meta-llama/Llama-2-7b-hf"])
+def test_models_that_may_work_are_let_through(book, name):
+    assert start(models=name, device="cpu").models == [name]
+
+
+def test_a_folder_that_is_no_model_is_refused(book, tmp_path):
+    with pytest.raises(ClaimbookError, match=r"holds no config\.json"):
+        start(models=str(tmp_path))
