@@ -61,15 +61,15 @@ def _sphinx(strict: bool) -> None:
     run = subprocess.run(
         [sys.executable, *COMMAND, *(["-W"] if strict else [])],
         cwd=paths.root(),
-        env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
     )
     if run.returncode:
-        lines = (run.stdout + run.stderr).splitlines()
+        text = re.sub(r"\x1b\[[\d;]*m", "", run.stdout + run.stderr).replace(f"{paths.root()}{os.sep}", "")
+        lines = text.splitlines()
         found = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
         print("\n".join(found or lines[-30:]), file=sys.stderr)
-        raise ClaimbookError(f"the book does not build: {len(found)} warnings or errors, listed above")
+        raise ClaimbookError(f"the book does not build: {len(found) or 'no'} warnings or errors, listed above")
 
 
 def _check(html: Path) -> None:
@@ -98,7 +98,7 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
         "claims.md": pages.claims_tables(book),
         "downloads.md": pages.downloads(),
         "benchmarks.md": pages.benchmarks(),
-        "notices.json": json.dumps(_notices(book, stale)),
+        "notices.json": json.dumps({"notices": _notices(book, stale), "not_run": _not_run(book)}),
     }
     folder = paths.root() / "book" / "_generated"
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,11 +110,13 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
 def _notices(book, stale: Collection[str]) -> dict[str, str]:
     """Page -> one line on top of it, for chapters whose page does not show a fresh reference run."""
     old = "Stale: the code, claims or data behind this page changed after the run that it shows."
-    notices = {f"notebooks/{key}": old for key in stale}
-    for chapter in book:
-        if not chapter.result:
-            notices[f"notebooks/{chapter.key}"] = "Not run yet: this chapter has no reference run."
-    return notices
+    new = "Not run yet: this chapter has no reference run."
+    return {f"notebooks/{key}": old for key in stale} | dict.fromkeys(_not_run(book), new)
+
+
+def _not_run(book) -> list[str]:
+    """Pages without results: what their prose would quote is missing, and that alone shall not fail the build."""
+    return [f"notebooks/{chapter.key}" for chapter in book if not chapter.result]
 
 
 # --- README --------------------------------------------------------------------------------------------------------
@@ -129,10 +131,10 @@ def readme_scoreboard() -> str:
 
 
 def readme_downloads() -> str:
-    """What stands in the README between the markers of the downloads."""
+    """What stands in the README between the markers of the downloads: what is fetched without being asked for."""
     from claimbook import pages
 
-    return pages.downloads()
+    return pages.downloads(("pypi", "installed"))
 
 
 def current_readme() -> str:

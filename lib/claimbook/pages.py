@@ -1,6 +1,7 @@
 """Fragments of the book's pages: MyST Markdown, and HTML where Markdown cannot say it."""
 
 from collections import Counter
+from collections.abc import Collection
 from html import escape
 
 from claimbook import assets, files, paths, scoreboard
@@ -180,13 +181,22 @@ def _finding(standing: Standing) -> str:
 # --- downloads and benchmarks ----------------------------------------------------------------------------------------
 
 
-def downloads() -> str:
-    """Table of models and texts: size to download and on disk, licence."""
-    lines = ["| key | what | download | on disk | licence |", "|---|---|--:|--:|---|"]
+SOURCES = {
+    "pypi": "PyPI",
+    "url": "a pinned address",
+    "hub": "a model hub",
+    "installed": "the environment",
+}
+
+
+def downloads(sources: Collection[str] = tuple(SOURCES)) -> str:
+    """Table of models and texts: where from, size to download and on disk, licence."""
+    lines = ["| key | what | from | download | on disk | licence |", "|---|---|---|--:|--:|---|"]
     for asset in assets.load_catalogue().values():
-        licence = f"[{asset.licence}]({asset.terms})"
-        size = "installed with the environment" if asset.source == "installed" else megabytes(asset.download)
-        lines.append(_row(f"`{asset.key}`", [asset.title, size, megabytes(asset.disk), licence]))
+        if asset.source in sources:
+            sizes = [megabytes(asset.download), megabytes(asset.disk)]
+            cells = [asset.title, SOURCES[asset.source], *sizes, f"[{asset.licence}]({asset.terms})"]
+            lines.append(_row(f"`{asset.key}`", cells))
     return "\n".join(lines)
 
 

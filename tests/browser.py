@@ -1,0 +1,95 @@
+"""A headless Chromium with the network off, for reading the built book as a browser does."""
+
+import json
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import websocket
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+OPTIONS = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-port=0"
+OPTIONS += " --disable-background-networking --disable-component-update --remote-allow-origins=*"
+SETTLE = 0.7  # seconds of quiet after which a page counts as loaded
+TIMEOUT = 30
+
+
+def command() -> str | None:
+    """The browser's command, None when there is none."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+@contextmanager
+def opened(folder: Path):
+    """Yields ``visit(path) -> list[str]``: open a page from disk; what its console complained of and what it asked for.
+
+    Every name resolves to nothing, so a request to a network is both seen and in vain. ``folder`` is the profile.
+    """
+    options = [*OPTIONS.split(), "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder}"]
+    process = subprocess.Popen(
+        [command(), *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        connection = websocket.create_connection(_address(folder), timeout=TIMEOUT)
+        session = _call(connection, "Target.createTarget", url="about:blank")["targetId"]
+        session = _call(connection, "Target.attachToTarget", targetId=session, flatten=True)["sessionId"]
+        for domain in ("Network", "Log", "Runtime", "Page"):
+            _call(connection, f"{domain}.enable", session)
+        yield lambda path: _visit(connection, session, path)
+        connection.close()
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def _address(folder: Path) -> str:
+    note, end = folder / "DevToolsActivePort", time.monotonic() + TIMEOUT
+    while not (note.exists() and note.read_text().count("\n")):
+        if time.monotonic() > end:
+            raise TimeoutError("the browser did not start")
+        time.sleep(0.05)
+    port, path = note.read_text().split()
+    return f"ws://127.0.0.1:{port}{path}"
+
+
+def _call(connection, method: str, session: str | None = None, **parameters) -> dict:
+    """Send a command and wait for its answer; events that come in between are dropped."""
+    message = {"id": 1, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+    connection.settimeout(TIMEOUT)
+    connection.send(json.dumps(message))
+    while True:
+        answer = json.loads(connection.recv())
+        if answer.get("id") == 1:
+            return answer["result"]
+
+
+def _visit(connection, session: str, path: Path) -> list[str]:
+    connection.send(
+        json.dumps({"id": 2, "sessionId": session, "method": "Page.navigate", "params": {"url": path.as_uri()}})
+    )
+    found, loaded, end = [], False, time.monotonic() + TIMEOUT
+    connection.settimeout(SETTLE)
+    while time.monotonic() < end:
+        try:
+            event = json.loads(connection.recv())
+        except websocket.WebSocketTimeoutException:
+            if loaded:
+                return found
+            continue
+        loaded |= event.get("method") == "Page.loadEventFired"
+        found += _complaint(event.get("method"), event.get("params", {}))
+    raise TimeoutError(f"{path.name} did not load")
+
+
+def _complaint(method: str | None, event: dict) -> list[str]:
+    if method == "Network.requestWillBeSent" and not event["request"]["url"].startswith(("file:", "data:", "blob:")):
+        return [f"asks for {event['request']['url']}"]
+    if method == "Log.entryAdded" and event["entry"]["level"] == "error":
+        return [event["entry"]["text"]]
+    if method == "Runtime.exceptionThrown":
+        return [event["exceptionDetails"]["text"]]
+    if method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert"):
+        return [" ".join(str(one.get("value")) for one in event["args"])]
+    return []
