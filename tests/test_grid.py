@@ -1,7 +1,10 @@
 """Snakemake: nothing to do in a fresh clone, whatever the times of files; the same jobs on Slurm."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -90,6 +93,28 @@ def test_stored_runs_are_made_promoted_and_then_fresh(book_with_sweeps):
 
 def test_a_chapter_waits_for_its_stored_runs(book_with_sweeps):
     assert [target.split("/")[-1].split("--")[0] for target in wanted()] == ["short", "other"]
+
+
+def test_a_kill_in_the_middle_leaves_data_alone_and_the_next_run_goes_on(book_with_sweeps):
+    edit(
+        book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py",
+        "        progress(",
+        "        __import__('time').sleep(0.5)\n        progress(",
+    )
+    commit(book_with_sweeps)
+    command = [sys.executable, "-m", "claimbook", "sweeps", CHAPTER]
+    environment = own_environment(book_with_sweeps)
+    going = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((book_with_sweeps / "_runs").glob("sweeps/*/short.work-*/done.txt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.2)
+    os.killpg(going.pid, signal.SIGKILL)
+    going.wait()
+    assert git_clean(book_with_sweeps)
+    done = claimbook_command(book_with_sweeps, "sweeps", CHAPTER)
+    assert done.returncode == 0, done.said
+    assert files.read_json(paths.sweep(CHAPTER, "short"))["metrics"]["resumed_at"] > 0
 
 
 def test_a_failing_stored_run_leaves_data_alone(book_with_sweeps):

@@ -55,13 +55,24 @@ def finished_run(**changes):
         ({"n_seeds": "2.5"}, "parameter 'n_seeds' takes a whole number"),
         ({"seed": "x"}, "parameter 'seed' takes a whole number"),
         ({"models": "nope"}, "unknown model 'nope'"),
-        ({"device": "cuda:7"}, "device 'cuda:7' is not available here"),
+        ({"device": "gpu"}, "device 'gpu' is unknown"),
         ({"tier": "fast"}, "tier 'fast' is unknown"),
     ],
 )
 def test_bad_parameters(no_runs, given, said):
     with pytest.raises(ClaimbookError, match=said):
         runner.rerun(CHAPTER, given)
+    assert runs(no_runs) == []
+
+
+def test_an_absent_device(no_runs, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ClaimbookError, match="device 'cuda' is not available here: use auto or one of cpu"):
+        runner.rerun(CHAPTER, {"device": "cuda"})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ClaimbookError, match="device 'cuda:7' is not available here: there is cuda:0 to cuda:1"):
+        runner.rerun(CHAPTER, {"device": "cuda:7"})
     assert runs(no_runs) == []
 
 
@@ -225,10 +236,16 @@ def test_accept_makes_the_run_the_reference(book):
     before = reference_files()
     folder = finished_run()
     edit(folder / "executed.ipynb", "coin_flips.C1 · mechanism seen", f"coin_flips.C1 · mechanism seen {book}/x")
+    made = files.read_json(folder / "result.json")["provenance"]
+    files.write_json(
+        folder / "result.json", files.read_json(folder / "result.json") | {"provenance": made | {"dirty": True}}
+    )
+    edit(folder / "executed.ipynb", made["git"][:12], made["git"][:12] + " and uncommitted changes")
     edit(paths.notebook(CHAPTER), "Two coins", "Two fair coins")
     written = runner.accept(CHAPTER)
     assert written == list(before)
     text = paths.notebook(CHAPTER).read_text()
+    assert provenance.git_state()[0][:12] in text and "uncommitted" not in text
     assert "mechanism seen ./x" in text and "Two fair coins" in text  # its outputs, and the prose as it stands
     assert files.read_json(paths.result(CHAPTER))["provenance"]["git"] == provenance.git_state()[0]
 

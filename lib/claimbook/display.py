@@ -124,6 +124,11 @@ def cost(result: dict) -> str:
     return f"{clock(spent['wall_s'])}, {spent['peak_mem_mb']:,.0f} MB, {spent['device']}"
 
 
+def commit(made: dict) -> str:
+    """The commit a run was made from."""
+    return (made["git"][:12] or "none") + (" and uncommitted changes" if made["dirty"] else "")
+
+
 def provenance_table(result: dict) -> Shown:
     """What the numbers of a run were made by, and what they cost."""
     made = result["provenance"]
@@ -131,7 +136,7 @@ def provenance_table(result: dict) -> Shown:
     rows = [
         ["run", f"tier {result['tier']}, {made['started'][:10]}, {cost(result)}"],
         ["machine", f"{made['machine']}; {made['threads']} threads"],
-        ["commit", (made["git"][:12] or "none") + (" and uncommitted changes" if made["dirty"] else "")],
+        ["commit", commit(made)],
         ["code hash", f"{made['code_hash']} over {len(made['modules'])} modules"],
         ["versions", f"Python {made['python']}, {packages}"],
         ["assets", ", ".join(f"{key} {digest[:12]}" for key, digest in made["assets"].items()) or "none"],

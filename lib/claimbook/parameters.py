@@ -137,10 +137,16 @@ def _text(name: str) -> str:
 
 def check_device(name: str) -> None:
     """ClaimbookError when this machine lacks the device; imports torch only when it must ask."""
-    if name not in ("auto", "cpu"):
-        from claimbook.lm.load import pick_device
+    if name in ("auto", "cpu"):
+        return
+    import torch
 
-        pick_device(name)
+    from claimbook.lm.load import pick_device
+
+    pick_device(name)
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ClaimbookError(f"device '{name}' is not available here: there is cuda:0 to cuda:{last}")
 
 
 def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:

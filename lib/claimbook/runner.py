@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from claimbook import assets, codehash, compare, files, parameters, paths, provenance
+from claimbook import assets, codehash, compare, display, files, parameters, paths, provenance
 from claimbook.errors import ClaimbookError
 
 AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
@@ -190,15 +190,17 @@ def accept(chapter: str) -> list[Path]:
     target = _target(chapter, result, differs)
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]
-    result["provenance"] |= {"git": _clean_commit(written), "dirty": False}
+    commit = _clean_commit(written)
     current = provenance.chapter_parts(chapter, result["tier"])
     if provenance.fingerprint(current) != result["provenance"]["code_hash"]:
         moved = ", ".join(provenance.changed(result["provenance"]["parts"], current))
         raise ClaimbookError(f"{chapter} changed since that run ({moved}): `claimbook rerun {chapter}` first")
+    made = result["provenance"]
+    accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
     if notebook in written:
-        executed = with_outputs(files.read_json(notebook), files.read_json(folder / "executed.ipynb"))
-        files.write_text(notebook, notebook_text(executed))
-    files.write_json(target, without_paths(result))
+        executed = replaced(files.read_json(folder / "executed.ipynb"), display.commit(made), display.commit(accepted))
+        files.write_text(notebook, notebook_text(with_outputs(files.read_json(notebook), executed)))
+    files.write_json(target, without_paths(result | {"provenance": accepted}))
     return written
 
 
@@ -267,10 +269,15 @@ def _is_injected(cell: dict) -> bool:
 
 def without_paths(data):
     """JSON data in which this machine's folders are replaced: a stored file must not name them."""
+    for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path.home(), "~")):
+        data = replaced(data, str(place), name)
+    return data
+
+
+def replaced(data, old: str, new: str):
+    """JSON data with a text replaced in all its strings."""
     if isinstance(data, str):
-        for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path.home(), "~")):
-            data = data.replace(str(place), name)
-        return data
+        return data.replace(old, new)
     if isinstance(data, list):
-        return [without_paths(item) for item in data]
-    return {key: without_paths(value) for key, value in data.items()} if isinstance(data, dict) else data
+        return [replaced(item, old, new) for item in data]
+    return {key: replaced(value, old, new) for key, value in data.items()} if isinstance(data, dict) else data
