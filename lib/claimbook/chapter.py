@@ -36,7 +36,7 @@ def start(chapter: str, *, tier, models, seed, device, dtype, text="", **own) ->
         ledger=ledger,
         parameters=values,
         models=parameters.model_names(values["models"]),
-        device=_device(values["device"], values["models"]),
+        device=parameters.pick_device(values["device"], values["models"]),
         parts=provenance.chapter_parts(chapter, tier),
         about=provenance.collect(),
     )
@@ -255,12 +255,3 @@ def peak_memory() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _device(name: str, models: str) -> str:
-    """The device a run uses; without language models it needs no torch to know."""
-    if name == "cpu" or (name == "auto" and not models):
-        return "cpu"
-    from claimbook.lm.load import pick_device
-
-    return str(pick_device(name))

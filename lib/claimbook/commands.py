@@ -127,7 +127,7 @@ def guard() -> bool:
     from claimbook import checks
 
     found = [line for name in notebooks() for line in checks.problems(name)]
-    print("\n".join(found) or f"{len(notebooks())} chapters sound")
+    print("\n".join(found) or f"sound: {', '.join(notebooks()) or 'there is no chapter'}")
     return bool(notebooks()) and not found
 
 

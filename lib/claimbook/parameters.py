@@ -149,6 +149,18 @@ def check_device(name: str) -> None:
         raise ClaimbookError(f"device '{name}' is not available here: there is cuda:0 to cuda:{last}")
 
 
+def pick_device(name: str, models: str) -> str:
+    """The device a run uses, never "auto"; a chapter that runs no language model needs no torch to know.
+
+    Here, and not in the chapter, so that a change in how models are loaded makes only those chapters stale that load.
+    """
+    if name == "cpu" or (name == "auto" and not models):
+        return "cpu"
+    from claimbook.lm import load
+
+    return str(load.pick_device(name))
+
+
 def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     """Keys of the assets a run opens: its models and text, and those its other cells name.
 

@@ -2,6 +2,9 @@
 
 import sys
 import time
+from pathlib import Path
+
+from claimbook import files
 
 
 class Progress:
@@ -49,6 +52,30 @@ class Progress:
         if self.tty and self.width:
             self.stream.write("\n")
             self.stream.flush()
+
+
+class Stopwatch:
+    """Seconds spent, kept in a file so that a resumed run goes on counting."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.before = float(path.read_text() or 0) if path.exists() else 0.0
+
+    def __enter__(self):
+        self.start = self.saved = time.monotonic()
+        return self
+
+    def __exit__(self, *error):
+        self.save(every=0)
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def save(self, every: float = 10.0) -> None:
+        if time.monotonic() - self.saved >= every:
+            files.write_text(self.path, f"{self.seconds:.1f}")
+            self.saved = time.monotonic()
 
 
 def clock(seconds: float) -> str:

@@ -14,14 +14,13 @@ import importlib
 import json
 import math
 import shutil
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from claimbook import files, paths, provenance
 from claimbook.errors import ClaimbookError
-from claimbook.progress import Progress
+from claimbook.progress import Progress, Stopwatch
 
 TOLERANCE = 1e-3  # relative; DESIGN's rule for a live prefix of a stored run
 
@@ -135,7 +134,7 @@ def _carry_out(chapter: str, stored: Stored, config: dict, work: Path, label: st
     if call is None:
         raise ClaimbookError(f"stored run {label}: module {module} has no function '{function}'")
     provenance.limit_threads()
-    with _Clock(work / ".seconds") as clock, Progress(label) as progress:
+    with Stopwatch(work / ".seconds") as clock, Progress(label) as progress:
 
         def report(fraction: float, message: str = "") -> None:
             clock.save()
@@ -192,30 +191,6 @@ def _is_running(chapter: str, name: str) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-class _Clock:
-    """Seconds spent, kept in a file so that a resumed run goes on counting."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.before = float(path.read_text() or 0) if path.exists() else 0.0
-
-    def __enter__(self):
-        self.start = self.saved = time.monotonic()
-        return self
-
-    def __exit__(self, *error):
-        self.save(every=0)
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def save(self, every: float = 10.0) -> None:
-        if time.monotonic() - self.saved >= every:
-            files.write_text(self.path, f"{self.seconds:.1f}")
-            self.saved = time.monotonic()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
