@@ -205,7 +205,9 @@ def test_numbers_sees_an_estimate_outside_the_stored_interval(book):
     live = files.read_json(paths.result(CHAPTER))
     assert checks.numbers(CHAPTER, live) == []
     live["claims"]["C1"]["parts"]["halved"]["estimate"] = 3.0
-    live["claims"]["C2"]["parts"]["variance"]["estimate"] = 0.126
+    live["claims"]["C2"]["parts"]["variance"]["estimate"] += 1e-13  # the processor's digits: fine
+    assert [line[:2] for line in checks.numbers(CHAPTER, live)] == ["C1"]
+    live["claims"]["C2"]["parts"]["variance"] |= {"estimate": 0.126, "state": "not_met"}
     del live["claims"]["C3"]
     found = checks.numbers(CHAPTER, live)
     assert [line.split(" ")[0].rstrip(":") for line in found] == ["C1", "C2", "C3"]

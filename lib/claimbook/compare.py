@@ -122,7 +122,8 @@ def _differences(before: dict, after: dict) -> list[str]:
 def outside(before: dict, after: dict) -> list[str]:
     """Parts of a claim whose estimate in ``after`` lies outside the interval in ``before``, in words.
 
-    Without an interval (an exact number) they must agree within 1e-6 relative.
+    A number without an interval (deterministic, with the ledger's tolerance) must be in the same state: its last digits
+    are those of the processor.
     """
     found = []
     for name, part in after.get("parts", {}).items():
@@ -131,9 +132,9 @@ def outside(before: dict, after: dict) -> list[str]:
             continue
         if part["estimate"] is None:
             found.append(f"{name} has no estimate, reference {old['estimate']:.4g}")
-            continue
-        margin = 1e-6 * abs(old["estimate"])
-        low, high = old["interval"] or (old["estimate"], old["estimate"])
-        if not low - margin <= part["estimate"] <= high + margin:
+        elif old["interval"] is None and part["state"] != old["state"]:
+            found.append(f"{name} {part['estimate']:.4g} is {part['state']}, reference {old['estimate']:.4g}")
+        elif old["interval"] and not old["interval"][0] <= part["estimate"] <= old["interval"][1]:
+            low, high = old["interval"]
             found.append(f"{name} {part['estimate']:.4g} is outside [{low:.4g}, {high:.4g}]")
     return found
