@@ -31,7 +31,9 @@ def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[D
         if len(ids) >= length:
             found.append(Document(text["title"], ids[:length]))
     if count is not None and len(found) < count:
-        raise ClaimbookError(f"'{key}' has {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for")
+        raise ClaimbookError(
+            f"'{key}' has {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for"
+        )
     return found
 
 

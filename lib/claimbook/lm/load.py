@@ -89,7 +89,9 @@ def _from_pretrained(name: str, dtype: torch.dtype):
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError) as error:
         where = "the folder" if local else "the hub (is there a network, and access to the model?)"
-        raise ClaimbookError(f"model '{name}' could not be loaded from {where}: {str(error).splitlines()[0]}") from error
+        raise ClaimbookError(
+            f"model '{name}' could not be loaded from {where}: {str(error).splitlines()[0]}"
+        ) from error
     return model, tokenizer
 
 

@@ -18,15 +18,18 @@ SEGMENT = 2048
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: stream ``n_tokens`` through a rolling cache, a checkpoint every ``checkpoint_every`` segments.
 
-    A resumed run gives the numbers of an uninterrupted one: the whole cache is in the checkpoint.
+    One token in ``score_every`` is scored, and those that ``run_recompute`` scores again. A resumed run gives the
+    numbers of an uninterrupted one: the whole cache is in the checkpoint.
     """
-    lm = load(config["model"], "cpu")
+    lm = load(config["model"], "cpu", config["dtype"])
     ids, starts = corpora.concatenated(lm, config["texts"], config["n_tokens"] + 1)
     scheme = Scheme(config["sinks"], config["recent"])
     state, rows = _restore(work / "checkpoint.pt", lm, scheme)
-    wanted = set(sampled(config).tolist())
-    for state, losses in stream(lm.model, ids, scheme, segment=SEGMENT, resume=state):  # noqa: B020
-        rows.append(_row(state, losses, wanted, first=rows[-1]["tokens"] + 1 if rows else 1))
+    compared = torch.zeros(len(ids), dtype=torch.bool)
+    compared[sampled(config)] = True
+    score = compared | (torch.arange(len(ids)) % config["score_every"] == 0)
+    for state, losses in stream(lm.model, ids, scheme, segment=SEGMENT, resume=state, score=score):  # noqa: B020
+        rows.append(_row(state, losses, compared[state.seen - len(losses) + 1 : state.seen + 1]))
         if len(rows) % config["checkpoint_every"] == 0:
             _save(work / "checkpoint.pt", state, rows)
         progress(state.seen / len(ids), f"{state.seen:,} tokens, loss {rows[-1]['loss']:.3f}")
@@ -39,7 +42,7 @@ def run(config: dict, work: Path, progress) -> dict:
 
 def run_recompute(config: dict, work: Path, progress) -> dict:
     """Stored run: recomputation with the same number of visible tokens, at the sampled positions of the stream."""
-    lm = load(config["model"], "cpu")
+    lm = load(config["model"], "cpu", config["dtype"])
     ids, _ = corpora.concatenated(lm, config["texts"], config["n_tokens"] + 1)
     window, rows = config["sinks"] + config["recent"] + 1, []
     blocks = sampled(config).split(config["batch"])
@@ -61,12 +64,12 @@ def sampled(config: dict) -> Tensor:
     return starts + torch.randint(every, (len(starts),), generator=generator)
 
 
-def _row(state: Stream, losses: Tensor, wanted: set[int], first: int) -> dict:
-    """What one segment leaves behind; ``losses`` are those of the targets from text position ``first`` on."""
+def _row(state: Stream, losses: Tensor, compared: Tensor) -> dict:
+    """What one segment leaves behind; ``losses`` (n,) hold NaN where nothing was scored, ``compared`` (n,) is bool."""
     return {
         "tokens": state.seen,
-        "loss": float(losses.mean()),
-        "sampled": [float(loss) for target, loss in enumerate(losses, first) if target in wanted],
+        "loss": float(losses.nanmean()),
+        "sampled": losses[compared].tolist(),
         "cached_bytes": state.cached_bytes(),
         "rss_mb": psutil.Process().memory_info().rss / 2**20,
     }

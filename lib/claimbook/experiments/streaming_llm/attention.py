@@ -1,0 +1,59 @@
+"""Where attention goes: Figures 2 and 12, as numbers per document and as maps."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from claimbook import files
+from claimbook.lm import corpora
+from claimbook.lm.attention import observed
+from claimbook.lm.load import LM, load
+from claimbook.metrics.attention import KeyMass, MeanMap
+
+NEAR, FAR = slice(128, 256), slice(896, 1024)
+
+
+def run(config: dict, work: Path, progress) -> dict:
+    """Stored run: attention to the first tokens in ``n_documents`` documents, and the mean map of short passages."""
+    lm = load(config["model"], "cpu")
+    texts = corpora.documents(lm, config["text"], config["length"], config["n_documents"])
+    rows = []
+    for i, document in enumerate(texts):
+        progress(i / len(texts), document.title)
+        checkpoint = work / f"{i}.json"
+        if not checkpoint.exists():
+            files.write_json(checkpoint, {"title": document.title} | measure(lm, document.ids))
+        rows.append(files.read_json(checkpoint))
+    maps = mean_map(lm, [document.ids for document in texts], config["map_length"], config["map_passages"])
+    return {
+        "metrics": {"map_layers": config["map_layers"], "map": maps[config["map_layers"]].tolist()},
+        "curves": {"documents": rows},
+    }
+
+
+def measure(lm: LM, ids: Tensor, keys: int = 4) -> dict:
+    """Attention per layer, mean over heads: to each of the first ``keys`` tokens, and to the first by distance.
+
+    ``to_first_keys`` (L, keys): mean over queries past token 512. ``near``, ``far`` (L,): attention to token 0 by
+    queries 128-255 and 896-1023.
+    """
+    mass = KeyMass(keys)
+    with torch.no_grad(), observed(lm.model, mass):
+        lm.model.base_model(ids[None].to(lm.model.device), use_cache=False)
+    by_layer = mass.result().mean(dim=1)  # (L, T, keys)
+    return {
+        "to_first_keys": by_layer[:, 512:].mean(dim=1).tolist(),
+        "near": by_layer[:, NEAR, 0].mean(dim=1).tolist(),
+        "far": by_layer[:, FAR, 0].mean(dim=1).tolist(),
+    }
+
+
+def mean_map(lm: LM, texts: list[Tensor], length: int, passages: int) -> Tensor:
+    """Mean attention (L, T, T) over heads and over ``passages`` passages of ``length`` tokens (Figure 2)."""
+    rows = torch.cat([ids[: len(ids) // length * length].view(-1, length) for ids in texts])[:passages]
+    average = MeanMap()
+    with torch.no_grad(), observed(lm.model, average):
+        for batch in rows.split(64):
+            lm.model.base_model(batch.to(lm.model.device), use_cache=False)
+    return average.result()
