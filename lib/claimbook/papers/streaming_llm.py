@@ -11,6 +11,7 @@ itself. Three evaluations of one rule:
 Known deviation: none for RoPE models; ALiBi distances are counted inside the cache as the paper says.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -137,12 +138,20 @@ class Stream:
 
 
 @torch.no_grad()
-def stream(model, ids: Tensor, scheme: Scheme, *, segment: int = 2048, resume: Stream | None = None, since: int = 0):
+def stream(
+    model,
+    ids: Tensor,
+    scheme: Scheme,
+    *,
+    segment: int = 2048,
+    resume: Stream | None = None,
+    score: Tensor | None = None,
+) -> Iterator[tuple[Stream, Tensor]]:
     """Yield ``(stream, losses)`` after each segment of ``ids`` (T,): loss of token t given those before it, in nats.
 
     Segments start at ``resume.seen``. The losses of a segment are those of the tokens *following* its tokens; the last
-    token of the text is only predicted. ``since``: targets at earlier text positions are not scored (their share of
-    the output layer is saved) and hold NaN. Exact for any ``segment`` >= the number of sinks.
+    token of the text is only predicted. ``score`` (T,), bool: the targets to score, by text position; the others hold
+    NaN and save their share of the output layer. Exact for any ``segment`` >= the number of sinks.
     """
     length = len(ids) - 1
     if min(segment, length) < max(scheme.sinks, 1):
@@ -154,14 +163,15 @@ def stream(model, ids: Tensor, scheme: Scheme, *, segment: int = 2048, resume: S
             part, targets = ids[start:stop].to(model.device), ids[start + 1 : stop + 1].to(model.device)
             hidden = hidden_states(model, part[None], position_ids=torch.zeros_like(part)[None])[0]
             state.seen = stop
-            skipped = min(max(since - start - 1, 0), len(part))
-            scored = token_losses(model, hidden[skipped:], targets[skipped:])
-            yield state, torch.cat([scored.new_full((skipped,), float("nan")), scored])
+            rows = slice(None) if score is None else score[start + 1 : stop + 1].to(model.device)
+            found = torch.full(part.shape, float("nan"), device=model.device)
+            found[rows] = token_losses(model, hidden[rows], targets[rows])
+            yield state, found
 
 
-def losses(model, ids: Tensor, scheme: Scheme, *, segment: int = 2048, since: int = 0) -> Tensor:
+def losses(model, ids: Tensor, scheme: Scheme, *, segment: int = 2048, score: Tensor | None = None) -> Tensor:
     """Loss of each token of ``ids`` (T,) but the first, (T - 1,) in nats, under a rolling cache. See ``stream``."""
-    return torch.cat([part for _, part in stream(model, ids, scheme, segment=segment, since=since)])
+    return torch.cat([part for _, part in stream(model, ids, scheme, segment=segment, score=score)])
 
 
 @torch.no_grad()
