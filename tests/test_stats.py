@@ -115,6 +115,13 @@ def test_units_of_measurement_do_not_matter(sample, shift, factor):
     assert (b.low, b.high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+@given(samples())
+def test_no_interval_is_shorter_than_students(sample):
+    low, high = scipy_stats.t.interval(0.95, len(sample) - 1, sample.mean(), scipy_stats.sem(sample))
+    estimate = stats.mean(sample)
+    assert estimate.low <= low + 1e-9 and estimate.high >= high - 1e-9
+
+
 @given(samples(), st.integers(0, 10**6))
 def test_swapping_the_pair_mirrors_the_interval(a, seed):
     b = np.random.default_rng(seed).normal(2, 1, len(a))

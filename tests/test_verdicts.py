@@ -124,6 +124,19 @@ def test_a_deterministic_part_takes_an_exact_value():
     assert [part_state(most, Exact(x)) for x in (3, 3.1, math.inf)] == ["met", "not_met", "open"]
 
 
+@pytest.mark.parametrize(
+    "low, high", [(-math.inf, math.inf), (-math.inf, 0.0), (2.0, math.inf), (math.nan, 2.0), (2, 2)]
+)
+@pytest.mark.parametrize("sampled", SAMPLED)
+def test_an_interval_without_two_finite_ends_or_without_width_leaves_open(sampled, low, high):
+    assert part_state(sampled, Estimate(2.0, low, high, 20, "by hand")) == "open"
+    assert part_state(sampled, Estimate(-2.0, low, high, 20, "by hand")) == "open"
+
+
+def test_a_chance_rounded_in_the_ledger_is_the_same_chance():
+    assert part_state(part("shape", chance=0.0417), Votes(20, 20, 1 / 24)) == "met"
+
+
 def test_votes_are_met_beyond_chance_and_not_met_below_one_half():
     rule = part("shape", precision=(5, None), chance=0.25)
     assert part_state(rule, Votes(9, 20, 0.25)) == "met"  # P = 0.041

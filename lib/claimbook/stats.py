@@ -199,7 +199,7 @@ def _checked(samples) -> np.ndarray:
 
 
 def _value(x: np.ndarray, size: float) -> tuple[float, str]:
-    """The mean, and what forbids an interval ("" when nothing does)."""
+    """The mean, and what forbids an interval ("" when nothing does); ``size`` as in `_mean`."""
     if len(x) == 0:
         return math.nan, "no samples"
     if not np.isfinite(x).all():
@@ -207,7 +207,7 @@ def _value(x: np.ndarray, size: float) -> tuple[float, str]:
     value = float(x.mean())
     if len(x) == 1:
         return value, "a single sample"
-    return value, "constant samples" if np.ptp(x) <= ROUNDING * max(size, np.abs(x).max()) else ""
+    return value, "constant samples" if np.ptp(x) <= ROUNDING * size else ""
 
 
 def _without_interval(value: float, n: int, method: str, problem: str, unit: str) -> Estimate:

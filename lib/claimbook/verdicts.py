@@ -32,7 +32,7 @@ that failed beside parts untested: ``not_tested`` is never derived, the ledger a
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from claimbook.claims import Claim, Equality, Fidelity, NotTested, Part, RankOrder, Shape, Verdict
 from claimbook.errors import ClaimbookError
@@ -219,9 +219,8 @@ def _region_state(region: tuple[float, float], low: float, high: float) -> tuple
 def _voted_state(part: RankOrder | Shape, votes: Votes) -> tuple[str, str]:
     if votes.n < part.precision.min_n:
         return "open", f"n = {votes.n} is below {part.precision.min_n}"
-    p_value = replace(votes, chance=part.chance).p_value  # the ledger's chance, of which the run's may be rounded
-    count = f"{votes.agree} of {votes.n} agree, P = {p_value:.2g} by chance"
-    if p_value <= LEVEL and votes.agree >= part.min_share * votes.n:
+    count = f"{votes.agree} of {votes.n} agree, P = {votes.p_value:.2g} by chance"
+    if votes.p_value <= LEVEL and votes.agree >= part.min_share * votes.n:
         return "met", count
     return "not_met" if proportion(votes.agree, votes.n).high < 0.5 else "open", count
 
