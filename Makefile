@@ -24,7 +24,7 @@ need-chapter = @test -n "$(CHAPTER)" || { echo "claimbook: name a chapter: make 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-setup:  ## the environment from the lock [PYTHON= VENV= PIP_ARGS=]
+setup:  ## the environment from the lock [PYTHON= PIP_ARGS=]
 	@$(STAMP) | cmp -s - $(INSTALLED) || $(MAKE) --no-print-directory install
 
 .PHONY: install

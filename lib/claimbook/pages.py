@@ -170,12 +170,14 @@ def findings(book: list[Chapter]) -> str:
 
 
 def _finding(standing: Standing) -> str:
-    """One paragraph: the claim, how it stands, the paper's figure and ours."""
+    """The claim, how it stands, the paper's figure, and what we measured: of a paper's claim the parts that failed."""
     claim, chapter = standing.claim, standing.chapter.replace("_", " ")
-    lines = [f"**{chapter} {_reference(standing)}: {standing.word} ({standing.fidelity}).** {claim.text}"]
+    lines = [f"**{chapter} {_reference(standing)}: {standing.word} ({standing.fidelity}).** {claim.text}", ""]
+    measured = scoreboard.measured(standing)
     if claim.source != "ours":
-        lines.append(f"Published: {scoreboard.published(claim)}.")
-    return " ".join([*lines, f"Ours: {'; '.join(scoreboard.measured(standing))}."])
+        lines.append(f"- Published: {scoreboard.published(claim)}.")
+        measured = [line for line in measured if not line.endswith(": met")] or measured
+    return "\n".join([*lines, *(f"- Ours: {line}." for line in measured)])
 
 
 # --- downloads and benchmarks ----------------------------------------------------------------------------------------
