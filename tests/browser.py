@@ -13,7 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 OPTIONS = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-port=0"
 OPTIONS += " --disable-background-networking --disable-component-update --remote-allow-origins=*"
 SETTLE = 0.7  # seconds of quiet after which a page counts as loaded
-TIMEOUT = 30
+TIMEOUT = 90
 
 
 def command() -> str | None:
