@@ -20,6 +20,7 @@ from pathlib import Path
 from claimbook import claims, display, files, parameters, paths, provenance, sweeps, verdicts
 from claimbook.claims import Claim, Ledger, NotTested
 from claimbook.errors import ClaimbookError
+from claimbook.stats import Estimate
 from claimbook.verdicts import Judgement, Measurement
 
 
@@ -147,10 +148,17 @@ class ChapterRun:
     # --- showing -------------------------------------------------------------------------------------------------
 
     def glue(self, key: str, value, fmt: str = "") -> str:
-        """Give the prose a value under ``key``, as text rounded by ``fmt``; HTML pieces are glued as they are."""
+        """Give the prose a value under ``key``, as text rounded by ``fmt``.
+
+        An estimate comes with its interval, HTML as it is, and None as "(not measured)".
+        """
         if key in self.glued:
             raise ClaimbookError(f"{self.chapter}: the key '{key}' is glued twice")
-        if not isinstance(value, display.Shown):
+        if value is None:
+            value = "(not measured)"
+        elif isinstance(value, Estimate):
+            value = f"{value.value:{fmt}} (95 % interval {value.low:{fmt}} to {value.high:{fmt}})"
+        elif not isinstance(value, display.Shown):
             value = format(value.item() if hasattr(value, "item") else value, fmt)
         self.glued[key] = str(value)
         if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():

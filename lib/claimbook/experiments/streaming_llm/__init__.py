@@ -64,6 +64,7 @@ STORED = {
             "model": "smollm2-135m",
             "text": "wikipedia-excerpt",
             "n_documents": 20,
+            "dtype": "bfloat16",
             "part": 512,
             "sinks": 4,
             "recent": 252,
@@ -78,6 +79,7 @@ STORED = {
             "model": "smollm2-135m",
             "text": "wikipedia-excerpt",
             "n_documents": 20,
+            "dtype": "bfloat16",
             "margin": 1024,
             "warm_up": 1024,
             "bin": 128,
@@ -91,6 +93,7 @@ STORED = {
         "recall:run",
         config={
             "model": "smollm2-135m",
+            "dtype": "bfloat16",
             "n_streams": 20,
             "n_lines": 110,
             "first_query": 55,

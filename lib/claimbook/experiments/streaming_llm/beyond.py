@@ -14,7 +14,7 @@ from claimbook.papers.streaming_llm import Scheme, losses
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: ``n_documents`` documents that go ``margin`` tokens past the trained window, one checkpoint each."""
-    lm = load(config["model"], "cpu")
+    lm = load(config["model"], "cpu", config["dtype"])
     length = lm.trained_context + config["margin"] + 1
     texts = corpora.documents(lm, config["text"], length, config["n_documents"])
     rows = []

@@ -12,7 +12,7 @@ from claimbook.papers.streaming_llm import Scheme, stream
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: each document with its sinks at the text distances of the config, and at cache distance."""
-    lm = load(config["model"], "cpu")
+    lm = load(config["model"], "cpu", config["dtype"])
     texts = corpora.documents(lm, config["text"], 2 * config["part"] + 1, config["n_documents"])
     rows = []
     for i, document in enumerate(texts):

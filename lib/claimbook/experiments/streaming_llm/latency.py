@@ -78,9 +78,17 @@ def dense_step(lm: LM, ids: torch.Tensor, token: torch.Tensor) -> Callable[[], o
 
 
 def seconds(arm: Callable[[], object]) -> float:
+    wait()
     start = time.perf_counter()
     arm()
+    wait()
     return time.perf_counter() - start
+
+
+def wait() -> None:
+    """Until the GPU, if there is one, has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def dense_bytes_per_token(lm: LM, ids: torch.Tensor, short: int = 256, long: int = 512) -> dict:

@@ -1,9 +1,21 @@
 """What the notebook runs live, by tier, and when a stored run speaks for it."""
 
+import functools
+import operator
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
 from claimbook import assets
+from claimbook.display import Shown, table
 from claimbook.errors import ClaimbookError
+from claimbook.experiments.streaming_llm import STORED, beyond, recall
+from claimbook.experiments.streaming_llm.stream import SEGMENT, sampled
 from claimbook.lm import corpora
-from claimbook.lm.load import LM
+from claimbook.lm.load import LM, load
+from claimbook.papers.streaming_llm import Scheme, stream
+from claimbook.stats import Estimate, proportion
 
 # Live at the cpu tier: the first of the stored documents, in full but for the cache sizes.
 _SCHEMES = {"sinks": [0, 1, 2, 4, 8], "bin": 16, "seed": 0}
@@ -11,12 +23,24 @@ _SMALL = {"n_documents": 1, "length": 400, "cache": 128, "sizes": [128], "n_reco
 _LIVE = {"n_documents": 1, "length": 2048, "cache": 256, "sizes": [256], "n_recompute": 8}
 _FULL = {"n_documents": 20, "length": 8192, "cache": 1024, "sizes": [256, 512, 1024, 2048], "n_recompute": 20}
 DOCUMENTS = {tier: _SCHEMES | sizes for tier, sizes in (("smoke", _SMALL), ("cpu", _LIVE), ("gpu", _FULL))}
+PAPERS = ("llama-2-7b", "llama-2-13b", "falcon-7b", "mpt-7b", "pythia-6.9b", "pythia-12b")
+STREAM_TOKENS = {"smoke": 600, "cpu": 4096, "gpu": 400_000}
 TEXT = {"smoke": "wikipedia-excerpt", "cpu": "wikipedia-excerpt", "gpu": "pg19"}
 
 
-def settings(tier: str, n_documents: int = 0, length: int = 0) -> dict:
-    """How documents are measured live at a tier; 0 keeps the tier's own count and length (tokens)."""
-    config = dict(DOCUMENTS[tier])
+def load_model(run) -> LM:
+    """The run's one model; ClaimbookError for several, which are a grid of runs."""
+    if len(run.models) != 1:
+        raise ClaimbookError(
+            f"streaming_llm runs one model at a time, not '{run.parameters['models']}': several are a grid of runs, "
+            f"`claimbook grid --models {run.parameters['models']}`"
+        )
+    return load(run.models[0], run.device, run.parameters["dtype"])
+
+
+def settings(run, n_documents: int = 0, length: int = 0) -> dict:
+    """How documents are measured live at the run's tier; 0 keeps the tier's own count and length (tokens)."""
+    config = dict(DOCUMENTS[run.tier])
     config |= {"n_documents": n_documents or config["n_documents"], "length": length or config["length"]}
     if config["length"] < 2 * config["cache"] + 1:
         raise ClaimbookError(
@@ -24,6 +48,11 @@ def settings(tier: str, n_documents: int = 0, length: int = 0) -> dict:
             f"{2 * config['cache'] + 1} tokens are needed"
         )
     return config
+
+
+def fidelity(run) -> str:
+    """What stands on the figures: exact only for the paper's own models and text."""
+    return "exact" if run.tier == "gpu" and run.models[0] in PAPERS and not run.parameters["text"] else "reduced"
 
 
 def texts(lm: LM, text: str, tier: str, config: dict) -> list[corpora.Document]:
@@ -47,13 +76,146 @@ def speaks_for(stored: dict | None, run) -> bool:
     return stored["config"].get("model", run.models[0]) == run.models[0]
 
 
-def largest_difference(live: dict, stored: dict) -> float:
-    """Largest relative difference between the numbers of two nested results, over the keys that both have."""
-    pairs = [(live[key], stored[key]) for key in live.keys() & stored.keys()]
-    found = [0.0]
-    for a, b in pairs:
-        if isinstance(a, dict):
-            found.append(largest_difference(a, b))
-        elif isinstance(a, (int, float)):
-            found.append(abs(a - b) / max(abs(b), 1e-9))
-    return max(found)
+def rows(stored: dict | None, name: str, run, measure: Callable[[], list]) -> list:
+    """One row per unit: those of a stored run where it speaks for this run, else what ``measure`` finds live."""
+    return stored["curves"][name] if speaks_for(stored, run) else measure()
+
+
+def column(found: list[dict], *keys) -> np.ndarray:
+    """The value under nested ``keys`` of every row, (n, …)."""
+    return np.array([functools.reduce(operator.getitem, keys, row) for row in found], dtype=float)
+
+
+def largest_difference(ours, stored) -> float:
+    """Largest relative difference of two results over the keys and places that both have; NaN equals NaN."""
+    if isinstance(ours, dict):
+        return max((largest_difference(ours[key], stored[key]) for key in ours.keys() & stored.keys()), default=0.0)
+    a, b = np.atleast_1d(ours).astype(float), np.atleast_1d(stored).astype(float)
+    shared = min(len(a), len(b))
+    a, b = a[:shared], b[:shared]
+    return float(np.nanmax(np.abs(a - b) / np.maximum(np.abs(b), 1e-9), initial=0.0))
+
+
+def agreement(ours, stored, tolerance: float = 1e-3) -> str:
+    """One stable line: does what was run live equal the same part of the stored run?"""
+    if stored is None:
+        return "no stored run to compare with"
+    difference = largest_difference(ours, stored)
+    return (
+        "the live part equals the stored run"
+        if difference <= tolerance
+        else f"the live part differs by {difference:.2g}"
+    )
+
+
+# --- what single cells of the notebook need ------------------------------------------------------------------------
+
+
+def by_size(found: list[dict]) -> dict[str, np.ndarray]:
+    """Loss (n,) by cache size, empty where only one size was measured."""
+    sizes = found[0]["loss_by_size"]
+    return {size: column(found, "loss_by_size", size) for size in sizes} if len(sizes) > 1 else {}
+
+
+def beyond_rows(lm: LM, documents: list[corpora.Document]) -> list[dict]:
+    """Documents that reach past the trained window, measured; none of the others."""
+    config = STORED["beyond"].config
+    length = lm.trained_context + config["margin"] + 1
+    return [beyond.measure(lm, d.ids[:length], config) for d in documents if len(d.ids) >= length]
+
+
+def stream_start(lm: LM, run, stored: dict | None) -> dict:
+    """The first segments of the long stream, as the stored run went: same text, same dtype."""
+    config = STORED["stream_1m"].config
+    if speaks_for(stored, run):
+        lm = load(run.models[0], run.device, config["dtype"])
+    length = STREAM_TOKENS[run.tier]
+    key = run.parameters["text"] or TEXT[run.tier]
+    if key in assets.load_catalogue():
+        ids, _ = corpora.concatenated(lm, [key], length + 1)
+    else:
+        ids = corpora.own_text(lm, key, 1024)[0].ids
+    score = torch.arange(len(ids)) % config["score_every"] == 0
+    for target in sampled(config).tolist():
+        if target < len(ids):
+            score[target] = True
+    scheme, out = Scheme(config["sinks"], config["recent"]), {"tokens": [], "loss": [], "cached_bytes": []}
+    for state, losses in stream(lm.model, ids, scheme, segment=SEGMENT, score=score):
+        found = (state.seen, float(losses.nanmean()), state.cached_bytes())
+        for name, value in zip(out, found, strict=True):
+            out[name].append(value)
+    return out
+
+
+def stream_series(long: dict, oracle: dict | None, pieces: int = 50) -> dict:
+    """The curves of the long stream in ``pieces`` averages: all scored tokens, and both schemes where they meet."""
+    tokens, losses = np.array(long["curves"]["tokens"]) / 1000, np.array(long["curves"]["loss"])
+    series = {"StreamingLLM, all": averaged(tokens, losses, pieces)}
+    if oracle is not None:
+        targets = np.array(oracle["curves"]["target"]) / 1000
+        series["StreamingLLM, sampled"] = averaged(targets, np.array(long["curves"]["sampled"]), pieces // 2)
+        series["recomputation, sampled"] = averaged(targets, np.array(oracle["curves"]["loss"]), pieces // 2)
+    return series
+
+
+def averaged(x: np.ndarray, y: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    groups = np.array_split(np.arange(len(x)), pieces)
+    return np.array([x[g].mean() for g in groups]), np.array([y[g].mean() for g in groups])
+
+
+def cost_series(ms: dict[str, np.ndarray], arms: tuple[str, ...]) -> dict:
+    """Median time with its quartiles by size, for the arms ``name/size``."""
+    labels = {"stream": "StreamingLLM", "late": "StreamingLLM", "recompute": "recomputation", "dense": "dense"}
+    series = {}
+    for arm in arms:
+        sizes = sorted(int(name.split("/")[1]) for name in ms if name.startswith(f"{arm}/"))
+        low, middle, high = np.quantile([ms[f"{arm}/{size}"] for size in sizes], [0.25, 0.5, 0.75], axis=1)
+        series[labels[arm]] = (sizes, middle, low, high)
+    return series
+
+
+def recall_rows(lm: LM, count: int, seed: int) -> list[dict]:
+    """``count`` generated streams, answered; none for a tokenizer that splits the words (a byte-level one)."""
+    if len(recall.single_words(lm)) <= 2 * recall.CANDIDATES:
+        return []
+    return [recall.measure(lm, STORED["recall"].config, seed + i) for i in range(count)]
+
+
+def recall_accuracy(found: list[dict]) -> dict[str, np.ndarray]:
+    """``lines`` (k,): distances; ``dense`` and ``streaming`` (streams, k): share of right choices."""
+    lines = sorted({distance for row in found for distance in row["lines"]})
+    shares = {
+        scheme: np.array(
+            [
+                [np.mean([r for r, d in zip(row[scheme], row["lines"], strict=True) if d == at]) for at in lines]
+                for row in found
+            ]
+        )
+        for scheme in ("dense", "streaming")
+    }
+    return {"lines": np.array(lines), **shares}
+
+
+def recall_parts(found: list[dict]) -> tuple[Estimate | None, ...]:
+    """Share of right choices: streaming with the fact cached (up to 6 lines back), streaming with it evicted, dense.
+
+    The unit is the query: streams are generated independently, and their queries ask for different lines.
+    """
+    if not found:
+        return None, None, None
+    answers = [
+        (lines <= 6, streaming, dense)
+        for row in found
+        for lines, streaming, dense in zip(row["lines"], row["streaming"], row["dense"], strict=True)
+    ]
+    cached, evicted = ([s for near, s, _ in answers if near is side] for side in (True, False))
+    return tuple(
+        proportion(sum(part), len(part), unit="queries") for part in (cached, evicted, [d for *_, d in answers])
+    )
+
+
+def gate_table(gates: dict | None, shown: int = 4) -> Shown:
+    """The first questions of each gate, what was wanted and what the model said."""
+    found = [] if gates is None else [row for curve in gates["curves"].values() for row in curve[:shown]]
+    cells = [[row["asked"], row["wanted"], row["said"], "yes" if row["exact"] else "no"] for row in found]
+    return table(["asked", "wanted", "said", "exact"], cells, "gate-table")

@@ -31,7 +31,7 @@ WORDS = """
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: ``n_streams`` generated streams, answered with dense attention and with a rolling cache."""
-    lm = load(config["model"], "cpu")
+    lm = load(config["model"], "cpu", config["dtype"])
     rows = []
     for i in range(config["n_streams"]):
         checkpoint = work / f"{i}.json"
@@ -60,13 +60,18 @@ def measure(lm: LM, config: dict, seed: int) -> dict:
     }
 
 
+def single_words(lm: LM) -> list[int]:
+    """Ids of the words that are one token; the task needs more of them than candidates."""
+    return [lm.single(" " + word) for word in WORDS if len(lm.encode(" " + word)) == 1]
+
+
 def make_stream(lm: LM, config: dict, draw: random.Random) -> tuple[Tensor, list[dict]]:
     """Token ids of a generated stream and its queries.
 
     A query holds ``at`` (position of its last token), ``fact`` (position of the word asked for), ``lines`` (distance
     in lines) and ``candidates`` (ids, the true one first).
     """
-    words = [lm.single(" " + word) for word in WORDS if len(lm.encode(" " + word)) == 1]
+    words = single_words(lm)
     pieces, queries, facts, length = [], [], [], 0
     for number in range(config["n_lines"]):
         asked = number >= config["first_query"] and number % config["query_every"] == 0
