@@ -94,7 +94,7 @@ def test_padding_is_refused_not_ignored(ids):
 def test_a_family_out_of_reach_is_named(monkeypatch):
     model = tiny.build("tiny-random-llama")[0]
     monkeypatch.setattr(type(model), "_can_set_attn_implementation", lambda self: False)
-    with pytest.raises(ClaimbookError, match="'llama' cannot be replaced.*falcon, mpt"), replaced(model, print):
+    with pytest.raises(ClaimbookError, match=r"'llama' cannot be replaced.*falcon, mpt"), replaced(model, print):
         pass
 
 

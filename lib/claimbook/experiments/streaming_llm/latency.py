@@ -72,7 +72,7 @@ def dense_step(lm: LM, ids: torch.Tensor, token: torch.Tensor) -> Callable[[], o
     @torch.no_grad()
     def step():
         lm.model(token.view(1, 1), past_key_values=cache)
-        cache.crop(len(ids))
+        cache.crop(-1)
 
     return step
 

@@ -1,0 +1,230 @@
+"""Loading, texts, toys: what a user can get wrong gives one line, and what is computed agrees with plain torch."""
+
+import pytest
+import torch
+
+from claimbook import assets
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.streaming_llm import documents as whole
+from claimbook.experiments.streaming_llm import latency, live, recall, stream, toys
+from claimbook.lm import corpora, tiny, toy
+from claimbook.lm.load import load
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return load("tiny-random-llama", "cpu")
+
+
+@pytest.fixture
+def prose(monkeypatch):
+    """Three articles in place of the text assets."""
+    texts = [{"title": f"article {i}", "text": f"word {i} " * count} for i, count in enumerate((10, 300, 500))]
+    monkeypatch.setattr(assets, "texts", lambda key: texts)
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("nope", {}, "model 'nope' is not known: give one of smollm2-135m"),
+        ("tiny-random-nope", {}, "no tiny architecture 'nope': choose from llama"),
+        ("tiny-random-llama", {"dtype": "float8"}, "dtype 'float8' is unknown: choose from float32"),
+        ("tiny-random-llama", {"device": "tpu"}, "device 'tpu' is not available here: use auto or one of"),
+    ],
+)
+def test_bad_names_give_one_line(name, options, line):
+    with pytest.raises(ClaimbookError, match=line) as caught:
+        load(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_cannot_be_reached_gives_one_line(monkeypatch):
+    def refuse(*args, **options):
+        raise OSError("We couldn't connect\nto the hub")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+    with pytest.raises(ClaimbookError, match=r"model 'owner/name' could not be loaded from the hub .*network"):
+        load("owner/name")
+
+
+def test_a_local_folder_loads_what_was_saved_there(tmp_path, lm):
+    lm.model.save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    again, ids = load(str(tmp_path), "cpu"), lm.encode("the same words")
+    assert torch.equal(again.encode("the same words"), ids)
+    assert torch.equal(again.model(ids[None]).logits, lm.model(ids[None]).logits)
+
+
+def test_tiny_models_are_the_same_every_time_and_leave_the_seed_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, again = (tiny.build("tiny-random-qwen3")[0] for _ in range(2))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_half_precision_gives_about_the_same_losses(lm):
+    ids = lm.encode("a text of some length, " * 8)
+    half = load("tiny-random-llama", "cpu", "bfloat16")
+    assert torch.allclose(whole.dense_losses(half, ids), whole.dense_losses(lm, ids), atol=0.5)
+    assert half.model.dtype == torch.bfloat16
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_documents_are_whole_texts_cut_to_length(lm, prose):
+    found = corpora.documents(lm, "any", 2000)
+    assert [document.title for document in found] == ["article 1", "article 2"]
+    assert all(len(document.ids) == 2000 for document in found)
+    with pytest.raises(ClaimbookError, match="'any' has 2 documents of 2000 tokens for tiny-random-llama, 3 are asked"):
+        corpora.documents(lm, "any", 2000, 3)
+
+
+def test_a_stream_is_documents_end_to_end(lm, prose):
+    ids, starts = corpora.concatenated(lm, ["any"], 100)
+    assert starts == [(0, "article 0"), (70, "article 1")]
+    assert lm.tokenizer.decode(ids[70:76]) == "word 1"
+    with pytest.raises(ClaimbookError, match="fewer than the 100,000 asked for"):
+        corpora.concatenated(lm, ["any"], 100_000)
+
+
+def test_own_text(lm, tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text("abc" * 100)
+    assert [len(part.ids) for part in corpora.own_text(lm, str(file), 120)] == [120, 120]
+    with pytest.raises(ClaimbookError, match="has 300 tokens for tiny-random-llama: at least 400 are needed"):
+        corpora.own_text(lm, str(file), 400)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClaimbookError, match="cannot be read as UTF-8"):
+        corpora.own_text(lm, str(file), 10)
+
+
+def test_verbatim_continuation_is_found_and_not_imagined(lm, monkeypatch):
+    ids = torch.randint(1, 256, (300,))
+    assert corpora.continued_verbatim(lm, ids) == 0
+    monkeypatch.setattr(corpora, "logits", lambda model, hidden: torch.eye(320)[memorised[:, -10:]])
+    starts = torch.linspace(0, 240, 8).long()
+    memorised = torch.stack([ids[s : s + 60] for s in starts.tolist()])
+    assert corpora.continued_verbatim(lm, ids) == 1
+
+
+# --- experiments ------------------------------------------------------------------------------------------------------
+
+
+def test_a_document_is_measured_on_identical_targets(lm, prose):
+    (document, _) = corpora.documents(lm, "any", 400)
+    config = {"cache": 64, "sinks": [0, 4], "sizes": [32, 64], "n_recompute": 4, "bin": 4}
+    row = whole.measure(lm, document, config, seed=1)
+    assert set(row["loss"]) == {"dense", "0", "4", whole.NEWLINES}
+    assert row["loss_by_size"]["64"] == row["loss"]["4"]
+    assert row["before_eviction"] < 1e-4, "window and streaming are the same before anything is evicted"
+    assert all(len(bins) == 12 for bins in row["eviction"].values())
+    assert row == whole.measure(lm, document, config, seed=1)
+    assert row["recomputed"] != whole.measure(lm, document, config, seed=2)["recomputed"]
+
+
+def test_bins_meet_at_the_first_affected_target():
+    curve = torch.arange(1.0, 400.0)  # the loss at text position t is t
+    bins = whole.binned(curve, cache=64, width=4, reach=2)
+    assert bins == [59.5, 63.5, 67.5, 71.5]  # targets 58-61, 62-65 | 66-69, 70-73
+
+
+def test_sampled_positions_are_one_per_stretch():
+    config = {"n_tokens": 10_000, "sample_every": 1000, "seed": 0}
+    positions = stream.sampled(config)
+    assert (positions // 1000).tolist() == list(range(1, 10))
+    assert torch.equal(stream.sampled(config | {"n_tokens": 4_000}), positions[:3]), "a prefix samples the same"
+
+
+def test_recall_asks_for_what_was_said(monkeypatch):
+    class Words:
+        def encode(self, text):
+            return torch.tensor(
+                [table.setdefault(word, len(table)) for word in text.replace("\n", " \n").split(" ") if word]
+            )
+
+        def single(self, text):
+            return int(self.encode(text))
+
+    import random
+
+    table = {}
+    config = {"n_lines": 40, "first_query": 20, "query_every": 2, "distances": [2, 6]}
+    ids, queries = recall.make_stream(Words(), config, random.Random(0))
+    names = list(table)
+    assert len(queries) == 10
+    for query in queries:
+        assert ids[query["fact"]] == query["candidates"][0] == ids[query["at"] + 1]
+        assert names[ids[query["at"]]] == "is"
+        assert len(set(query["candidates"])) == 10
+        asked, stated = names[ids[query["at"] - 1]], names[ids[query["fact"] - 2]]
+        assert asked == stated, "the line asked for is the line that holds the word"
+
+
+def test_timing_arms_take_one_tokens_work(lm):
+    ids = torch.randint(1, 256, (200,))
+    arms = latency.make_arms(lm, ids, {"caches": [32, 64], "contexts": [48, 96], "recent": 20})
+    assert set(arms) == {
+        f"{arm}/{n}" for arm, n in [("recompute", 32), ("stream", 32), ("recompute", 64), ("stream", 64)]
+    } | {f"{arm}/{n}" for arm in ("dense", "late") for n in (48, 96)}
+    assert all(latency.seconds(arm) > 0 for arm in arms.values())
+    size = latency.dense_bytes_per_token(lm, ids, 50, 100)
+    assert size["measured"] == size["formula"] == 2 * 2 * 2 * 16 * 4
+
+
+def test_a_step_of_dense_decoding_can_be_repeated(lm):
+    ids = torch.randint(1, 256, (50,))
+    step = latency.dense_step(lm, ids[:40], ids[40])
+    step()
+    step()  # a cache that was not cropped would have grown, and transformers would take other positions
+
+
+def test_live_prefix_is_compared_with_the_stored_one():
+    stored = {"loss": {"a": 2.0, "b": 3.0}, "curve": [1.0, 2.0, 3.0]}
+    assert live.agreement({"loss": {"a": 2.0001}, "curve": [1.0, 2.0]}, stored) == "the live part equals the stored run"
+    assert live.agreement({"curve": [1.0, 2.1]}, stored) == "the live part differs by 0.05"
+    assert live.agreement({"curve": [1.0]}, None) == "no stored run to compare with"
+
+
+# --- toys -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_language_copies_after_a_trigger():
+    ids = toy.Backcopy().sample(64, 50, torch.Generator().manual_seed(0))
+    triggered = ids[:, 1:-1] < toy.TRIGGERS
+    assert triggered.any()
+    assert torch.equal(ids[:, 2:][triggered], ids[:, :-2][triggered])
+
+
+@pytest.mark.parametrize("options", toys.ARMS.values(), ids=toys.ARMS)
+def test_a_toy_with_a_large_cache_is_dense(options):
+    model = toy.Toy(toy.Arm(**options), 40)
+    ids = torch.randint(40, (2, 30))
+    assert torch.allclose(model(ids)[0], model(ids, (4, 40))[0], atol=1e-5)
+    assert not torch.allclose(model(ids)[0], model(ids, (2, 8))[0], atol=1e-3)
+
+
+def test_toy_attention_rows():
+    ids = torch.randint(40, (2, 30))
+    _, strict = toy.Toy(toy.Arm(), 40)(ids)
+    assert torch.allclose(strict.sum(-1)[:, 1:], torch.ones(2, 29), atol=1e-5)
+    assert strict.diagonal(dim1=1, dim2=2).abs().max() == 0, "a strict query does not see itself"
+    _, zero = toy.Toy(toy.Arm(zero_sink=True), 40)(ids)
+    assert (zero.sum(-1) < 1).all(), "the zero sink takes a share"
+    _, two = toy.Toy(toy.Arm(sink_tokens=2), 40)(ids)
+    assert two.shape == (2, 30, 32)
+
+
+def test_training_is_deterministic_and_a_prefix_is_a_prefix():
+    arm = toy.Arm(width=16, batch=4, length=16, steps=6)
+    _, first = toy.train(arm, toy.Backcopy(), seed=1)
+    _, again = toy.train(arm, toy.Backcopy(), seed=1)
+    _, short = toy.train(toy.Arm(width=16, batch=4, length=16, steps=3), toy.Backcopy(), seed=1)
+    assert first == again
+    assert short == first[:3]
+    assert first != toy.train(arm, toy.Backcopy(), seed=2)[1]

@@ -1,0 +1,174 @@
+"""Planted mutations: each makes one wrong thing out of a right one, and the tests named beside it must turn red.
+
+Nothing here looks at hashes: freshness would notice any change, so it is left out and the tests have to know better.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIB = Path(__file__).parents[1] / "lib"
+TESTS = Path(__file__).parent
+
+# (what goes wrong, file under lib/claimbook, right, wrong, tests that must notice)
+MUTATIONS = [
+    (
+        "the window is one token too short",
+        "papers/streaming_llm.py",
+        "query - key <= scheme.recent",
+        "query - key < scheme.recent",
+        "test_streaming_llm.py -k official_rules",
+    ),
+    (
+        "sinks keep their distance in the text",
+        "papers/streaming_llm.py",
+        "steps.clamp(max=self.size)",
+        "steps",
+        "test_streaming_llm.py -k official_rules",
+    ),
+    (
+        "sinks stand one place off in the cache",
+        "papers/streaming_llm.py",
+        "steps.clamp(max=self.size)",
+        "steps.clamp(max=self.size - 1)",
+        "test_streaming_llm.py -k official_rules",
+    ),
+    (
+        "eviction comes a step early",
+        "papers/streaming_llm.py",
+        "x.shape[2] <= self.scheme.size",
+        "x.shape[2] < self.scheme.size",
+        "test_streaming_llm.py -k rolling_cache",
+    ),
+    (
+        "recomputation sees its own target",
+        "papers/streaming_llm.py",
+        "ids[end - window : end]",
+        "ids[end - window + 1 : end + 1]",
+        "test_streaming_llm.py -k fresh_window",
+    ),
+    (
+        "a resumed stream forgets where it was",
+        "papers/streaming_llm.py",
+        "range(state.seen, length, segment)",
+        "range(0, length, segment)",
+        "test_streaming_llm.py -k resumed",
+    ),
+    (
+        "the rotation turns backwards",
+        "lm/rotary.py",
+        "torch.cat([a * cos - b * sin, b * cos + a * sin]",
+        "torch.cat([a * cos + b * sin, b * cos - a * sin]",
+        "test_streaming_llm.py -k official_rules",
+    ),
+    (
+        "a query sees the next key",
+        "lm/attention.py",
+        "hidden = distance < 0",
+        "hidden = distance < -1",
+        "test_attention.py -k full_tensors",
+    ),
+    (
+        "a sliding window is one key too wide",
+        "lm/attention.py",
+        "distance >= sliding_window",
+        "distance > sliding_window",
+        "test_attention.py -k sliding_window",
+    ),
+    (
+        "heads are paired with the wrong group",
+        "lm/attention.py",
+        "left.to(right.dtype).reshape(batch, groups, heads // groups * rows, inner)",
+        "left.to(right.dtype).view(batch, heads // groups, groups, rows, inner).transpose(1, 2)"
+        ".reshape(batch, groups, heads // groups * rows, inner)",
+        "test_attention.py -k grouped_heads",
+    ),
+    (
+        "the sink metric divides by the length",
+        "metrics/attention.py",
+        "torch.arange(length, 0, -1)",
+        "length",
+        "test_attention.py -k full_tensors",
+    ),
+    (
+        "maps are not averaged over sequences",
+        "metrics/attention.py",
+        "self._sums[layer] / self._counts[layer]",
+        "self._sums[layer]",
+        "test_attention.py -k full_tensors",
+    ),
+    (
+        "absence of data passes",
+        "verdicts.py",
+        'if seen == {"met"}:',
+        'if seen <= {"met", "untested"}:',
+        "test_verdicts.py",
+    ),
+    (
+        "a contradiction outside the scope counts",
+        "verdicts.py",
+        '"contradicted" if inside_scope else "not_transferred"',
+        '"contradicted"',
+        "test_verdicts.py",
+    ),
+    ("the interval is that of one standard error", "stats.py", "TAIL = 0.025", "TAIL = 0.16", "test_stats.py"),
+    (
+        "a ratio of means in place of paired ones",
+        "stats.py",
+        "np.exp([logs.value, logs.low, logs.high])",
+        "np.exp([logs.value, logs.value, logs.value])",
+        "test_stats.py",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "file", "before", "after", "tests"), MUTATIONS, ids=[m[0].replace(" ", "-") for m in MUTATIONS]
+)
+def test_mutation_is_noticed(tmp_path, wrong, file, before, after, tests):
+    shutil.copytree(LIB / "claimbook", tmp_path / "claimbook", ignore=shutil.ignore_patterns("__pycache__"))
+    source = tmp_path / "claimbook" / file
+    text = source.read_text()
+    assert text.count(before) == 1, f"the planted place is not there (once): {before}"
+    source.write_text(text.replace(before, after))
+    name, *choice = tests.split(" -k ")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", str(TESTS / name)]
+    command += ["-k", choice[0]] if choice else []
+    environment = os.environ | {
+        "PYTHONPATH": str(tmp_path),
+        "CLAIMBOOK_ROOT": str(LIB.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 1, f"{wrong}: not noticed by {tests}\n{done.stdout[-2000:]}{done.stderr[-500:]}"
+    assert "failed" in done.stdout
+
+
+def test_the_unmutated_copy_is_green(tmp_path):
+    """The mutations are red for their own sake: the same way of running is green without one."""
+    shutil.copytree(LIB / "claimbook", tmp_path / "claimbook", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(TESTS / "test_attention.py"),
+        "-k",
+        "grouped_heads",
+    ]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    code = "import claimbook; print(claimbook.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert str(tmp_path) in where.stdout, "the copy is what is tested"
