@@ -16,6 +16,15 @@ STAMP := { pwd; cat requirements.lock pyproject.toml; }
 
 # $(call flag,name,VARIABLE): `--name "value"` when the variable is set, else nothing
 flag = $(if $($(2)),--$(1) "$($(2))")
+# what was given on the command line and is no variable of this file: a parameter of the chapter, refused if unknown
+KNOWN := CHAPTER TIER MODELS SEED DEVICE DTYPE TEXT STALE JOBS KEYS MIRROR PYTHON VENV PIP_ARGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+OWN := $(filter-out $(KNOWN),$(GIVEN))
+ifneq ($(OWN),)
+ifeq ($(MAKELEVEL)$(filter rerun,$(MAKECMDGOALS)),0)
+$(error claimbook: unknown variable $(firstword $(OWN)); `make help` lists what a command takes)
+endif
+endif
 need-chapter = @test -n "$(CHAPTER)" || { echo "claimbook: name a chapter: make $@ CHAPTER=streaming_llm" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
@@ -46,9 +55,9 @@ book: setup  ## run what is stale, build _build/html/index.html [STALE=run|show]
 test: setup  ## unit tests, guard, notebooks compared, strict book build
 	@$(RUN) test
 
-rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT=]
+rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT= and a chapter's own, such as documents=20]
 	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
-	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT)
+	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(name)=$($(name))")
 
 accept: setup  ## make the last rerun of a chapter the reference: CHAPTER=
 	$(need-chapter)
