@@ -24,6 +24,7 @@ COLOURS = ["#0072b2", "#c44e00", "#00805e", "#8f4f86", "#a37200", "#3a8fc4", "#2
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows it 350 pixels wide
+STRIP = 0.3  # inches below the axes that the fidelity has to itself
 LARGEST = 200_000  # bytes of a PNG
 QUALITIES = ((160, 0), (160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours (0: all)
 
@@ -180,6 +181,11 @@ def png(fig: Figure, fidelity: str) -> bytes:
     """
     if fidelity not in ("exact", "reduced", "toy"):
         raise ClaimbookError(f"a figure's fidelity is exact, reduced or toy, not '{fidelity}'")
+    for ax in fig.axes:
+        if not ax.has_data():
+            _say_empty(ax)
+    strip = STRIP / fig.get_figheight()
+    fig.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))  # room below for the fidelity, clear of any label
     line = "--" if fidelity == "toy" else "-"
     box = {"boxstyle": "round,pad=0.3", "facecolor": CARD, "edgecolor": SOFT, "linestyle": line}
     fig.text(0.985, 0.02, fidelity, ha="right", va="bottom", fontsize=11, color=INK, bbox=box)
@@ -188,6 +194,12 @@ def png(fig: Figure, fidelity: str) -> bytes:
         if len(data) <= LARGEST:
             return data
     raise ClaimbookError(f"a figure takes {len(data):,} bytes at the lowest quality (at most {LARGEST:,}): show less")
+
+
+def _say_empty(ax: Axes) -> None:
+    """Axes of an experiment that this run did not do say so."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not measured in this run", ha="center", va="center", color=SOFT, transform=ax.transAxes)
 
 
 def _render(fig: Figure, dots: int, colours: int) -> bytes:
