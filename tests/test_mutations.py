@@ -38,11 +38,11 @@ MUTATIONS = [
         "test_streaming_llm.py -k official_rules",
     ),
     (
-        "eviction comes a step early",
+        "the rolling cache keeps a recent token too few",
         "papers/streaming_llm.py",
-        "x.shape[2] <= self.scheme.size",
-        "x.shape[2] < self.scheme.size",
-        "test_streaming_llm.py -k rolling_cache",
+        "x[:, :, -self.scheme.recent :]], dim=2",
+        "x[:, :, 1 - self.scheme.recent :]], dim=2",
+        "test_streaming_llm.py -k rolling_cache and llama",
     ),
     (
         "recomputation sees its own target",

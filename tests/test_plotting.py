@@ -71,3 +71,11 @@ def test_a_figure_that_stays_too_large_is_refused(monkeypatch):
     fig, _ = plotting.figure()
     with pytest.raises(ClaimbookError, match="show less"):
         plotting.png(fig, "exact")
+
+
+def test_axes_without_data_say_so():
+    fig, axes = plotting.figure(1, 2)
+    axes[0].plot([1, 2], [1, 2])
+    plotting.png(fig, "reduced")
+    assert [text.get_text() for text in axes[1].texts] == ["not measured in this run"]
+    assert not axes[0].texts

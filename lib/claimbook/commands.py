@@ -48,10 +48,13 @@ def rerun(chapter: str | None, given: dict[str, str], result: Path | None) -> in
 
 def accept(chapter: str) -> None:
     """Accept the latest run and say what the checks think of the stored chapter."""
+    from claimbook import book as pages
     from claimbook import checks, runner
 
     for path in runner.accept(chapter):
         print(f"written: {path.relative_to(paths.root())}")
+    if (paths.root() / "README.md").exists() and pages.update_readme():
+        print("written: README.md (its scoreboard)")
     for line in checks.problems(chapter):
         print(f"to do: {line}")
 

@@ -190,7 +190,7 @@ def accept(chapter: str) -> list[Path]:
     target = _target(chapter, result, differs)
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]
-    commit = _clean_commit(written)
+    commit = _clean_commit([*written, paths.root() / "README.md"])  # whose scoreboard follows
     current = provenance.chapter_parts(chapter, result["tier"])
     if provenance.fingerprint(current) != result["provenance"]["code_hash"]:
         moved = ", ".join(provenance.changed(result["provenance"]["parts"], current))

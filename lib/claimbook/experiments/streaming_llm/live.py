@@ -121,6 +121,8 @@ def beyond_rows(lm: LM, documents: list[corpora.Document]) -> list[dict]:
     """Documents that reach past the trained window, measured; none of the others."""
     config = STORED["beyond"].config
     length = lm.trained_context + config["margin"] + 1
+    if lm.trained_context < config["margin"] + config["warm_up"]:
+        return []
     return [beyond.measure(lm, d.ids[:length], config) for d in documents if len(d.ids) >= length]
 
 

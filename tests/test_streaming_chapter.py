@@ -1,0 +1,61 @@
+"""The StreamingLLM chapter as its rerunner meets it: other tiers, models, texts, and mistakes."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+
+from claimbook import paths
+
+
+def claimbook(*words):
+    command = [sys.executable, "-m", "claimbook", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=paths.root(), timeout=600)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A reader's own text."""
+    draw, file = random.Random(0), tmp_path_factory.mktemp("text") / "mine.txt"
+    words = ["river", "past", "a", "village", "where", "nobody", "knows", "how", "deep", "it", "is"]
+    file.write_text(" ".join(draw.choice(words) for _ in range(2000)))
+    return str(file)
+
+
+@pytest.mark.parametrize("tier", ["smoke", "gpu"])
+def test_a_tier_runs_end_to_end_on_a_tiny_model(tier, book, monkeypatch):
+    own = ["-p", "documents=1", "-p", "length=2200"] if tier == "gpu" else []
+    options = ["--tier", tier, "--device", "cpu", "--models", "tiny-random-llama", "--text", book, *own]
+    done = claimbook("rerun", "streaming_llm", *options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pointer = paths.runs() / "streaming_llm" / "latest"
+    result = json.loads((pointer.parent / pointer.read_text().strip() / "result.json").read_text())
+    assert result["tier"] == tier
+    assert str(book) not in json.dumps(result), "a reader's folders do not get into a result"
+    verdicts = {entry["verdict"] for entry in result["claims"].values()}
+    assert (
+        verdicts == {None} if tier == "smoke" else verdicts <= {"inconclusive", "not_tested", "contradicted", "partial"}
+    )
+    if tier == "gpu":
+        parts = result["claims"]["C3"]["parts"]["window_collapses"]
+        assert parts["n"] == 1
+        assert parts["state"] == "open", "one document decides nothing"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--models", "nope"], "unknown model 'nope'"),
+        (["-p", "windw=3"], "streaming_llm has no parameter 'windw'"),
+        (["-p", "documents=many"], "parameter 'documents' takes a whole number"),
+        (["--tier", "big"], "tier 'big' is unknown"),
+        (["--text", "no-such-file.txt"], "unknown text 'no-such-file.txt'"),
+    ],
+)
+def test_a_mistake_gives_one_line_before_anything_runs(options, line):
+    done = claimbook("rerun", "streaming_llm", *options)
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
