@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from claimbook.claims import Claim, Ledger, NotTested
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate
 from claimbook.verdicts import Judgement, Measurement
+
+# transformers draws its bars with tqdm, which warns on stderr where ipywidgets is absent; stored pages show no stderr
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def start(chapter: str, *, tier, models, seed, device, dtype, text="", **own) -> "ChapterRun":
