@@ -60,9 +60,11 @@ def articles(lm: LM, config: dict) -> list[dict]:
 
 @torch.no_grad()
 def answer(lm: LM, prompt: str, new_tokens: int) -> str:
-    """The first line of the model's greedy answer."""
+    """The first line of the model's greedy answer; it may not end before it began."""
     ids = lm.encode(prompt)[None].to(lm.model.device)
-    out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False)
+    out = lm.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, min_new_tokens=4, do_sample=False
+    )
     return lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip().split("\n")[0]
 
 
