@@ -149,20 +149,16 @@ def stream_start(lm: LM, run, stored: dict | None) -> dict:
     return out
 
 
-def stream_series(long: dict, oracle: dict | None, pieces: int = 50) -> dict:
-    """The curves of the long stream in ``pieces`` averages: all scored tokens, and both schemes where they meet."""
-    tokens, losses = np.array(long["curves"]["tokens"]) / 1000, np.array(long["curves"]["loss"])
-    series = {"StreamingLLM, all": averaged(tokens, losses, pieces)}
-    if oracle is not None:
-        targets = np.array(oracle["curves"]["target"]) / 1000
-        series["StreamingLLM, sampled"] = averaged(targets, np.array(long["curves"]["sampled"]), pieces // 2)
-        series["recomputation, sampled"] = averaged(targets, np.array(oracle["curves"]["loss"]), pieces // 2)
-    return series
-
-
 def averaged(x: np.ndarray, y: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of x and y, (pieces,) each, over consecutive parts of equal size."""
     groups = np.array_split(np.arange(len(x)), pieces)
     return np.array([x[g].mean() for g in groups]), np.array([y[g].mean() for g in groups])
+
+
+def in_pieces(x: np.ndarray, y: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `averaged`, with the half-width of the 95 % interval of each mean of y (normal approximation, for drawing)."""
+    groups = np.array_split(y, pieces)
+    return *averaged(x, y, pieces), np.array([1.96 * group.std(ddof=1) / np.sqrt(len(group)) for group in groups])
 
 
 def cost_series(ms: dict[str, np.ndarray], arms: tuple[str, ...]) -> dict:
