@@ -292,6 +292,14 @@ def test_numbers_are_rounded_to_what_their_interval_supports(value, interval, te
     assert scoreboard.with_interval(value, interval) == text
 
 
+def test_benchmarks_are_not_measured_while_a_chapter_is_stale(monkeypatch):
+    from claimbook import bench
+
+    monkeypatch.setattr(bench, "freshness", lambda chapter: ["changed"] if chapter == "streaming_llm" else [])
+    with pytest.raises(ClaimbookError, match=r"stale: streaming_llm\. `claimbook book` brings"):
+        bench.main()
+
+
 def test_benchmarks_come_from_their_file(project):
     assert "Not measured yet" in pages.benchmarks()
     row = {"name": "decoding", "ours": 340.2, "ours_unit": "tokens/s", "baseline": 15.1, "baseline_unit": "tokens/s",

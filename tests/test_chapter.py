@@ -145,8 +145,9 @@ def test_the_ledgers_model_decides_and_the_others_stand_beside(two_models, capsy
 def test_without_the_ledgers_model_the_runs_first_decides(two_models):
     run = start(models="tiny-random-llama", device="cpu")
     assert run.decides(claims.load(CHAPTER).claim("C1")) == "tiny-random-llama"
-    with pytest.raises(ClaimbookError, match=r"'gemma-3-270m' is not a model of this run \(tiny-random-llama\)"):
-        run.measure("C1", "halved", spread(), model="gemma-3-270m")
+    run.measure("C1", "halved", spread(), model="gemma-3-270m")  # of a stored run; it stands beside
+    with pytest.raises(ClaimbookError, match=r"'nope' is no model of this run or its ledger \(gemma-3-270m, smollm2"):
+        run.measure("C1", "halved", spread(), model="nope")
 
 
 def test_a_local_model_is_stored_without_its_path(two_models, tmp_path):

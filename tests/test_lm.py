@@ -1,12 +1,14 @@
 """Loading, texts, toys: what a user can get wrong gives one line, and what is computed agrees with plain torch."""
 
+import random
+
 import pytest
 import torch
 
 from claimbook import assets
 from claimbook.errors import ClaimbookError
+from claimbook.experiments.streaming_llm import attention, beyond, latency, live, recall, stream, toys
 from claimbook.experiments.streaming_llm import documents as whole
-from claimbook.experiments.streaming_llm import latency, live, recall, stream, toys
 from claimbook.lm import corpora, tiny, toy
 from claimbook.lm.load import load
 
@@ -77,12 +79,44 @@ def test_half_precision_gives_about_the_same_losses(lm):
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
+    from dataclasses import replace
+
+    class WithBos:
+        def __call__(self, text, add_special_tokens=True, verbose=True):
+            found = lm.tokenizer(text, add_special_tokens=False)
+            found["input_ids"] = [7] * add_special_tokens + found["input_ids"]
+            return found
+
+    assert len(lm.start) == 0
+    begun = replace(lm, tokenizer=WithBos())
+    assert begun.start.tolist() == [7]
+    assert begun.document("ab").tolist() == [7, *lm.encode("ab").tolist()]
+    (first, second) = corpora.documents(begun, "any", 2000)
+    assert first.ids[0] == second.ids[0] == 7 and len(first.ids) == 2000
+    file = tmp_path / "mine.txt"
+    file.write_text("abc" * 100)
+    assert [(int(part.ids[0]), len(part.ids)) for part in corpora.own_text(begun, str(file), 101)] == [(7, 101)] * 3
+    assert attention.mean_map(lm, [first.ids], 16, 4).shape[1:] == (16, 16)
+
+
 def test_documents_are_whole_texts_cut_to_length(lm, prose):
     found = corpora.documents(lm, "any", 2000)
     assert [document.title for document in found] == ["article 1", "article 2"]
     assert all(len(document.ids) == 2000 for document in found)
     with pytest.raises(ClaimbookError, match="'any' has 2 documents of 2000 tokens for tiny-random-llama, 3 are asked"):
         corpora.documents(lm, "any", 2000, 3)
+
+
+def test_joined_texts_are_whole_documents_filled_up_with_others(lm, prose):
+    found = corpora.joined(lm, "any", 2000, 2150, 2)
+    assert [document.title for document in found] == ["article 1", "article 2"]
+    assert [len(document.ids) for document in found] == [2150, 2150]
+    assert lm.tokenizer.decode(found[0].ids[2096:2110]) == "d 1 word 0 wor", "the short article fills the gap"
+    with pytest.raises(ClaimbookError, match="'any' is too short for 2 texts of 3000 tokens"):
+        corpora.joined(lm, "any", 2000, 3000, 2)  # the filler is used up
+    with pytest.raises(ClaimbookError, match="'any' has 1 documents of 3000 tokens for tiny-random-llama, 2 are asked"):
+        corpora.joined(lm, "any", 3000, 3400, 2)
 
 
 def test_a_stream_is_documents_end_to_end(lm, prose):
@@ -128,6 +162,26 @@ def test_a_document_is_measured_on_identical_targets(lm, prose):
     assert row["recomputed"] != whole.measure(lm, document, config, seed=2)["recomputed"]
 
 
+def test_past_the_window_both_schemes_are_scored_on_the_same_targets(lm, monkeypatch):
+    context = 64
+    monkeypatch.setattr(lm.model.config, "max_position_embeddings", context)
+    config = {
+        "windows": 2,
+        "margin": context // 4,
+        "warm_up": context // 4,
+        "bin": 8,
+        "sinks": 4,
+        "recent": 2 * context,
+    }
+    ids = torch.randint(1, 256, (beyond.length(lm, config),))
+    found = beyond.measure(lm, ids, config)
+    loss = whole.dense_losses(lm, ids)[context - config["margin"] :].view(-1, 8).mean(dim=1)
+    assert found["dense"] == pytest.approx(loss.tolist(), abs=1e-4)
+    assert len(found["streaming"]) == len(found["dense"]) == (context + config["margin"]) // 8
+    tail = whole.dense_losses(lm, ids[context - 2 * config["margin"] :])[config["margin"] :].view(-1, 8).mean(dim=1)
+    assert found["streaming"] == pytest.approx(tail.tolist(), abs=1e-4), "a cache that holds all is dense attention"
+
+
 def test_bins_meet_at_the_first_affected_target():
     curve = torch.arange(1.0, 400.0)  # the loss at text position t is t
     bins = whole.binned(curve, cache=64, width=4, reach=2)
@@ -141,29 +195,49 @@ def test_sampled_positions_are_one_per_stretch():
     assert torch.equal(stream.sampled(config | {"n_tokens": 4_000}), positions[:3]), "a prefix samples the same"
 
 
-def test_recall_asks_for_what_was_said(monkeypatch):
-    class Words:
-        def encode(self, text):
-            return torch.tensor(
-                [table.setdefault(word, len(table)) for word in text.replace("\n", " \n").split(" ") if word]
-            )
+class WordTokenizer:
+    """One id for each word and for each line's end, in order of appearance."""
 
-        def single(self, text):
-            return int(self.encode(text))
+    def __init__(self):
+        self.table = {}
 
-    import random
+    def encode(self, text):
+        words = [word for word in text.replace("\n", " \n").split(" ") if word]
+        return torch.tensor([self.table.setdefault(word, len(self.table)) for word in words])
 
-    table = {}
-    config = {"n_lines": 40, "first_query": 20, "query_every": 2, "distances": [2, 6]}
-    ids, queries = recall.make_stream(Words(), config, random.Random(0))
-    names = list(table)
-    assert len(queries) == 10
+    start = torch.tensor([], dtype=torch.long)
+
+    def single(self, text):
+        return int(self.encode(text))
+
+
+def test_recall_asks_for_what_was_said():
+    words = WordTokenizer()
+    config = {"n_lines": 80, "first_query": 40, "query_every": 2, "distances": [2, 6, 30, 40]}
+    ids, queries = recall.make_stream(words, config, random.Random(0))
+    names = list(words.table)
+    assert len(queries) == 20
+    assert len({query["line"] for query in queries}) == 20, "an answer states its fact anew: no line is asked twice"
     for query in queries:
         assert ids[query["fact"]] == query["candidates"][0] == ids[query["at"] + 1]
         assert names[ids[query["at"]]] == "is"
         assert len(set(query["candidates"])) == 10
+        last_stated = {int(word): at for at, word in enumerate(ids[: query["at"]])}
+        spread = [last_stated[word] for word in query["candidates"]]
+        assert max(spread) - min(spread) < 200, "no answer has brought a candidate nearer"
         asked, stated = names[ids[query["at"] - 1]], names[ids[query["fact"] - 2]]
         assert asked == stated, "the line asked for is the line that holds the word"
+
+
+def test_recall_needs_names_of_one_token():
+    class Letters(WordTokenizer):
+        def encode(self, text):
+            return torch.tensor([ord(letter) for letter in text])
+
+    config = {"n_lines": 80}
+    assert recall.possible(WordTokenizer(), config)
+    assert not recall.possible(Letters(), config)
+    assert not recall.possible(WordTokenizer(), {"n_lines": 1000})
 
 
 def test_timing_arms_take_one_tokens_work(lm):

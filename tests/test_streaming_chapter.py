@@ -24,12 +24,7 @@ def book(tmp_path_factory):
     return str(file)
 
 
-# Known fault, seen by this very test: at the gpu tier, and for another model, the stored latency and encoder runs are
-# taken as evidence although they do not speak for the run (`live.speaks_for`). The notebook's two cells have to ask.
-GPU = pytest.param("gpu", marks=pytest.mark.xfail(strict=False, reason="stored latency speaks for another model"))
-
-
-@pytest.mark.parametrize("tier", ["smoke", GPU])
+@pytest.mark.parametrize("tier", ["smoke", "gpu"])
 def test_a_tier_runs_end_to_end_on_a_tiny_model(tier, book, monkeypatch):
     own = ["-p", "documents=1", "-p", "length=2200"] if tier == "gpu" else []
     options = ["--tier", tier, "--device", "cpu", "--models", "tiny-random-llama", "--text", book, *own]

@@ -135,6 +135,14 @@ def test_recomputation_is_a_fresh_window(llama, ids):
         assert float(loss) == pytest.approx(float(dense(llama, ids[target - 17 : target + 1])[-1]), abs=1e-4)
 
 
+def test_recomputed_windows_begin_as_a_text_does(llama, ids):
+    begin, targets = torch.tensor([3]), torch.tensor([17, 40])
+    ours = recompute_losses(llama, ids, targets, 17, start=begin)
+    for loss, target in zip(ours, targets.tolist(), strict=True):
+        window = torch.cat([begin, ids[target - 16 : target + 1]])
+        assert float(loss) == pytest.approx(float(dense(llama, window)[-1]), abs=1e-4)
+
+
 def test_what_the_cache_holds_is_constant(llama, ids):
     held = [state.cached_bytes() for state, _ in stream(llama, ids, SCHEME, segment=16)]
     assert held[0] == held[-1] == 2 * SCHEME.size * 2 * 2 * 16 * 4  # layers, K and V, heads, head size, bytes

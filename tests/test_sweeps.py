@@ -136,6 +136,25 @@ def test_a_killed_run_resumes_and_leaves_nothing_half_written(demo):
     assert not list((demo / "_runs/sweeps/demo").glob("*.work-*"))
 
 
+def test_jobs_that_are_done_are_not_done_again(tmp_path):
+    done, said = [], []
+
+    def job(name, fails=False):
+        if fails:
+            raise KeyboardInterrupt
+        done.append(name)
+        return {"name": name}
+
+    jobs = {"first": lambda: job("first"), "second": lambda: job("second", fails=True)}
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.checkpointed(jobs, tmp_path, lambda share, label: said.append((share, label)))
+    jobs["second"] = lambda: job("second")
+    found = sweeps.checkpointed(jobs, tmp_path, lambda share, label: None)
+    assert found == {"first": {"name": "first"}, "second": {"name": "second"}}
+    assert done == ["first", "second"]
+    assert said == [(0, "first"), (0.5, "second")]
+
+
 def test_checkpoints_of_other_code_are_not_resumed(demo):
     edit(demo / TABLE, '"scale": 1.0}', '"scale": 1.0, "die_at": 3}')
     with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from claimbook import files, paths, provenance
+from claimbook import commands, files, paths, provenance
+from claimbook.errors import ClaimbookError
+from claimbook.freshness import freshness
 
 MODEL, TEXT = "smollm2-135m", "wikipedia-excerpt"
 ROUNDS = 5
@@ -23,6 +25,7 @@ ROUNDS = 5
 
 def main() -> Path:
     """Measure every row and write the page's data; returns the file."""
+    refuse_stale_chapters()
     provenance.limit_threads()
     rows = []
     for measure in (
@@ -33,12 +36,20 @@ def main() -> Path:
         streaming_flat,
         no_op_book,
     ):
-        print(f"bench: {measure.__name__.replace('_', ' ')}", file=sys.stderr)
-        rows += measure()
+        for found in measure():
+            print(f"{found['name']}: {found['ratio']} ({found['target']})", file=sys.stderr)
+            rows.append(found)
     path = paths.root() / "data" / "results" / "benchmarks.json"
     about = {"machine": provenance.machine(), "threads": provenance.threads(), "date": f"{datetime.date.today()}"}
     files.write_json(path, about | {"packages": provenance.versions(), "rows": rows})
     return path
+
+
+def refuse_stale_chapters() -> None:
+    """ClaimbookError when a chapter is stale: the book would first run it, and "nothing stale" could not be timed."""
+    stale = [chapter for chapter in commands.notebooks() if freshness(chapter)]
+    if stale:
+        raise ClaimbookError(f"stale: {', '.join(stale)}. `claimbook book` brings them up to date; then measure")
 
 
 def row(name: str, ours: float, unit: str, baseline: float, what: str, ratio: float, target: str, method: str) -> dict:

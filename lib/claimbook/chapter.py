@@ -86,14 +86,15 @@ class ChapterRun:
     def measure(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
         """Take a part's measurement, of one of the run's models or (None) of the one that decides the claim.
 
-        ClaimbookError for an unknown claim, part or model, for the wrong kind of measurement, for the same part twice,
-        and for a claim that was judged already.
+        A model that the ledger names may stand beside them: its measurements come from stored runs. ClaimbookError for
+        an unknown claim, part or model, for the wrong kind of measurement, for the same part twice, and for a claim
+        that was judged already.
         """
         claim = self.ledger.claim(claim_id)
         verdicts.part_state(claim.part(part_name), measurement)  # the wrong kind is refused here, where it was made
-        if model is not None and model not in self.models:
+        if model is not None and model not in (known := {*self.models, *self.ledger.models}):
             raise ClaimbookError(
-                f"{self._name(claim)}: '{model}' is not a model of this run ({', '.join(self.models)})"
+                f"{self._name(claim)}: '{model}' is no model of this run or its ledger ({', '.join(sorted(known))})"
             )
         if claim_id in self.judged:
             raise ClaimbookError(f"{self._name(claim)} was judged already: measure before you judge")

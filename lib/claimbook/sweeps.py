@@ -14,6 +14,7 @@ import importlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,16 @@ def scratch(chapter: str, name: str) -> Path:
 
 
 # --- running -----------------------------------------------------------------------------------------------------
+
+
+def checkpointed(jobs: dict[str, Callable[[], dict]], work: Path, progress) -> dict[str, dict]:
+    """Results of ``jobs`` by name, in order, each kept in ``work`` when it is done: a killed run goes on from them."""
+    for i, (name, job) in enumerate(jobs.items()):
+        progress(i / len(jobs), name)
+        checkpoint = work / f"{i}.json"
+        if not checkpoint.exists():
+            files.write_json(checkpoint, job())
+    return {name: files.read_json(work / f"{i}.json") for i, name in enumerate(jobs)}
 
 
 def run(chapter: str, name: str, force: bool = False) -> Path:

@@ -58,7 +58,7 @@ def _no_mask(*args, attention_mask: Tensor | None = None, **options) -> None:
 
 
 @contextmanager
-def observed(model, *reducers, block: int = 256) -> Iterator[None]:
+def observed(model, *reducers, block: int = 128) -> Iterator[None]:
     """Feed every attention row of ``model`` to ``reducers`` while it runs, its outputs unchanged.
 
     A block of ``block`` queries is held at a time, so memory grows as block x T, never T x T. A reducer has

@@ -27,7 +27,7 @@ def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[D
     for text in assets.texts(key):
         if count is not None and len(found) == count:
             break
-        ids = lm.encode(text["text"])
+        ids = lm.document(text["text"])
         if len(ids) >= length:
             found.append(Document(text["title"], ids[:length]))
     if count is not None and len(found) < count:
@@ -37,11 +37,34 @@ def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[D
     return found
 
 
+def joined(lm: LM, key: str, whole: int, length: int, count: int) -> list[Document]:
+    """``count`` texts of ``length`` tokens: each a document of at least ``whole`` tokens, then shorter ones to fill it.
+
+    No document is used twice, and each text has the title of its first. Raises ClaimbookError when they do not suffice.
+    """
+    every = [Document(text["title"], lm.document(text["text"])) for text in assets.texts(key)]
+    fillers = iter([document for document in every if len(document.ids) < whole])
+    found = []
+    for first in [document for document in every if len(document.ids) >= whole][:count]:
+        ids = first.ids
+        while len(ids) < length:
+            filler = next(fillers, None)
+            if filler is None:
+                raise ClaimbookError(f"'{key}' is too short for {count} texts of {length} tokens for {lm.name}")
+            ids = torch.cat([ids, filler.ids])
+        found.append(Document(first.title, ids[:length]))
+    if len(found) < count:
+        raise ClaimbookError(
+            f"'{key}' has {len(found)} documents of {whole} tokens for {lm.name}, {count} are asked for"
+        )
+    return found
+
+
 def endless(lm: LM, keys: list[str]) -> Iterator[Document]:
     """Every document of the text assets ``keys``, one after the other, whole."""
     for key in keys:
         for text in assets.texts(key):
-            yield Document(text["title"], lm.encode(text["text"]))
+            yield Document(text["title"], lm.document(text["text"]))
 
 
 def concatenated(lm: LM, keys: list[str], length: int) -> tuple[Tensor, list[tuple[int, str]]]:
@@ -63,10 +86,11 @@ def own_text(lm: LM, path: str, length: int) -> list[Document]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            ids = lm.encode(file.read())
+            ids = lm.encode(file.read())  # each piece gets its own start
     except (OSError, UnicodeDecodeError) as error:
         raise ClaimbookError(f"text '{path}' cannot be read as UTF-8 text: {error}") from error
-    pieces = [piece for piece in ids.split(length) if len(piece) == length]
+    pieces = [torch.cat([lm.start, piece]) for piece in ids.split(length - len(lm.start))]
+    pieces = [piece for piece in pieces if len(piece) == length]
     if not pieces:
         raise ClaimbookError(f"text '{path}' has {len(ids)} tokens for {lm.name}: at least {length} are needed")
     return [Document(f"part {i + 1}", piece) for i, piece in enumerate(pieces)]
@@ -79,6 +103,7 @@ def continued_verbatim(lm: LM, ids: Tensor, prompts: int = 8, given: int = 50, e
     Each is ``given`` tokens of ``ids`` (T,), evenly spaced, without what came before: a screen for memorised text.
     """
     starts = torch.linspace(0, len(ids) - given - expected, prompts).long()
-    rows = torch.stack([ids[start : start + given + expected] for start in starts.tolist()]).to(lm.model.device)
-    hidden = hidden_states(lm.model, rows)[:, given - 1 : -1]
-    return float((logits(lm.model, hidden).argmax(-1) == rows[:, given:]).all(dim=1).float().mean())
+    rows = [torch.cat([lm.start, ids[start : start + given + expected]]) for start in starts.tolist()]
+    rows = torch.stack(rows).to(lm.model.device)
+    hidden = hidden_states(lm.model, rows)[:, -expected - 1 : -1]
+    return float((logits(lm.model, hidden).argmax(-1) == rows[:, -expected:]).all(dim=1).float().mean())

@@ -1,6 +1,7 @@
 """Load a causal language model from an asset, a local folder, a hub id or a tiny architecture."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,8 +23,19 @@ class LM:
     tokenizer: object
 
     def encode(self, text: str) -> Tensor:
-        """Token ids (T,) of ``text``; no BOS is added (pitfall 9 of the paper's readers: say which)."""
+        """Token ids (T,) of ``text``, nothing added: a piece of a text."""
         return torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """Ids (0,) or (1,) that the tokenizer puts before a text: BOS for Gemma and Llama, nothing for SmolLM2."""
+        plain = self.encode("a").tolist()
+        whole = self.tokenizer("a").input_ids
+        return torch.tensor(whole[: whole.index(plain[0])], dtype=torch.long)
+
+    def document(self, text: str) -> Tensor:
+        """Token ids (T,) of a whole ``text``, begun as the model was trained to see it: with BOS where there is one."""
+        return torch.cat([self.start, self.encode(text)])
 
     def single(self, text: str) -> int:
         """The id of a text that is one token; ClaimbookError when it is not."""

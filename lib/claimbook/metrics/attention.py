@@ -37,7 +37,7 @@ class ColumnMass:
         self._sums = {}
 
     def update(self, layer: int, start: int, probs: Tensor) -> None:
-        part = probs.mean(dim=0).sum(dim=1).cpu()  # (H, n)
+        part = (probs.sum(dim=(0, 2)) / len(probs)).cpu()  # (H, n)
         before = self._sums.get(layer)
         if before is not None:
             part[:, : before.shape[1]] += before

@@ -175,16 +175,21 @@ def losses(model, ids: Tensor, scheme: Scheme, *, segment: int = 2048, score: Te
 
 
 @torch.no_grad()
-def recompute_losses(model, ids: Tensor, targets: Tensor, window: int, *, batch: int = 16) -> Tensor:
+def recompute_losses(
+    model, ids: Tensor, targets: Tensor, window: int, *, batch: int = 16, start: Tensor | None = None
+) -> Tensor:
     """Sliding window with recomputation (Figure 1c): losses (n,) in nats of the tokens at positions ``targets`` (n,).
 
-    Each is predicted from a fresh forward pass over the ``window`` tokens before it, at positions 0 … window - 1.
+    Each is predicted from a fresh forward pass over the ``window`` tokens before it, at positions 0 … window - 1; the
+    first of them give way to ``start`` (k,), what the model expects at the start of a text (BOS), if anything.
     """
+    start = ids[:0] if start is None else start
     if int(targets.min()) < window:
         raise ClaimbookError(f"target {int(targets.min())} has fewer than {window} tokens before it")
     out = []
     for chunk in targets.split(batch):
-        rows = torch.stack([ids[end - window : end] for end in chunk.tolist()]).to(model.device)
+        rows = [torch.cat([start, ids[end - window + len(start) : end]]) for end in chunk.tolist()]
+        rows = torch.stack(rows).to(model.device)
         last = hidden_states(model, rows)[:, -1]
         out.append(token_losses(model, last, ids[chunk].to(model.device)))
     return torch.cat(out)

@@ -1,15 +1,16 @@
 """Where attention goes: Figures 2 and 12, as numbers per document and as maps."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from claimbook import files
 from claimbook.lm import corpora
 from claimbook.lm.attention import observed
 from claimbook.lm.load import LM, load
 from claimbook.metrics.attention import KeyMass, MeanMap
+from claimbook.sweeps import checkpointed
 
 NEAR, FAR = slice(128, 256), slice(896, 1024)
 
@@ -18,16 +19,19 @@ def run(config: dict, work: Path, progress) -> dict:
     """Stored run: attention to the first tokens in ``n_documents`` documents, and the mean map of short passages."""
     lm = load(config["model"], "cpu")
     texts = corpora.documents(lm, config["text"], config["length"], config["n_documents"])
-    rows = []
-    for i, document in enumerate(texts):
-        progress(i / len(texts), document.title)
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, {"title": document.title} | measure(lm, document.ids))
-        rows.append(files.read_json(checkpoint))
+    jobs = {document.title: partial(measure, lm, document.ids) for document in texts}
+    rows = [{"title": title} | row for title, row in checkpointed(jobs, work, progress).items()]
     maps = mean_map(lm, [document.ids for document in texts], config["map_length"], config["map_passages"])
+    about = lm.model.config.get_text_config()
+    sliding = [i for i, kind in enumerate(getattr(about, "layer_types", None) or []) if kind == "sliding_attention"]
     return {
-        "metrics": {"map_layers": config["map_layers"], "map": maps[config["map_layers"]].tolist()},
+        "metrics": {
+            "map_layers": config["map_layers"],
+            "map": maps[config["map_layers"]].tolist(),
+            "layers": lm.layers,
+            "sliding_layers": sliding,
+            "sliding_window": about.sliding_window if sliding else None,
+        },
         "curves": {"documents": rows},
     }
 
@@ -50,8 +54,14 @@ def measure(lm: LM, ids: Tensor, keys: int = 4) -> dict:
 
 
 def mean_map(lm: LM, texts: list[Tensor], length: int, passages: int) -> Tensor:
-    """Mean attention (L, T, T) over heads and over ``passages`` passages of ``length`` tokens (Figure 2)."""
-    rows = torch.cat([ids[: len(ids) // length * length].view(-1, length) for ids in texts])[:passages]
+    """Mean attention (L, T, T) over heads and over ``passages`` passages of ``length`` tokens (Figure 2).
+
+    Each passage begins as the model expects a text to begin, within its ``length``.
+    """
+    begin, size = len(lm.start), length - len(lm.start)
+    cut = [ids[begin : begin + (len(ids) - begin) // size * size].view(-1, size) for ids in texts]
+    rows = torch.cat(cut)[:passages]
+    rows = torch.cat([lm.start.expand(len(rows), -1), rows], dim=1)
     average = MeanMap()
     with torch.no_grad(), observed(lm.model, average):
         for batch in rows.split(64):

@@ -1,26 +1,22 @@
 """What the position of the sinks is worth: section 3.2, with the distance to them set at will."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from claimbook import files
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.papers.streaming_llm import Scheme, stream
+from claimbook.sweeps import checkpointed
 
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: each document with its sinks at the text distances of the config, and at cache distance."""
     lm = load(config["model"], "cpu", config["dtype"])
     texts = corpora.documents(lm, config["text"], 2 * config["part"] + 1, config["n_documents"])
-    rows = []
-    for i, document in enumerate(texts):
-        progress(i / len(texts), document.title)
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, {"title": document.title} | measure(lm, document.ids, config))
-        rows.append(files.read_json(checkpoint))
+    jobs = {document.title: partial(measure, lm, document.ids, config) for document in texts}
+    rows = [{"title": title} | row for title, row in checkpointed(jobs, work, progress).items()]
     return {"metrics": {"trained_context": lm.trained_context}, "curves": {"documents": rows}}
 
 

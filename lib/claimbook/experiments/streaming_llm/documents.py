@@ -1,31 +1,29 @@
 """Whole documents under every cache scheme: Table 1, Table 2, Table 6 and Figure 3, with documents as the unit."""
 
-import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from claimbook import files
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.papers.streaming_llm import Scheme, losses, recompute_losses
+from claimbook.sweeps import checkpointed
 
 NEWLINES = "4 newlines"
 
 
 def run(config: dict, work: Path, progress) -> dict:
-    """Stored run: ``config["n_documents"]`` documents, one checkpoint each."""
-    lm = load(config["model"], "cpu")
+    """Stored run: ``config["n_documents"]`` documents, one checkpoint each; float32 unless the config has a dtype."""
+    lm = load(config["model"], "cpu", config.get("dtype", "float32"))
     texts = corpora.documents(lm, config["text"], config["length"], config["n_documents"])
-    rows = []
-    for i, document in enumerate(texts):
-        progress(i / len(texts), document.title)
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, measure(lm, document, config, seed=config["seed"] + i))
-        rows.append(json.loads(checkpoint.read_text()))
+    jobs = {
+        document.title: partial(measure, lm, document, config, seed=config["seed"] + i)
+        for i, document in enumerate(texts)
+    }
+    rows = list(checkpointed(jobs, work, progress).values())
     return {"metrics": {"trained_context": lm.trained_context}, "curves": {"documents": rows}}
 
 
@@ -46,7 +44,7 @@ def measure(lm: LM, document: corpora.Document, config: dict, seed: int) -> dict
 
     first, late = 3 * cache // 2, 3 * max(config["sizes"]) // 2
     targets = recompute_targets(first, len(ids), config["n_recompute"], seed)
-    again = recompute_losses(lm.model, ids, targets, cache + 1).cpu()
+    again = recompute_losses(lm.model, ids, targets, cache + 1, start=lm.start).cpu()
     compared = {name: curves[name] for name in ("dense", "0", "4")}
     return {
         "title": document.title,

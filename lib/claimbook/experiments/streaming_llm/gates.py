@@ -61,7 +61,7 @@ def articles(lm: LM, config: dict) -> list[dict]:
 @torch.no_grad()
 def answer(lm: LM, prompt: str, new_tokens: int) -> str:
     """The first line of the model's greedy answer; it may not end before it began."""
-    ids = lm.encode(prompt)[None].to(lm.model.device)
+    ids = lm.document(prompt)[None].to(lm.model.device)
     out = lm.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, min_new_tokens=4, do_sample=False
     )

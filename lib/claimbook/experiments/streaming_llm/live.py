@@ -81,6 +81,18 @@ def rows(stored: dict | None, name: str, run, measure: Callable[[], list]) -> li
     return stored["curves"][name] if speaks_for(stored, run) else measure()
 
 
+def stored_rows(run, name: str) -> dict[str, list[dict]]:
+    """Rows by model of every stored run of experiment ``name`` ("documents", "attention"); none at the gpu tier.
+
+    Stored runs of other models have the model's name after an underscore: ``documents_gemma``.
+    """
+    if run.tier == "gpu" or run.parameters["text"]:
+        return {}
+    named = [key for key in STORED if key == name or key.startswith(f"{name}_")]
+    found = [stored for stored in map(run.stored, named) if stored is not None]
+    return {stored["config"]["model"]: stored["curves"]["documents"] for stored in found}
+
+
 def column(found: list[dict], *keys) -> np.ndarray:
     """The value under nested ``keys`` of every row, (n, …)."""
     return np.array([functools.reduce(operator.getitem, keys, row) for row in found], dtype=float)
@@ -118,9 +130,9 @@ def by_size(found: list[dict]) -> dict[str, np.ndarray]:
 
 
 def beyond_rows(lm: LM, documents: list[corpora.Document]) -> list[dict]:
-    """Documents that reach past the trained window, measured; none of the others."""
+    """Documents of twice the trained window, measured; none of the others."""
     config = STORED["beyond"].config
-    length = lm.trained_context + config["margin"] + 1
+    length = beyond.length(lm, config)
     if lm.trained_context < config["margin"] + config["warm_up"]:
         return []
     return [beyond.measure(lm, d.ids[:length], config) for d in documents if len(d.ids) >= length]
@@ -173,10 +185,9 @@ def cost_series(ms: dict[str, np.ndarray], arms: tuple[str, ...]) -> dict:
 
 
 def recall_rows(lm: LM, count: int, seed: int) -> list[dict]:
-    """``count`` generated streams, answered; none for a tokenizer that splits the words (a byte-level one)."""
-    if len(recall.single_words(lm)) <= 2 * recall.CANDIDATES:
-        return []
-    return [recall.measure(lm, STORED["recall"].config, seed + i) for i in range(count)]
+    """``count`` generated streams, answered; none for a tokenizer that splits the words."""
+    config = STORED["recall"].config
+    return [recall.measure(lm, config, seed + i) for i in range(count)] if recall.possible(lm, config) else []
 
 
 def recall_accuracy(found: list[dict]) -> dict[str, np.ndarray]:

@@ -1,21 +1,23 @@
 """StreamEval in small: is a fact found while it is in the cache, and lost when it is not? (Figure 9, Table 7)
 
-The paper's data are unpublished. Ours are lines "The REGISTER_CONTENT in line 17 is apple", some asked again later by
-their number; the model's choice is the likeliest of ten words, the true one and those of the nine nearest lines.
+The paper's data are unpublished; its lines read "The REGISTER_CONTENT in line 17 is" and a number. Ours have names and
+words in place of the numbers, "… in line Johnson is apple", and some are asked again later, each once. The model's
+choice is the likeliest of ten words, the true one and those of the nine nearest lines.
 """
 
 import random
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from claimbook import files
 from claimbook.lm import rotary
 from claimbook.lm.attention import replaced
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, logits
 from claimbook.papers.streaming_llm import Scheme, Stream
+from claimbook.sweeps import checkpointed
 
 CANDIDATES = 10
 WORDS = """
@@ -27,18 +29,22 @@ WORDS = """
     ocean office orange palace pencil people pepper picture planet plant poet prince prison queen rain ring road
     rocket roof room rope rose
 """.split()  # noqa: SIM905
+NAMES = """
+    Adams Allen Baker Bell Brown Carter Clark Cook Cooper Cox Davis Edwards Evans Fisher Ford Foster Gordon Graham Gray
+    Green Hall Harris Hill Howard Hughes Hunt Irving Jackson James Johnson Jones Kelly Kennedy King Knight Lee Lewis
+    Long Marshall Martin Mason Miller Mitchell Moore Morgan Morris Murphy Murray Nelson Oliver Palmer Parker Perry
+    Peterson Phillips Powell Price Quinn Reed Richardson Roberts Rogers Ross Russell Sanders Scott Shaw Simpson Smith
+    Stewart Stone Sullivan Taylor Thomas Thompson Tucker Turner Walker Wallace Ward Warren Watson Webb Wells West White
+    Williams Wilson Wood Wright Young
+""".split()  # noqa: SIM905
 
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: ``n_streams`` generated streams, answered with dense attention and with a rolling cache."""
     lm = load(config["model"], "cpu", config["dtype"])
-    rows = []
-    for i in range(config["n_streams"]):
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, measure(lm, config, seed=config["seed"] + i))
-        rows.append(files.read_json(checkpoint))
-        progress((i + 1) / config["n_streams"], f"stream {i + 1}")
+    seeds = range(config["seed"], config["seed"] + config["n_streams"])
+    jobs = {f"stream {seed}": partial(measure, lm, config, seed) for seed in seeds}
+    rows = list(checkpointed(jobs, work, progress).values())
     return {"metrics": {"chance": 1 / CANDIDATES}, "curves": {"streams": rows}}
 
 
@@ -60,42 +66,54 @@ def measure(lm: LM, config: dict, seed: int) -> dict:
     }
 
 
-def single_words(lm: LM) -> list[int]:
-    """Ids of the words that are one token; the task needs more of them than candidates."""
-    return [lm.single(" " + word) for word in WORDS if len(lm.encode(" " + word)) == 1]
+def single(lm: LM, words: list[str]) -> list[int]:
+    """Ids of the ``words`` that are one token, a space before them."""
+    return [lm.single(" " + word) for word in words if len(lm.encode(" " + word)) == 1]
+
+
+def possible(lm: LM, config: dict) -> bool:
+    """Whether the tokenizer has a name and a word of one token for every line; a byte-level one has none."""
+    return min(len(single(lm, pool)) for pool in (WORDS, NAMES)) >= config["n_lines"]
 
 
 def make_stream(lm: LM, config: dict, draw: random.Random) -> tuple[Tensor, list[dict]]:
     """Token ids of a generated stream and its queries.
 
-    A query holds ``at`` (position of its last token), ``fact`` (position of the word asked for), ``lines`` (distance
-    in lines) and ``candidates`` (ids, the true one first).
+    A query holds ``line`` (the one asked for), ``at`` (position of its last token), ``fact`` (position of its word),
+    ``lines`` (distance in lines) and ``candidates`` (ids, the true one first).
     """
-    words = single_words(lm)
-    pieces, queries, facts, length = [], [], [], 0
+    words, names = (draw.sample(single(lm, pool), config["n_lines"]) for pool in (WORDS, NAMES))
+    before, after, end = lm.encode("The REGISTER_CONTENT in line"), lm.encode(" is"), lm.encode("\n")
+    pieces, queries, facts, length = [lm.start], [], [], len(lm.start)
     for number in range(config["n_lines"]):
-        asked = number >= config["first_query"] and number % config["query_every"] == 0
-        lines = [number] if not asked else [number - draw.choice(config["distances"]), number]
+        lines = [number]
+        if number >= config["first_query"] and number % config["query_every"] == 0:
+            # an answer states its fact anew, so no line is asked for twice
+            asked = {query["line"] for query in queries}
+            back = [number - distance for distance in config["distances"]]
+            lines = [draw.choice([line for line in back if line not in asked]), number]
         for line in lines:
-            stem = lm.encode(f"The REGISTER_CONTENT in line {line} is")
+            stem = torch.cat([before, torch.tensor([names[line]]), after])
             length += len(stem)
             if line < number:
-                queries.append(query_about(line, number - line, length - 1, facts))
+                queries.append(query_about(line, number - line, length - 1, facts, asked))
                 word = facts[line][1]
             else:
-                word = draw.choice(words)
+                word = words[line]
                 facts.append((length, word))
-            pieces += [stem, torch.tensor([word]), lm.encode("\n")]
-            length += 1 + len(pieces[-1])
+            pieces += [stem, torch.tensor([word]), end]
+            length += 1 + len(end)
     return torch.cat(pieces), queries
 
 
-def query_about(line: int, lines: int, at: int, facts: list[tuple[int, int]]) -> dict:
-    """The true word and the nine different ones of the nearest lines, so that all candidates lie equally far back."""
-    position, true = facts[line]
-    nearest = sorted(range(len(facts)), key=lambda other: abs(other - line))
-    others = list(dict.fromkeys(facts[other][1] for other in nearest if facts[other][1] != true))
-    return {"at": at, "fact": position, "lines": lines, "candidates": [true, *others[: CANDIDATES - 1]]}
+def query_about(line: int, lines: int, at: int, facts: list[tuple[int, int]], asked: set[int]) -> dict:
+    """The true word and those of the nine nearest lines; all stated once, about equally far back.
+
+    An answer states its word anew, so a line that was ``asked`` for already gives no candidate.
+    """
+    nearest = sorted(set(range(len(facts))) - asked, key=lambda other: abs(other - line))  # the line itself first
+    candidates = [facts[other][1] for other in nearest[:CANDIDATES]]
+    return {"line": line, "at": at, "fact": facts[line][0], "lines": lines, "candidates": candidates}
 
 
 def right(lm: LM, hidden: Tensor, queries: list[dict]) -> list[bool]:

@@ -49,7 +49,7 @@ def run_recompute(config: dict, work: Path, progress) -> dict:
     for i, targets in enumerate(blocks):
         checkpoint = work / f"{i}.json"
         if not checkpoint.exists():
-            losses = recompute_losses(lm.model, ids, targets, window, batch=config["batch"])
+            losses = recompute_losses(lm.model, ids, targets, window, batch=config["batch"], start=lm.start)
             files.write_json(checkpoint, {"losses": losses.tolist()})
         rows += files.read_json(checkpoint)["losses"]
         progress((i + 1) / len(blocks), f"position {int(targets[-1]):,}")

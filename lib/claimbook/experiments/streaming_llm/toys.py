@@ -1,11 +1,12 @@
 """Sink tokens in pre-training: Table 3, Table 10, Figures 6 and 7, on toys trained here."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from claimbook import files
 from claimbook.lm.toy import TRIGGERS, Arm, Backcopy, Toy, mean_loss, train
+from claimbook.sweeps import checkpointed
 
 ARMS = {
     "vanilla": {},
@@ -17,15 +18,10 @@ ARMS = {
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: every arm with every seed, one checkpoint each."""
-    jobs = [(name, seed) for name in ARMS for seed in range(config["seed"], config["seed"] + config["n_seeds"])]
-    rows = {name: [] for name in ARMS}
-    for i, (name, seed) in enumerate(jobs):
-        checkpoint = work / f"{name} {seed}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, one(name, seed, config))
-        rows[name].append(files.read_json(checkpoint))
-        progress((i + 1) / len(jobs), f"{name}, seed {seed}")
-    return {"metrics": {}, "curves": rows}
+    seeds = range(config["seed"], config["seed"] + config["n_seeds"])
+    jobs = {f"{name}, seed {seed}": partial(one, name, seed, config) for name in ARMS for seed in seeds}
+    found = checkpointed(jobs, work, progress)
+    return {"metrics": {}, "curves": {name: [found[f"{name}, seed {seed}"] for seed in seeds] for name in ARMS}}
 
 
 def one(name: str, seed: int, config: dict) -> dict:
