@@ -276,6 +276,7 @@ def test_every_claim_shows_published_and_measured(project):
     assert "loss, with minus without: **0.123** [0.100, 0.150], n = 24 documents: met" in text
     assert "needs weights: the checkpoint was never released" in text
     assert "gpu tier: never run." in text and "1 min 36 s" in text
+    assert "**Changed after they were first written**" in text and "C7](#streaming_llm.C7), version 2 (" in text
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from claimbook import assets
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.streaming_llm import attention, beyond, latency, live, recall, stream, toys
+from claimbook.experiments.streaming_llm import attention, beyond, latency, live, parts, recall, stream, toys
 from claimbook.experiments.streaming_llm import documents as whole
 from claimbook.lm import corpora, tiny, toy
 from claimbook.lm.load import load
@@ -180,6 +181,53 @@ def test_past_the_window_both_schemes_are_scored_on_the_same_targets(lm, monkeyp
     assert len(found["streaming"]) == len(found["dense"]) == (context + config["margin"]) // 8
     tail = whole.dense_losses(lm, ids[context - 2 * config["margin"] :])[config["margin"] :].view(-1, 8).mean(dim=1)
     assert found["streaming"] == pytest.approx(tail.tolist(), abs=1e-4), "a cache that holds all is dense attention"
+
+
+def test_parts_of_documents_are_the_ledgers():
+    """Twenty documents whose losses are known: every part of C3, C4, C5, C7, C8, C13 comes out as it was put in."""
+    base = np.linspace(2.0, 3.0, 20)
+
+    def row(loss):
+        named = {"0": 0.5, "1": 0.1, "2": 0.0, "4": 0.0, "8": -0.01, "dense": -0.1, whole.NEWLINES: 0.02}
+        return {
+            "loss": {name: loss + extra for name, extra in named.items()},
+            "recomputed": {"recompute": loss - 0.03, "dense": loss, "0": loss + 0.97, "4": loss},
+            "eviction": {"0": [loss] * 6 + [loss + 0.4] * 6, "dense": [loss] * 12, "4": [loss] * 12},
+            "loss_by_size": {"256": loss, "512": loss - 0.05, "1024": loss - 0.15},
+        }
+
+    found = {
+        f"{claim}.{part}": round(estimate.value, 3)
+        for claim, measured in parts.documents([row(loss) for loss in base]).items()
+        for part, estimate in measured.items()
+    }
+    assert found == {
+        "C3.window_collapses": round(np.exp(0.5), 3),
+        "C3.at_the_eviction": 0.4,
+        "C4.removes_the_excess": round(0.97 - 0.9 * 1.0, 3),
+        "C5.newlines_as_good": round(np.exp(0.02), 3),
+        "C5.newlines_restore": round(0.48 - 0.9 * 0.5, 3),
+        "C7.four_are_enough": round(np.exp(0.01), 3),
+        "C7.one_is_not_enough": round(np.exp(0.1), 3),
+        "C8.equals_recomputation": 0.03,
+        "C13.largest_is_worse": round(np.exp(-0.1), 3),
+    }
+
+
+def test_parts_of_attention_are_the_ledgers():
+    layers = [[0.05, 0.0], [0.05, 0.0], *([[0.4, 0.0]] * 9), [0.2, 0.0]]
+    row = {"to_first_keys": layers, "near": [0.5] * 12, "far": [0.4] * 12}
+    found = parts.attention([row] * 20)["C6"]
+    assert found["heavy_above"].value == pytest.approx(0.38)
+    assert found["light_below"].value == pytest.approx(0.05 / 0.38)
+    assert found["at_any_distance"].value == pytest.approx(0.8)
+    assert (found["nearly_all_layers"].agree, found["nearly_all_layers"].n) == (20, 20), "nine of ten layers suffice"
+
+
+def test_pairs_are_counted_in_the_masks():
+    slopes = {name: exact.value for name, exact in live.pair_slopes().items()}
+    assert slopes["dense"] == pytest.approx(2, abs=0.01) and slopes["recompute"] == pytest.approx(2, abs=0.03)
+    assert slopes["window"] == pytest.approx(slopes["stream"], abs=1e-3) and 0.9 < slopes["window"] < 1
 
 
 def test_bins_meet_at_the_first_affected_target():

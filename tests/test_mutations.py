@@ -47,9 +47,23 @@ MUTATIONS = [
     (
         "recomputation sees its own target",
         "papers/streaming_llm.py",
-        "ids[end - window : end]",
+        "ids[end - window + len(start) : end]",
         "ids[end - window + 1 : end + 1]",
         "test_streaming_llm.py -k fresh_window",
+    ),
+    (
+        "the four sinks are compared with themselves in place of the window",
+        "experiments/streaming_llm/parts.py",
+        'ratio(loss["0"], loss["4"])',
+        'ratio(loss["4"], loss["4"])',
+        "test_lm.py -k parts_of_documents",
+    ),
+    (
+        "an answered line is still a candidate",
+        "experiments/streaming_llm/recall.py",
+        "set(range(len(facts))) - asked",
+        "set(range(len(facts)))",
+        "test_lm.py -k recall_asks",
     ),
     (
         "a resumed stream forgets where it was",

@@ -103,6 +103,18 @@ class ChapterRun:
             raise ClaimbookError(f"{self._name(claim)}: part '{part_name}' was measured already")
         taken[part_name] = measurement
 
+    def measure_parts(self, found: dict[str, dict[str, Measurement]], model: str | None = None) -> None:
+        """Take the measurements of several claims, ``{claim: {part: measurement}}``, of one model. See `measure`."""
+        for claim_id, measured in found.items():
+            for part_name, measurement in measured.items():
+                self.measure(claim_id, part_name, measurement, model)
+
+    def state(self, claim_id: str, part_name: str) -> str:
+        """How a part stands before the verdict, in words: met, not met, open, untested."""
+        claim = self.ledger.claim(claim_id)
+        taken = self.measured.get(claim_id, {}).get(self.decides(claim), {})
+        return verdicts.part_state(claim.part(part_name), taken.get(part_name)).replace("_", " ")
+
     def decides(self, claim: Claim) -> str:
         """The model that makes the verdict: the ledger's if it runs here, else the run's first ("" for none)."""
         if claim.decided_by in self.models:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from html import escape
 
 from claimbook import assets, files, paths, scoreboard
+from claimbook.claims import Change
 from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing, number
 
 SURPRISING = ("contradicted", "not transferred", "partial", "mechanism not seen")
@@ -102,7 +103,22 @@ def claims_tables(book: list[Chapter]) -> str:
 def _claims_table(chapter: Chapter) -> str:
     rows = [["claim", "published", "ours", "verdict"], *(_claim_row(one) for one in chapter.standings)]
     about = f"{{cite:t}}`{chapter.ledger.paper.bib}`. {_about_runs(chapter)}"
-    return "\n\n".join([f"## {chapter.title}", about, _list_table(rows, widths="32 20 30 18")])
+    parts = [f"## {chapter.title}", about, _list_table(rows, widths="32 20 30 18"), _changes(chapter)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _changes(chapter: Chapter) -> str:
+    """Every change of a claim after it was first written, with the verdict it had before."""
+    lines = [
+        f"- {_reference(one)}, version {change.version} ({change.date}), {_was(change)}: {change.change}"
+        for one in chapter.standings
+        for change in one.claim.changelog
+    ]
+    return "\n".join(["**Changed after they were first written**", "", *lines]) if lines else ""
+
+
+def _was(change: Change) -> str:
+    return f"was *{change.old_verdict.replace('_', ' ')}*" if change.old_verdict else "before any verdict"
 
 
 def _about_runs(chapter: Chapter) -> str:
@@ -125,6 +141,8 @@ def _claim_row(standing: Standing) -> list:
     says = f"{_reference(standing)} · {headline}{claim.text} ({claim.where}){outside}"
     word = f"{WORDS[standing.word][0]} **{standing.word}** · {standing.fidelity}"
     remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")]
+    if claim.changelog:
+        remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
     verdict = "; ".join([word, *filter(None, remarks)])
     return [says, scoreboard.published(claim), scoreboard.measured(standing), verdict]
 

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from claimbook.experiments.streaming_llm import STORED, beyond, recall
 from claimbook.experiments.streaming_llm.stream import SEGMENT, sampled
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
-from claimbook.papers.streaming_llm import Scheme, stream
-from claimbook.stats import Estimate, proportion
+from claimbook.papers.streaming_llm import Scheme, allowed, stream
+from claimbook.stats import Estimate, Exact, mean
 
 # Live at the cpu tier: the first of the stored documents, in full but for the cache sizes.
 _SCHEMES = {"sinks": [0, 1, 2, 4, 8], "bin": 16, "seed": 0}
@@ -184,6 +184,31 @@ def cost_series(ms: dict[str, np.ndarray], arms: tuple[str, ...]) -> dict:
     return series
 
 
+def pair_slopes() -> dict[str, Exact]:
+    """Log-log slopes of the query-key pairs that each scheme computes (Figure 1), counted in the masks that are run.
+
+    ``dense``: over the text's length, 1,024 to 16,384 tokens. The others: over the cache size, 256 to 4,096, for a text
+    of 16,384; recomputation takes a whole causal window for each token.
+    """
+    sizes, length = [256, 512, 1024, 2048, 4096], 16_384
+
+    def pairs(tokens: int, scheme: Scheme) -> int:
+        keys = torch.arange(tokens)
+        some = keys[15::16]  # every sixteenth query stands for its neighbours
+        return 16 * sum(int(allowed(scheme, part[:, None], keys).sum()) for part in some.split(256))
+
+    def slope(x: list[int], y: list[int]) -> Exact:
+        return Exact(float(np.polyfit(np.log(x), np.log(y), 1)[0]))
+
+    lengths = [1024, 4096, 16_384]
+    return {
+        "dense": slope(lengths, [pairs(tokens, Scheme(0, tokens)) for tokens in lengths]),
+        "recompute": slope(sizes, [length * pairs(size, Scheme(0, size)) for size in sizes]),
+        "window": slope(sizes, [pairs(length, Scheme(0, size)) for size in sizes]),
+        "stream": slope(sizes, [pairs(length, Scheme(4, size - 4)) for size in sizes]),
+    }
+
+
 def recall_rows(lm: LM, count: int, seed: int) -> list[dict]:
     """``count`` generated streams, answered; none for a tokenizer that splits the words."""
     config = STORED["recall"].config
@@ -196,7 +221,7 @@ def recall_accuracy(found: list[dict]) -> dict[str, np.ndarray]:
     shares = {
         scheme: np.array(
             [
-                [np.mean([r for r, d in zip(row[scheme], row["lines"], strict=True) if d == at]) for at in lines]
+                [_share(r for r, d in zip(row[scheme], row["lines"], strict=True) if d == at) for at in lines]
                 for row in found
             ]
         )
@@ -205,21 +230,25 @@ def recall_accuracy(found: list[dict]) -> dict[str, np.ndarray]:
     return {"lines": np.array(lines), **shares}
 
 
-def recall_parts(found: list[dict]) -> tuple[Estimate | None, ...]:
-    """Share of right choices: streaming with the fact cached (up to 6 lines back), streaming with it evicted, dense.
+def _share(answers: Iterable[bool]) -> float:
+    """Share that is right; NaN for none, as a stream need not ask at every distance."""
+    answers = list(answers)
+    return sum(answers) / len(answers) if answers else float("nan")
 
-    The unit is the query: streams are generated independently, and their queries ask for different lines.
+
+def recall_parts(found: list[dict]) -> tuple[Estimate | None, ...]:
+    """Share of right choices: streaming with the fact cached (up to 6 lines back), streaming and dense with it evicted.
+
+    The unit is the stream: its queries share the words, the names and the cache.
     """
     if not found:
         return None, None, None
-    answers = [
-        (lines <= 6, streaming, dense)
-        for row in found
-        for lines, streaming, dense in zip(row["lines"], row["streaming"], row["dense"], strict=True)
-    ]
-    cached, evicted = ([s for near, s, _ in answers if near is side] for side in (True, False))
+    accuracy = recall_accuracy(found)
+    near = accuracy["lines"] <= 6
+    streaming, dense = accuracy["streaming"], accuracy["dense"]
     return tuple(
-        proportion(sum(part), len(part), unit="queries") for part in (cached, evicted, [d for *_, d in answers])
+        mean(np.nanmean(part, axis=1), unit="streams")
+        for part in (streaming[:, near], streaming[:, ~near], dense[:, ~near])
     )
 
 
