@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from claimbook import paths
+from claimbook import parameters, paths
 
 
 def claimbook(*words):
@@ -22,6 +22,13 @@ def book(tmp_path_factory):
     words = ["river", "past", "a", "village", "where", "nobody", "knows", "how", "deep", "it", "is"]
     file.write_text(" ".join(draw.choice(words) for _ in range(2000)))
     return str(file)
+
+
+def test_a_new_machine_fetches_what_a_run_opens_and_no_more():
+    values = parameters.defaults("streaming_llm")
+    assert parameters.needed_assets("streaming_llm", values) == ["smollm2-135m", "wikipedia-excerpt"]
+    values |= {"models": "gemma-3-270m", "text": "kjv"}
+    assert parameters.needed_assets("streaming_llm", values) == ["gemma-3-270m", "kjv", "wikipedia-excerpt"]
 
 
 @pytest.mark.parametrize("tier", ["smoke", "gpu"])

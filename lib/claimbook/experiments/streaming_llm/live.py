@@ -25,7 +25,6 @@ _FULL = {"n_documents": 20, "length": 8192, "cache": 1024, "sizes": [256, 512, 1
 DOCUMENTS = {tier: _SCHEMES | sizes for tier, sizes in (("smoke", _SMALL), ("cpu", _LIVE), ("gpu", _FULL))}
 PAPERS = ("llama-2-7b", "llama-2-13b", "falcon-7b", "mpt-7b", "pythia-6.9b", "pythia-12b")
 STREAM_TOKENS = {"smoke": 600, "cpu": 4096, "gpu": 400_000}
-TEXT = {"smoke": "wikipedia-excerpt", "cpu": "wikipedia-excerpt", "gpu": "pg19"}
 
 
 def load_model(run) -> LM:
@@ -55,9 +54,8 @@ def fidelity(run) -> str:
     return "exact" if run.tier == "gpu" and run.models[0] in PAPERS and not run.parameters["text"] else "reduced"
 
 
-def texts(lm: LM, text: str, tier: str, config: dict) -> list[corpora.Document]:
-    """The documents of a run: of the tier's text, of another text asset, or of a reader's own file."""
-    key = text or TEXT[tier]
+def texts(lm: LM, key: str, config: dict) -> list[corpora.Document]:
+    """The documents of a run: of text asset ``key``, or of a reader's own file."""
     if key in assets.load_catalogue():
         return corpora.documents(lm, key, config["length"], config["n_documents"])
     found = corpora.own_text(lm, key, config["length"])
@@ -138,13 +136,12 @@ def beyond_rows(lm: LM, documents: list[corpora.Document]) -> list[dict]:
     return [beyond.measure(lm, d.ids[:length], config) for d in documents if len(d.ids) >= length]
 
 
-def stream_start(lm: LM, run, stored: dict | None) -> dict:
-    """The first segments of the long stream, as the stored run went: same text, same dtype."""
+def stream_start(lm: LM, run, stored: dict | None, key: str) -> dict:
+    """The first segments of a long stream of text ``key``, as the stored run went: same text, same dtype."""
     config = STORED["stream_1m"].config
     if speaks_for(stored, run):
         lm = load(run.models[0], run.device, config["dtype"])
     length = STREAM_TOKENS[run.tier]
-    key = run.parameters["text"] or TEXT[run.tier]
     if key in assets.load_catalogue():
         ids, _ = corpora.concatenated(lm, [key], length + 1)
     else:
