@@ -266,6 +266,12 @@ def test_surprising_findings_follow_the_rule(project):
     against, ours = text.split("### What we found beside the papers")
     assert "C2" in against and "C1" not in against and "C7" not in against
     assert "C6" in ours and "C2" not in ours
+    other = RESULT | {"claims": RESULT["claims"] | {"C1": measured("reproduced") | {
+        "others": {"gemma-3-270m": {"verdict": "contradicted", "parts": {}}}}}}  # fmt: skip
+    write(paths.result("streaming_llm"), json.dumps(other))
+    against = pages.findings(scoreboard.chapters()).split("### What we found beside the papers")[0]
+    assert "C1" in against and "- On gemma-3-270m: contradicted." in against
+    assert "gemma-3-270m: contradicted" in pages.claims_tables(scoreboard.chapters())
     paths.result("streaming_llm").unlink()
     assert "nothing to report" in pages.findings(scoreboard.chapters())
 

@@ -150,6 +150,13 @@ def test_without_the_ledgers_model_the_runs_first_decides(two_models):
         run.measure("C1", "halved", spread(), model="nope")
 
 
+def test_at_the_gpu_tier_only_the_papers_own_models_are_exact(two_models):
+    own = start(tier="gpu", models="smollm2-135m", device="cpu", papers=("smollm2-135m",))
+    other = start(tier="gpu", models="tiny-random-llama", device="cpu", papers=("smollm2-135m",))
+    assert own.exact and not other.exact
+    assert start(models="tiny-random-llama", device="cpu", papers=("smollm2-135m",)).exact, "the cpu tier says itself"
+
+
 def test_a_local_model_is_stored_without_its_path(two_models, tmp_path):
     folder = tmp_path / "models" / "mine"
     files.write_text(folder / "config.json", "{}")
@@ -217,6 +224,7 @@ def test_cost_is_of_this_process(book):
         ({"device": "tpu"}, "device 'tpu'"),
         ({"seed": -1}, "seed must be"),
         ({"seed": True}, "seed must be"),
+        ({"documents": -3}, "documents must not be negative, not -3"),
         ({"models": "nope"}, "unknown model 'nope'"),
         ({"models": "smolm2-135m"}, r"did you mean smollm2-135m\?"),
         ({"models": "../models/x"}, "unknown model"),

@@ -427,3 +427,11 @@ def test_totals():
 def test_totals_add_up(rows):
     counts = tally([(claim([AT_LEAST]), *row) for row in rows])
     assert counts.total == len(rows) == sum(counts.verdicts.values()) + sum(counts.mechanisms.values())
+
+
+def test_exact_is_said_only_of_what_the_tier_names():
+    one = claim([AT_LEAST], scope="named_models", tiers={"cpu": "reduced", "gpu": "exact"})
+    below = {one.parts[0].name: Estimate(-5.0, -5.1, -4.9, 40, "made up")}
+    assert (judge(one, "gpu", below).verdict, judge(one, "gpu", below).fidelity) == ("contradicted", "exact")
+    other = judge(one, "gpu", below, exact=False)
+    assert (other.verdict, other.fidelity) == ("not_transferred", "reduced")

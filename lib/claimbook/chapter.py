@@ -28,9 +28,10 @@ from claimbook.verdicts import Judgement, Measurement
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-def start(chapter: str, *, tier, models, seed, device, dtype, text="", **own) -> "ChapterRun":
+def start(chapter: str, *, tier, models, seed, device, dtype, text="", papers=None, **own) -> "ChapterRun":
     """Begin a run: check its parameters, set the threads, start the clock.
 
+    ``papers``: the paper's own models. At the gpu tier a run of any other, or of another text, is not exact.
     ``own``: the chapter's own parameters, recorded with the others. ClaimbookError for a value that cannot work.
     """
     values = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text, **own}
@@ -44,6 +45,7 @@ def start(chapter: str, *, tier, models, seed, device, dtype, text="", **own) ->
         device=parameters.pick_device(values["device"], values["models"]),
         parts=provenance.chapter_parts(chapter, tier),
         about=provenance.collect(),
+        papers=papers,
     )
 
 
@@ -57,6 +59,7 @@ class ChapterRun:
     device: str
     parts: dict
     about: dict
+    papers: tuple[str, ...] | None = None
     began: float = field(default_factory=time.monotonic)
     measured: dict = field(default_factory=dict)  # claim id -> model -> part -> measurement
     judged: dict[str, dict] = field(default_factory=dict)  # claim id -> entry of the result file
@@ -80,6 +83,12 @@ class ChapterRun:
     def smoke(self) -> bool:
         """A run of the plumbing alone: small sizes, no verdicts."""
         return self.tier == "smoke"
+
+    @property
+    def exact(self) -> bool:
+        """Whether a run at the gpu tier is of the paper's own models and text, as far as the chapter names them."""
+        own = self.papers is None or set(self.models) <= set(self.papers)
+        return self.tier != "gpu" or (own and not self.parameters["text"])
 
     # --- measuring and judging -----------------------------------------------------------------------------------
 
@@ -129,7 +138,8 @@ class ChapterRun:
         taken = self.measured.get(claim_id, {})
         deciding = self.decides(claim)
         judgements = {
-            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {})) for model in {deciding, *taken}
+            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {}), self.exact)
+            for model in {deciding, *taken}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)
         print(line(self.chapter, claim_id, self.judged[claim_id]))
@@ -215,7 +225,7 @@ class ChapterRun:
             },
             "cost": {
                 "wall_s": round(time.monotonic() - self.began, 1),
-                "peak_mem_mb": round(peak_memory() / 2**20),
+                "peak_mem_mb": round(peak_memory() / 1e6),
                 "device": self.device,
             },
             "provenance": self.about

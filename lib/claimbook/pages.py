@@ -8,9 +8,6 @@ from claimbook import assets, files, paths, scoreboard
 from claimbook.claims import Change
 from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing, number
 
-SURPRISING = ("contradicted", "not transferred", "partial", "mechanism not seen")
-
-
 # --- the scoreboard ------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +137,7 @@ def _claim_row(standing: Standing) -> list:
     headline = "**headline** · " if claim.weight == 2 else ""
     says = f"{_reference(standing)} · {headline}{claim.text} ({claim.where}){outside}"
     word = f"{WORDS[standing.word][0]} **{standing.word}** · {standing.fidelity}"
-    remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")]
+    remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")] + _other_models(standing)
     if claim.changelog:
         remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
     verdict = "; ".join([word, *filter(None, remarks)])
@@ -174,17 +171,29 @@ def findings(book: list[Chapter]) -> str:
     run = [one for chapter in book for one in chapter.standings if one.entry]
     if not run:
         return "No chapter has a reference run yet, so there is nothing to report."
-    against = [one for one in run if one.claim.counted and one.word in SURPRISING]
-    against.sort(key=lambda one: (-one.claim.weight, SURPRISING.index(one.word)))
+    against = [one for one in run if one.claim.counted and _failed(one)]
+    against.sort(key=lambda one: -one.claim.weight)
     ours = [one for one in run if one.claim.source == "ours"]
     return "\n\n".join(
         [
             "### Where the paper's sentence did not hold here",
             *([_finding(one) for one in against] or ["Nothing of this kind so far."]),
             "### What we found beside the papers",
-            *([_finding(one) for one in ours] or ["Nothing of this kind so far."]),
+            *([_finding(one) for one in ours] or ["No claim of our own stands in a ledger so far."]),
         ]
     )
+
+
+def _failed(standing: Standing) -> bool:
+    """Whether a part of the claim was measured and not met, or another model of the run contradicts it."""
+    states = {part["state"] for part in standing.entry["parts"].values()}
+    return "not_met" in states or any("contradicted" in line for line in _other_models(standing))
+
+
+def _other_models(standing: Standing) -> list[str]:
+    """The verdicts of the models that stand beside the deciding one."""
+    others = standing.entry.get("others", {})
+    return [f"{model}: {other['verdict'].replace('_', ' ')}" for model, other in others.items()]
 
 
 def _finding(standing: Standing) -> str:
@@ -195,7 +204,8 @@ def _finding(standing: Standing) -> str:
     if claim.source != "ours":
         lines.append(f"- Published: {scoreboard.published(claim)}.")
         measured = [line for line in measured if not line.endswith(": met")] or measured
-    return "\n".join([*lines, *(f"- Ours: {line}." for line in measured)])
+    lines += [f"- Ours: {line}." for line in measured]
+    return "\n".join([*lines, *(f"- On {line}." for line in _other_models(standing))])
 
 
 # --- downloads and benchmarks ----------------------------------------------------------------------------------------

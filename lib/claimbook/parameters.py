@@ -93,6 +93,9 @@ def check(values: dict[str, object]) -> dict[str, object]:
     _one_of("device", re.sub(r":\d+$", "", str(values["device"])), DEVICES)
     if type(values["seed"]) is not int or not 0 <= values["seed"] < 2**31:
         raise ClaimbookError(f"seed must be a whole number from 0, not {values['seed']!r}")
+    for name, value in values.items():
+        if type(value) in (int, float) and value < 0:
+            raise ClaimbookError(f"{name} must not be negative, not {value!r}")
     return values | {
         "models": ",".join(_model(name) for name in model_names(values["models"])),
         "text": _text(values["text"]),

@@ -116,9 +116,14 @@ def spoken(verdict: Verdict, fidelity: Fidelity | None) -> str:
     return verdict.replace("_", " ")
 
 
-def judge(claim: Claim, tier: str, measurements: Mapping[str, Measurement]) -> Judgement:
-    """Judge a claim at a tier (cpu or gpu) from its parts' measurements, by part name; an absent one is untested."""
+def judge(claim: Claim, tier: str, measurements: Mapping[str, Measurement], exact: bool = True) -> Judgement:
+    """Judge a claim at a tier (cpu or gpu) from its parts' measurements, by part name; an absent one is untested.
+
+    Not ``exact``: what ran is not what the tier names (another model or text), so its "exact" reads "reduced".
+    """
     fidelity = claim.tier(tier)
+    if fidelity == "exact" and not exact:
+        fidelity = "reduced"
     for name in measurements:
         claim.part(name)
     if isinstance(fidelity, NotTested):

@@ -51,7 +51,7 @@ def settings(run, n_documents: int = 0, length: int = 0) -> dict:
 
 def fidelity(run) -> str:
     """What stands on the figures: exact only for the paper's own models and text."""
-    return "exact" if run.tier == "gpu" and run.models[0] in PAPERS and not run.parameters["text"] else "reduced"
+    return "exact" if run.tier == "gpu" and run.exact else "reduced"
 
 
 def texts(lm: LM, key: str, config: dict) -> list[corpora.Document]:
