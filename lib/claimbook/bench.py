@@ -93,7 +93,8 @@ def attention_memory() -> list[dict]:
     """Extra peak memory over a plain forward, each arm in a process of its own."""
     plain, observed, full = (peak(kind, 2048) for kind in ("plain", "observed", "full"))
     ours, theirs = max(observed - plain, 1), full - plain
-    method = "peak resident memory over that of a plain forward, one process each, 2,048 tokens; 1 MB stands for no measurable difference"
+    method = "peak resident memory over that of a plain forward, one process each, 2,048 tokens; "
+    method += "1 MB stands for no measurable difference"
     return [
         row(
             "attention statistics, memory",
