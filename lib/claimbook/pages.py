@@ -187,7 +187,8 @@ def findings(book: list[Chapter]) -> str:
 def _failed(standing: Standing) -> bool:
     """Whether a part of the claim was measured and not met, or another model of the run contradicts it."""
     states = {part["state"] for part in standing.entry["parts"].values()}
-    return "not_met" in states or any("contradicted" in line for line in _other_models(standing))
+    others = standing.entry.get("others", {}).values()
+    return "not_met" in states or any(other["verdict"] == "contradicted" for other in others)
 
 
 def _other_models(standing: Standing) -> list[str]:
