@@ -36,6 +36,11 @@ def sweep(chapter: str, name: str) -> Path:
     return root() / "data" / "sweeps" / chapter / f"{name}.json"
 
 
+def chapter_data(chapter: str) -> Path:
+    """Small data sets of a chapter, kept in the repository."""
+    return root() / "data" / chapter
+
+
 def runs() -> Path:
     """Scratch space of runs; nothing in it is tracked."""
     return root() / "_runs"

@@ -6,6 +6,7 @@ fingerprint, so that a stale result can say what moved. Nothing here imports tor
 name or folders.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -49,8 +50,18 @@ def changed(stored: Parts, current: Parts) -> list[str]:
         old, new = stored.get(part), current.get(part)
         if old == new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict) and part in ("modules", "assets", "packages", "sweeps"):
-            word = {"modules": "module", "assets": "asset", "packages": "package", "sweeps": "stored run"}[part]
+        if (
+            isinstance(old, dict)
+            and isinstance(new, dict)
+            and part in ("modules", "assets", "packages", "sweeps", "data")
+        ):
+            word = {
+                "modules": "module",
+                "assets": "asset",
+                "packages": "package",
+                "sweeps": "stored run",
+                "data": "data file",
+            }[part]
             names += [f"{word} {key}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         else:
             names.append(part)
@@ -67,6 +78,7 @@ def sweep_parts(chapter: str, name: str, config: dict | None = None) -> Parts:
         "modules": module_hashes([sweeps.target(chapter, stored)[0]]),
         "assets": asset_digests(stored.assets),
         "packages": versions(),
+        **data_parts(chapter),
     }
 
 
@@ -94,12 +106,24 @@ def chapter_parts(chapter: str, tier: str = "cpu") -> Parts:
         "assets": asset_digests(strings & _catalogue().keys()),
         "sweeps": {name: _file_hash(paths.sweep(chapter, name)) for name in sweeps.table(chapter)},
         "packages": versions(),
+        **data_parts(chapter),
     }
 
 
 def chapter_fingerprint(chapter: str, tier: str = "cpu") -> str:
     """Fingerprint of a chapter under the code, claims, assets, stored runs and package versions of today."""
     return fingerprint(chapter_parts(chapter, tier))
+
+
+def data_parts(chapter: str) -> Parts:
+    """``{"data": {file: hash}}`` for a chapter that keeps small data sets in the repository, else nothing."""
+    folder = paths.chapter_data(chapter)
+    hashes = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return {"data": hashes} if hashes else {}
 
 
 def asset_digests(keys: Iterable[str]) -> dict[str, str]:

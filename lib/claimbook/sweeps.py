@@ -129,10 +129,8 @@ def _header(chapter: str, name: str, parts: dict) -> dict:
     return {
         "chapter": chapter,
         "name": name,
-        "config": parts["config"],
         "fingerprint": provenance.fingerprint(parts),
-        "modules": parts["modules"],
-        "assets": parts["assets"],
+        **{key: parts[key] for key in ("config", "modules", "assets", "data") if key in parts},
         "machine": provenance.machine(),
         **provenance.collect(),
     }
