@@ -89,7 +89,7 @@ def grid(database: Database, made: list[Task], reading: Reading, seed: int | Non
 
 
 def choose(rows: list[dict], reading: Reading, kept: float = KEPT) -> Setting:
-    """The cheapest setting that keeps the share ``kept`` of brute force's best matches, else the one that keeps most."""
+    """The cheapest setting that keeps the share ``kept`` of best matches, else the one that keeps most."""
     enough = [row for row in rows if row["kept"] >= kept]
     row = min(enough, key=lambda row: row["scored"]) if enough else max(rows, key=lambda row: row["kept"])
     return Setting(replace(reading, n=row["n"], theta=row["theta"]), row["scored"], row["kept"])
