@@ -57,7 +57,7 @@ test: setup  ## unit tests, guard, notebooks compared, strict book build
 
 rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT= and a chapter's own, such as documents=20]
 	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
-	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(name)=$($(name))")
+	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(shell echo $(name) | tr A-Z a-z)=$($(name))")
 
 accept: setup  ## make the last rerun of a chapter the reference: CHAPTER=
 	$(need-chapter)

@@ -96,10 +96,22 @@ def check(values: dict[str, object]) -> dict[str, object]:
     for name, value in values.items():
         if type(value) in (int, float) and value < 0:
             raise ClaimbookError(f"{name} must not be negative, not {value!r}")
-    return values | {
-        "models": ",".join(_model(name) for name in model_names(values["models"])),
-        "text": _text(values["text"]),
+    own_files = {
+        name: str(Path(value).expanduser().resolve()) for name, value in values.items() if _names_a_file(name, value)
     }
+    return (
+        values
+        | own_files
+        | {
+            "models": ",".join(_model(name) for name in model_names(values["models"])),
+            "text": _text(values["text"]),
+        }
+    )
+
+
+def _names_a_file(name: str, value: object) -> bool:
+    """Whether a chapter's own parameter is the path of a file: a notebook runs in another folder than the reader."""
+    return name not in COMMON and isinstance(value, str) and bool(value) and Path(value).expanduser().is_file()
 
 
 def model_names(models: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the chapter on groceries measures: one module per question. Only the growth to 100 times the recipes is stored."""
+"""What the grocery chapter measures, one module per question. Only the growth to 100 times the recipes is stored."""
 
 from claimbook.sweeps import Stored
 

@@ -21,14 +21,16 @@ Scores = Callable[[Database, np.ndarray], np.ndarray]
 # --- ways to recommend items ---------------------------------------------------------------------------------------
 
 
-def item_lists(database: Database, made: list[Task], score: Scores, seed: int | None) -> list[list[str]]:
-    """For each task the `LISTED` items that ``score(database, baskets) -> (B, I)`` ranks first and the basket lacks."""
+def item_lists(
+    database: Database, made: list[Task], score: Scores, seed: int | None, listed: int = LISTED
+) -> list[list[str]]:
+    """For each task the ``listed`` items that ``score(database, baskets) -> (B, I)`` ranks first, less the basket."""
     lists: list[list[str]] = [[] for _ in made]
 
     def ask(known: Database, asked: np.ndarray) -> dict:
         baskets = known.rows([made[i].basket for i in asked])
         value = np.where(baskets > 0, -np.inf, score(known, baskets))
-        for i, row in zip(asked, np.argsort(-value, axis=1, kind="stable")[:, :LISTED], strict=True):
+        for i, row in zip(asked, np.argsort(-value, axis=1, kind="stable")[:, :listed], strict=True):
             lists[i] = [known.items[column] for column in row]
         return {}
 
