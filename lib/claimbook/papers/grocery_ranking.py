@@ -101,7 +101,11 @@ class Database:
 
     def rows(self, baskets: Sequence[frozenset[str]]) -> np.ndarray:
         """Baskets as 0/1 rows (B, I); an item that no recipe has stands in no column."""
-        return np.array([[item in basket for item in self.items] for basket in baskets], dtype=np.float32)
+        at = {item: i for i, item in enumerate(self.items)}
+        found = np.zeros((len(baskets), len(self.items)), dtype=np.float32)
+        for row, basket in zip(found, baskets, strict=True):
+            row[[at[item] for item in basket if item in at]] = 1
+        return found
 
 
 # --- what is learned from the recipes, once ---------------------------------------------------------------------------

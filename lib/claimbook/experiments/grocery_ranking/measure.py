@@ -36,56 +36,71 @@ class Setting:
 # --- the search -----------------------------------------------------------------------------------------------------
 
 
-def search(recommender: Recommender, baskets: np.ndarray, target_sub: np.ndarray) -> dict[str, np.ndarray]:
+def search(
+    recommender: Recommender, baskets: np.ndarray, target_sub: np.ndarray, similar: np.ndarray
+) -> dict[str, np.ndarray]:
     """For each basket (B,): share of recipes scored, whether the best match is as good as brute force's, activation.
 
-    A basket that activates nothing scores no recipe and keeps no match. ``operations`` counts one look-up for each
-    item of the basket and one for each similarity.
+    ``similar`` (B, R): the similarity of all, which the method itself would compute for the searched alone. A basket
+    that activates nothing scores no recipe and keeps no match. ``operations`` counts one look-up for each item of the
+    basket and one for each similarity.
     """
-    database = recommender.database
-    similar = similarity(baskets, database.has, recommender.reading.match)
     searched, active = recommender.searched(baskets), recommender.activated(baskets)
     top = np.where(searched, similar, 0).max(axis=1)
     at = np.arange(len(baskets))
-    others = np.maximum(active.shape[1] - 1, 1)
+    own, others = active[at, target_sub], max(active.shape[1] - 1, 1)
+    categories = recommender.active_categories(baskets)
     return {
         "scored": searched.mean(axis=1),
         "kept": (top > 0) & (top >= similar.max(axis=1) - 1e-6),
-        "own_active": active[at, target_sub],
-        "wrong_active": (active.sum(axis=1) - active[at, target_sub]) / others,
+        "own_active": own,
+        "wrong_active": (active.sum(axis=1) - own) / others,
         "n_active": active.sum(axis=1),
         "nothing": ~active.any(axis=1),
         "operations": searched.sum(axis=1) + baskets.sum(axis=1),
-        **_categories(recommender, baskets, target_sub),
+        "categories": categories.mean(axis=1),
+        "own_category": categories[at, recommender.database.home[target_sub]],
     }
-
-
-def _categories(recommender: Recommender, baskets: np.ndarray, target_sub: np.ndarray) -> dict[str, np.ndarray]:
-    active = recommender.active_categories(baskets)
-    own = active[np.arange(len(baskets)), recommender.database.home[target_sub]]
-    return {"categories": active.mean(axis=1), "own_category": own}
 
 
 def search_all(
     database: Database, made: list[Task], reading: Reading, seed: int | None = None
 ) -> dict[str, np.ndarray]:
     """`search` over tasks, in the database or (``seed`` given) held out."""
+    return _searches(database, made, [reading], seed)[reading]
 
-    def ask(known: Database, asked: np.ndarray) -> dict[str, np.ndarray]:
+
+def _searches(
+    database: Database, made: list[Task], readings: list[Reading], seed: int | None
+) -> dict[Reading, dict[str, np.ndarray]]:
+    """`search_all` for readings that differ in n and theta alone: what they share is computed once."""
+
+    def ask(known: Database, asked: np.ndarray) -> dict:
         baskets = known.rows([made[i].basket for i in asked])
-        return search(Recommender.learn(known, reading), baskets, database.sub[[made[i].recipe for i in asked]])
+        target_sub = database.sub[[made[i].recipe for i in asked]]
+        similar = similarity(baskets, known.has, readings[0].match)
+        learned = {n: Recommender.learn(known, replace(readings[0], n=n)) for n in {one.n for one in readings}}
+        return {
+            (reading, name): values
+            for reading in readings
+            for name, values in search(
+                replace(learned[reading.n], reading=reading), baskets, target_sub, similar
+            ).items()
+        }
 
-    return protocols.collect(database, made, ask, seed)
+    found = protocols.collect(database, made, ask, seed)
+    return {reading: {name: found[key, name] for key, name in found if key == reading} for reading in readings}
 
 
-def grid(database: Database, made: list[Task], reading: Reading, seed: int | None = None) -> list[dict]:
-    """Mean share scored, best matches kept and the rest of `search` for every n and theta."""
-    rows = []
-    for n in N:
-        for theta in THETA:
-            found = search_all(database, made, replace(reading, n=n, theta=theta), seed)
-            rows.append({"n": n, "theta": theta} | {name: float(np.nanmean(values)) for name, values in found.items()})
-    return rows
+def grid(
+    database: Database, made: list[Task], reading: Reading, seed: int | None = None, lengths: tuple[int, ...] = N
+) -> list[dict]:
+    """Mean share scored, best matches kept and the rest of `search` for every n of ``lengths`` and theta."""
+    readings = [replace(reading, n=n, theta=theta) for n in lengths for theta in THETA]
+    return [
+        {"n": one.n, "theta": one.theta} | {name: float(np.nanmean(values)) for name, values in found.items()}
+        for one, found in _searches(database, made, readings, seed).items()
+    ]
 
 
 def choose(rows: list[dict], reading: Reading, kept: float = KEPT) -> Setting:
@@ -189,24 +204,35 @@ def _at_random(recommender: Recommender, seed: int) -> np.ndarray:
 def few_recipes(
     database: Database, made: list[Task], reading: Reading, seed: int, left: int = 3
 ) -> dict[str, np.ndarray]:
-    """(tasks,) each: recall at 10, with the own subcategory whole and cut to ``left`` recipes.
-
-    The recipe itself is held out in both.
-    """
+    """(tasks,) each: recall at 10, held out, with the own subcategory whole and cut to ``left`` recipes."""
     found = {"whole": np.full(len(made), np.nan), "cut": np.full(len(made), np.nan)}
-    rng = np.random.default_rng(seed)
-    for row in dict.fromkeys(task.recipe for task in made):
-        asked = [i for i, task in enumerate(made) if task.recipe == row]
-        family = np.setdiff1d(np.flatnonzero(database.sub == database.sub[row]), [row])
-        gone = rng.permutation(family)[left:]
-        for name, rows in (("whole", np.array([row])), ("cut", np.append(gone, row))):
-            known = database.without(rows)
-            recommender = Recommender.learn(known, reading)
-            baskets = known.rows([made[i].basket for i in asked])
-            best = recommender.best(baskets, MATCHES)
-            for i, columns in zip(asked, recommended(baskets, best, known, recommender.weights), strict=True):
-                found[name][i] = ranking.recall([known.items[c] for c in columns], made[i].hidden, 10)
+    fold, rng = protocols.folds(database, seed), np.random.default_rng(seed)
+    task_sub, task_fold = (values[[task.recipe for task in made]] for values in (database.sub, fold))
+    for sub in range(len(database.subcategories)):
+        for number in range(protocols.FOLDS):
+            asked = np.flatnonzero((task_sub == sub) & (task_fold == number))
+            test = np.flatnonzero(fold == number)
+            family = np.flatnonzero((database.sub == sub) & (fold != number))
+            gone = rng.permutation(family)[left:]
+            for name, rows in (("whole", test), ("cut", np.append(test, gone))):
+                if len(asked):
+                    known = database.without(rows)
+                    protocols.check_unseen(database, known, [made[i] for i in asked])
+                    lists = _lists(known, reading, [made[i].basket for i in asked])
+                    found[name][asked] = [
+                        ranking.recall(items, made[i].hidden, 10) for i, items in zip(asked, lists, strict=True)
+                    ]
     return found
+
+
+def _lists(database: Database, reading: Reading, baskets: list[frozenset[str]]) -> list[list[str]]:
+    """The items recommended for each basket."""
+    recommender, rows = Recommender.learn(database, reading), database.rows(baskets)
+    best = recommender.best(rows, MATCHES)
+    return [
+        [database.items[column] for column in columns]
+        for columns in recommended(rows, best, database, recommender.weights)
+    ]
 
 
 def growth(database: Database, made: list[Task], reading: Reading, seed: int, draws: int = 20) -> np.ndarray:
