@@ -30,8 +30,8 @@ def item_lists(
     def ask(known: Database, asked: np.ndarray) -> dict:
         baskets = known.rows([made[i].basket for i in asked])
         value = np.where(baskets > 0, -np.inf, score(known, baskets))
-        for i, row in zip(asked, np.argsort(-value, axis=1, kind="stable")[:, :listed], strict=True):
-            lists[i] = [known.items[column] for column in row]
+        for i, order, row in zip(asked, np.argsort(-value, axis=1, kind="stable")[:, :listed], value, strict=True):
+            lists[i] = [known.items[column] for column in order if np.isfinite(row[column])]
         return {}
 
     protocols.collect(database, made, ask, seed)

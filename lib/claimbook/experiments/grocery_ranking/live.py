@@ -33,15 +33,15 @@ class Data:
     seed: int
 
 
-def load(run, path: str = "") -> Data:
-    """Wikibooks, or a reader's own file; a smoke run takes the paper's two categories alone.
+def load(run, source: str) -> Data:
+    """The Wikibooks asset, or a reader's own file; a smoke run takes the paper's two categories of the former alone.
 
     ClaimbookError for a parameter that this chapter has no use for.
     """
     if run.models or run.parameters["text"]:
         raise ClaimbookError("grocery_ranking runs no language model: leave models and text empty, or give recipes=…")
-    found = recipes.own(path) if path else recipes.wikibooks()
-    if run.smoke and not path:
+    found = recipes.wikibooks() if source == recipes.ASSET else recipes.own(source)
+    if run.smoke and source == recipes.ASSET:
         found = tuple(recipe for recipe in found if recipe.category in TWO)
     return split(Database.of(found), run.seed)
 

@@ -1,0 +1,667 @@
+"""Groceries by item ranking: the method against sets and counting, its laws, leakage, data, and the page."""
+
+import csv
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
+from sklearn.metrics import ndcg_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+import browser
+from claimbook import assets, parameters, paths
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.grocery_ranking import (
+    baselines,
+    ingredients,
+    live,
+    measure,
+    picker,
+    protocols,
+    recipes,
+    scaling,
+)
+from claimbook.metrics import ranking
+from claimbook.papers import grocery_ranking as method
+from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender
+
+needs_recipes = pytest.mark.skipif(
+    not assets.present("wikibooks-recipes"), reason="`claimbook fetch wikibooks-recipes`; see QUARANTINES.md"
+)
+HOMES = {"risotto": "rice", "biryani": "rice", "curry": "chicken", "roast": "chicken", "soup": "soup"}
+ITEMS = ["rice", "chicken", "salt", "egg", "leek", "wine", "saffron", "lemon", "cumin", "oil"]
+
+
+@st.composite
+def cookbooks(draw):
+    """Small databases with every subcategory of HOMES at least twice."""
+    found = []
+    for sub, category in HOMES.items():
+        for i in range(draw(st.integers(2, 5))):
+            items = draw(st.sets(st.sampled_from(ITEMS), min_size=2, max_size=6))
+            found.append(Recipe(f"{sub} {i}", category, sub, frozenset(items)))
+    return Database.of(found)
+
+
+baskets = st.sets(st.sampled_from(ITEMS), min_size=1, max_size=8).map(frozenset)
+readings = st.builds(
+    Reading,
+    n=st.integers(1, 12),
+    theta=st.floats(0, 0.6),
+    rank=st.sampled_from(["diff", "max", "llr", "chi2"]),
+    weight=st.sampled_from(["linear", "reciprocal"]),
+    match=st.sampled_from(["jaccard", "containment"]),
+    gate=st.booleans(),
+    fallback=st.booleans(),
+)
+
+
+def cookbook(seed=0, each=8):
+    """A database with structure: each subcategory has items of its own, the category's, and some of all."""
+    rng, found = random.Random(seed), []
+    for sub, category in HOMES.items():
+        for i in range(each):
+            own = rng.sample([f"{sub} {k}" for k in range(4)], 2)
+            found.append(Recipe(f"{sub} dish {i}", category, sub, frozenset([category, *own, *rng.sample(ITEMS, 2)])))
+    return Database.of(found)
+
+
+# --- ranks --------------------------------------------------------
+
+
+def counted(database, sub, item):
+    """How many recipes of a subcategory have the item, by sets."""
+    inside = [recipe for recipe in database.recipes if recipe.subcategory == sub]
+    return sum(item in recipe.items for recipe in inside), len(inside)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cookbooks(), st.sampled_from(["diff", "max", "llr", "chi2"]))
+def test_ranks_agree_with_counting(database, rank):
+    n = 4
+    ranked = method.differentiators(database, n, rank)
+    for s, sub in enumerate(database.subcategories):
+        siblings = [other for other in HOMES if HOMES[other] == HOMES[sub] and other != sub]
+        value = {}
+        for item in database.items:
+            a, inside = counted(database, sub, item)
+            pairs = [counted(database, other, item) for other in siblings]
+            b, outside = sum(k for k, _ in pairs), sum(m for _, m in pairs)
+            share = a / inside - (b / outside if outside else 0)
+            table = np.array([[a, b], [inside - a, outside - b]])
+            if rank == "diff":
+                value[item] = share
+            elif rank == "max":
+                value[item] = a / inside - max((k / m for k, m in pairs), default=0)
+            elif not outside or not table.sum(axis=1).all():
+                value[item] = 0.0 if outside else None  # nothing to compare with: any order is right
+            else:
+                found = chi2_contingency(
+                    table, correction=False, lambda_="log-likelihood" if rank == "llr" else "pearson"
+                )
+                value[item] = math.copysign(found.statistic, share)
+        if None in value.values():
+            continue
+        chosen = [item for item, k in zip(database.items, ranked[s], strict=True) if k]
+        chosen.sort(key=lambda item: ranked[s][database.items.index(item)])
+        assert len(chosen) == min(n, sum(v > 1e-6 for v in value.values()))
+        got, best = [value[item] for item in chosen], sorted(value.values(), reverse=True)
+        assert got == pytest.approx(best[: len(got)], abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cookbooks(), st.integers(1, 6))
+def test_identifiers_agree_with_counting(database, n):
+    found = method.identifiers(database, n)
+    for c, category in enumerate(database.categories):
+        value = []
+        for item in database.items:
+            shares = {
+                name: np.mean([item in recipe.items for recipe in database.recipes if recipe.category == name])
+                for name in database.categories
+            }
+            value.append(shares[category] - max(share for name, share in shares.items() if name != category))
+        chosen = np.array(value)[found[c] > 0]
+        assert sorted(chosen, reverse=True) == pytest.approx(sorted(value, reverse=True)[: len(chosen)], abs=1e-5)
+        assert len(chosen) == min(n, sum(v > 1e-6 for v in value))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cookbooks(), st.integers(1, 12), st.sampled_from(["diff", "max", "llr", "chi2"]))
+def test_a_rank_is_given_once_from_one_on(database, n, rank):
+    for row in method.differentiators(database, n, rank):
+        given_ranks = sorted(row[row > 0])
+        assert given_ranks == list(range(1, len(given_ranks) + 1)) and len(given_ranks) <= n
+
+
+def test_an_item_that_tells_nothing_apart_has_no_rank():
+    database = cookbook()
+    everywhere = database.items.index("rice")
+    ranked = method.differentiators(database, 100)
+    for sub in ("risotto", "biryani"):
+        assert ranked[database.subcategories.index(sub), everywhere] == 0
+        own = database.items.index(f"{sub} 0")
+        assert ranked[database.subcategories.index(sub), own] > 0
+
+
+# --- scores and activation --------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(cookbooks(), readings, baskets, baskets)
+def test_a_score_is_a_share_and_grows_with_the_basket(database, reading, small, more):
+    recommender = Recommender.learn(database, reading)
+    score, larger = recommender.scores(database.rows([small, small | more]))
+    assert (score >= 0).all() and (larger <= 1).all()
+    assert (larger >= score - 1e-6).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(cookbooks(), readings, baskets, st.floats(0, 0.6))
+def test_activation_shrinks_as_theta_grows_and_with_the_gate(database, reading, basket, theta):
+    reading = replace(reading, fallback=False)
+    low, high = sorted([reading.theta, theta])
+    row = database.rows([basket])
+    few = Recommender.learn(database, replace(reading, theta=high))
+    many = Recommender.learn(database, replace(reading, theta=low))
+    assert (few.activated(row) <= many.activated(row)).all()
+    assert (few.searched(row) <= many.searched(row)).all()
+    open_gate = Recommender.learn(database, replace(reading, gate=False))
+    assert (Recommender.learn(database, replace(reading, gate=True)).activated(row) <= open_gate.activated(row)).all()
+
+
+@pytest.mark.parametrize("weight", ["linear", "reciprocal"])
+def test_weights_sum_to_one_and_fall_with_rank(weight):
+    found = method.rank_weights(np.array([[1, 2, 3, 4, 0]]), 4, weight)[0]
+    assert found.sum() == pytest.approx(1) and found[4] == 0
+    assert (np.diff(found[:4]) < 0).all()
+    if weight == "linear":
+        assert found[:4] == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_word_that_is_no_option_is_refused():
+    for wrong in ({"rank": "best"}, {"weight": "even"}):
+        with pytest.raises(ValueError, match="must be"):
+            Recommender.learn(cookbook(), Reading(**wrong))
+    with pytest.raises(ValueError, match="must be"):
+        method.similarity(np.ones((1, 2)), np.ones((1, 2)), "cosine")
+
+
+# --- matches and recommendations --------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(cookbooks(), baskets)
+def test_similarity_is_that_of_sets(database, basket):
+    row = database.rows([basket])
+    for match, name in (
+        ("jaccard", lambda a, b: len(a & b) / len(a | b)),
+        ("containment", lambda a, b: len(a & b) / len(b)),
+    ):
+        known = basket & set(database.items)  # an item that no recipe has is in no column
+        expected = [name(known, recipe.items) for recipe in database.recipes]
+        assert method.similarity(row, database.has, match)[0] == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cookbooks(), baskets)
+def test_brute_force_by_sets_and_an_exact_index_give_the_same_matches(database, basket):
+    basket = basket & set(database.items) or frozenset([database.items[0]])
+    row, task = database.rows([basket]), protocols.Task(0, basket, frozenset())
+    similar = method.similarity(row, database.has)
+    everything = method.best_matches(similar, np.ones(similar.shape, bool), 3)
+    index = {item: {i for i, r in enumerate(database.recipes) if item in r.items} for item in database.items}
+    posted = np.isin(np.arange(len(database.recipes)), list(set().union(*(index[item] for item in basket))))
+    assert (method.best_matches(similar, posted[None], 3) == everything).all()
+    assert (measure.brute_force(database, [task], 3) == everything).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(cookbooks(), readings, baskets)
+def test_matches_come_from_what_is_searched_and_items_from_the_matches(database, reading, basket):
+    recommender = Recommender.learn(database, reading)
+    row = database.rows([basket])
+    best, searched = recommender.best(row, 3), recommender.searched(row)
+    assert all(searched[0, recipe] for recipe in best[0] if recipe >= 0)
+    columns = method.recommended(row, best, database, recommender.weights)[0]
+    items = [database.items[column] for column in columns]
+    assert len(set(items)) == len(items)
+    assert set(items) == set().union(*(database.recipes[i].items for i in best[0] if i >= 0)) - basket
+
+
+def test_nothing_active_recommends_nothing_unless_it_falls_back():
+    database = cookbook()
+    row = database.rows([frozenset({"salt"})])
+    strict = Recommender.learn(database, Reading(theta=0.9))
+    assert not strict.searched(row).any() and (strict.best(row) == -1).all()
+    assert Recommender.learn(database, Reading(theta=0.9, fallback=True)).searched(row).all()
+
+
+def test_the_ways_to_search_find_what_the_recommender_finds():
+    database = cookbook(each=12)
+    order = np.argsort(database.sub, kind="stable")
+    database = replace(
+        database,
+        recipes=tuple(database.recipes[i] for i in order),
+        has=database.has[order],
+        sub=database.sub[order],
+    )
+    made = protocols.tasks(database, range(len(order)), 0)
+    rows = database.rows([task.basket for task in made])
+    recommender = Recommender.learn(database, Reading(5, 0.1))
+    csr, csc = scaling.sparse.csr_matrix(database.has), scaling.sparse.csc_matrix(database.has)
+    size = database.has.sum(axis=1)
+    start = np.searchsorted(database.sub, np.arange(len(database.subcategories) + 1))
+    similar = method.similarity(rows, database.has)
+    indexed = baselines.index_candidates(database, rows)
+    for row, values, on, listed in zip(rows, similar, recommender.searched(rows), indexed, strict=True):
+        assert scaling._best(csr @ row, size, row.sum()) == pytest.approx(values.max())
+        assert scaling._by_ranking(recommender, csr, start, row, size) == pytest.approx((values * on).max())
+        assert scaling._by_index(csc, row, listed, size) == pytest.approx((values * listed).max())
+
+
+def test_copies_are_real_once_and_perturbed_after():
+    database = cookbook()
+    large = scaling.multiplied(database, 4, 0.2, np.random.default_rng(0))
+    assert len(large.has) == 4 * len(database.has)
+    kept = sum(any((row == other).all() for other in large.has) for row in database.has)
+    assert kept == len(database.has)
+    assert (np.diff(large.sub) >= 0).all()
+    with np.errstate(all="raise"):
+        changed = scaling._perturbed(database, 0.2, np.random.default_rng(0))
+    assert 0 < (changed != database.has).any(axis=1).mean() <= 1
+
+
+# --- leakage --------------------------------------------------------
+
+
+def test_a_held_out_recipe_is_in_nothing_that_answers(monkeypatch):
+    database = cookbook()
+    made = protocols.tasks(database, range(len(database.recipes)), 0)
+    seen = []
+    for known, asked in protocols.held_out(database, made, 0):
+        titles = {recipe.title for recipe in known.recipes}
+        assert not titles & {database.recipes[made[i].recipe].title for i in asked}
+        assert len(known.has) == len(known.recipes) == len(known.sub)
+        seen += asked
+    assert sorted(seen) == list(range(len(made)))
+    monkeypatch.setattr(Database, "without", lambda self, rows: self)  # a doctored split
+    with pytest.raises(ClaimbookError, match="is in the database it is asked of"):
+        list(protocols.held_out(database, made, 0))
+
+
+def test_ranks_do_not_move_with_what_the_held_out_recipe_holds():
+    database = cookbook()
+    task = protocols.tasks(database, [3], 0)[:1]
+    other = replace(database, has=database.has.copy())
+    other.has[3] = 1 - other.has[3]  # another recipe altogether, under the same title
+    ours, theirs = (measure.search_all(one, task, Reading(5, 0.1), seed=0) for one in (database, other))
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    inside = [measure.search_all(one, task, Reading(5, 0.1)) for one in (database, other)]
+    assert any((inside[0][name] != inside[1][name]).any() for name in inside[0]), "in the database it does move them"
+
+
+def leaks(database, made):
+    """Tasks whose basket or hidden items stand in the title or the labels."""
+    return [task for task in made if (task.basket | task.hidden) & protocols.named(database.recipes[task.recipe])]
+
+
+def test_the_head_item_is_taken_out_where_it_decided_the_label():
+    database = cookbook()
+    rows = range(len(database.recipes))
+    assert leaks(database, protocols.tasks(database, rows, 0, head=False)) == []
+    assert leaks(database, protocols.tasks(database, rows, 0)), "the doctored split, with heads, is found out"
+    with_head = protocols.tasks(database, rows, 0)
+    assert all(database.recipes[task.recipe].category in task.basket for task in with_head)
+
+
+def test_settings_are_chosen_on_recipes_that_are_not_judged():
+    database = cookbook()
+    tuning, judging = protocols.halves(database)
+    assert not set(tuning) & set(judging) and len(tuning) + len(judging) == len(database.recipes)
+    assert Counter(database.sub[tuning]) == Counter(database.sub[judging])
+
+
+def test_the_setting_is_the_cheapest_that_keeps_enough_else_the_one_that_keeps_most():
+    rows = [
+        {"n": 5, "theta": 0.1, "scored": 0.1, "kept": 0.7},
+        {"n": 5, "theta": 0.2, "scored": 0.5, "kept": 0.9},
+        {"n": 20, "theta": 0.2, "scored": 0.3, "kept": 0.85},
+    ]
+    assert measure.choose(rows, Reading()).reading == Reading(n=20, theta=0.2)
+    assert measure.choose(rows, Reading(), kept=0.95).reading == Reading(n=5, theta=0.2)
+
+
+# --- baskets and measures --------------------------------------------------------
+
+
+def test_baskets_are_parts_of_their_recipe():
+    database = cookbook()
+    made = protocols.tasks(database, range(len(database.recipes)), 0)
+    assert len(made) == 3 * len(database.recipes)
+    for task in made:
+        items = database.recipes[task.recipe].items
+        assert task.basket | task.hidden == items and not task.basket & task.hidden
+        assert len(task.basket) >= 2 and task.hidden
+    assert made == protocols.tasks(database, range(len(database.recipes)), 0)
+    assert made != protocols.tasks(database, range(len(database.recipes)), 1)
+    for both in protocols.mixed(database, made, 0):
+        assert both.hidden and not both.basket & both.hidden
+        assert any(own.recipe == both.recipe and own.basket < both.basket for own in made)
+
+
+def test_a_basket_that_activates_nothing_is_a_miss():
+    database = cookbook()
+    made = protocols.tasks(database, range(len(database.recipes)), 0)
+    found = measure.search_all(database, made, Reading(theta=0.99))
+    assert found["nothing"].all() and not found["kept"].any() and not found["scored"].any()
+    lists = measure.recommend_all(database, made, Reading(theta=0.99))
+    assert not lists["right_sub"].any() and measure.quality(made, lists["lists"])["recall"].max() == 0
+
+
+def test_searching_everything_keeps_everything():
+    database = cookbook()
+    made = protocols.tasks(database, range(len(database.recipes)), 0)
+    found = measure.search_all(database, made, Reading(theta=0.99, fallback=True))
+    assert found["kept"].all() and (found["scored"] == 1).all()
+
+
+def test_a_perfect_ranking_separates_and_a_random_one_does_not():
+    database = cookbook(each=12)
+    rows = np.arange(len(database.recipes))
+    ours = measure.separation(database, rows, Reading(4, 0.1), 0)
+    chance = measure.separation(database, rows, Reading(4, 0.1), 0, ranked=False)
+    assert np.isnan(ours[database.home[database.sub] == database.categories.index("soup")]).all()
+    assert np.nanmean(ours) > 0.95 and abs(np.nanmean(chance) - 0.5) < 0.2
+
+
+def test_intervals_are_over_recipes():
+    database = cookbook()
+    made = protocols.tasks(database, [2, 5], 0)
+    assert protocols.by_recipe(made, np.array([0.0, 1, 2, np.nan, 3, 5])).tolist() == [1, 4]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=15), st.integers(1, 12))
+def test_ndcg_is_that_of_scikit_learn(hits, k):
+    ranked = list(range(len(hits)))
+    relevant = {i for i, hit in enumerate(hits) if hit}
+    if not relevant:
+        assert math.isnan(ranking.ndcg(ranked, relevant, k)) and math.isnan(ranking.recall(ranked, relevant))
+    elif len(hits) > 1:
+        expected = ndcg_score([[float(hit) for hit in hits]], [[-float(i) for i in ranked]], k=k)
+        assert ranking.ndcg(ranked, relevant, k) == pytest.approx(expected)
+        assert ranking.recall(ranked, relevant, k) == pytest.approx(sum(hits[:k]) / len(relevant))
+
+
+# --- the others --------------------------------------------------------
+
+
+def test_item_knn_is_cosine_over_recipes():
+    database = cookbook()
+    rows = database.rows([frozenset({"rice", "egg"})])
+    similar = cosine_similarity(database.has.T)
+    assert baselines.item_knn(database, rows) == pytest.approx(rows @ similar, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", baselines.ITEMS)
+def test_item_lists_leave_out_the_basket_and_the_held_out_recipe(name):
+    database = cookbook()
+    made = protocols.tasks(database, range(12), 0)
+    lists = baselines.item_lists(database, made, baselines.ITEMS[name], 0)
+    assert all(len(found) and not set(found) & task.basket for found, task in zip(lists, made, strict=True))
+    found = measure.quality(made, lists)["recall"]
+    assert 0 < found.mean() < 1
+
+
+@pytest.mark.parametrize("name", baselines.RECIPES)
+def test_recipe_lists_rank_the_own_recipe_first(name):
+    database = cookbook()
+    made = protocols.tasks(database, range(12), 0)
+    lists = baselines.recipe_lists(database, made, baselines.RECIPES[name], None, m=1)
+    assert np.mean([set(found) == task.hidden for found, task in zip(lists, made, strict=True)]) >= 0.5
+
+
+def test_other_pruners_keep_to_the_budget():
+    database = cookbook(each=12)
+    made = protocols.tasks(database, range(len(database.recipes)), 0)
+    scored = np.full(len(made), 0.25)
+    found = baselines.pruned(database, made, scored)
+    for name in ("LSH", *baselines.ORDERS):
+        assert found[name]["scored"].mean() <= 0.25 + 1e-6, name
+    assert found["naive Bayes gate"]["kept"].mean() > found["random gate"]["kept"].mean() + 0.2
+    assert found["inverted index"]["kept"].mean() > 0.95
+
+
+# --- ingredients, labels, own data --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("1 ½ cups (200 g) freshly-chopped ripe tomatoes, drained", ["tomato"]),
+        ("2 boneless, skinless chicken breasts", ["chicken"]),
+        ("Salt and freshly-ground black pepper to taste", ["salt", "pepper"]),
+        ("75 ml vegetable or peanut oil for frying", ["oil"]),
+        ("½ cup melted butter or cream", ["butter"]),
+        ("juice of 2 lemons", ["lemon juice"]),
+        ("3 cloves of garlic, minced", ["garlic"]),
+        ("10 whole cloves", ["clove"]),
+        ("½ cup half & half", ["cream"]),
+        ("&frac12; teaspoon onion powder", ["onion powder"]),
+        ("2 cups coconut milk", ["coconut milk"]),
+        ("½ tsp", []),
+        ("", []),
+    ],
+)
+def test_an_ingredient_line_names_its_items(line, expected):
+    assert ingredients.items(line) == expected
+
+
+def test_levels_of_merging():
+    assert ingredients.items("1 cup basmati rice", "phrase") == ["basmati rice"]
+    assert ingredients.items("2 cans kidney beans", "last word") == ["bean"]
+    with pytest.raises(ValueError, match="level"):
+        ingredients.items("rice", "stem")
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Chicken Fried Rice", ("rice", "fried rice")),
+        ("Hyderabad Biryani", ("rice", "biryani")),
+        ("Chicken Stock", None),
+        ("Classic Salad", None),
+        ("Bread Pudding", ("dessert", "pudding")),
+    ],
+)
+def test_a_title_gives_the_label(title, expected):
+    assert recipes.label(title) == expected
+
+
+@needs_recipes
+def test_the_published_vocabulary_is_what_the_rules_yield():
+    counts = Counter(item for recipe in recipes.wikibooks() for item in recipe.items)
+    with (paths.chapter_data("grocery_ranking") / "vocabulary.csv").open(encoding="utf-8", newline="") as file:
+        assert [(row["item"], int(row["recipes"])) for row in csv.DictReader(file)] == sorted(counts.items())
+
+
+@needs_recipes
+def test_the_labels_that_were_read_are_the_sample_and_the_rules_of_today():
+    rows = recipes.checked_labels()
+    assert len(rows) == recipes.CHECKED
+    assert [row["title"] for row in rows] == [recipe.title for recipe in recipes.to_check()]
+    assert [row["rule_label"] for row in rows] == [recipe.subcategory for recipe in recipes.to_check()]
+    known = {recipe.subcategory for recipe in recipes.wikibooks()} | {"other"}
+    assert {row["label_by_reading"] for row in rows} <= known
+    assert 0 < recipes.label_agreement().value < 1
+
+
+def own_file(folder, count=7, **bad):
+    """A reader's CSV with two categories; ``bad`` replaces columns of the third row."""
+    rows = []
+    for category, sub in (("rice", "risotto"), ("rice", "pilaf"), ("soup", "broth")):
+        for i in range(count):
+            rows.append([f"{sub} {i}", category, sub, f"2 cups rice; 1 onion; {sub} spice; {ITEMS[i % 5]} ; wine {i}"])
+    rows[2] = [bad.get(name, value) for name, value in zip(recipes.COLUMNS, rows[2], strict=True)]
+    path = folder / "mine.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([recipes.COLUMNS, *rows])
+    return path
+
+
+def test_own_recipes_are_read_whole(tmp_path):
+    found = recipes.own(str(own_file(tmp_path)))
+    assert len(found) == 21
+    assert found[0].items >= {"rice", "onion", "risotto spice"}
+    as_json = [
+        {name: getattr(recipe, name) for name in recipes.COLUMNS[:3]} | {"ingredients": sorted(recipe.items)}
+        for recipe in found
+    ]
+    (tmp_path / "mine.json").write_text(json.dumps(as_json))
+    assert [recipe.title for recipe in recipes.own(str(tmp_path / "mine.json"))] == [recipe.title for recipe in found]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"title": ""}, "line 4: no title"),
+        ({"ingredients": ""}, "line 4: no ingredients"),
+        ({"ingredients": "rice;  ; 3 cups"}, "line 4: no item in the ingredient"),
+        ({"ingredients": "rice; onion"}, "line 4: 2 items, 3 to 25 are needed"),
+        ({"category": "soup"}, "line 4: subcategory 'risotto' is in two categories"),
+        ({"subcategory": "odd"}, "line 4: subcategory 'odd' has fewer than 5 recipes"),
+    ],
+)
+def test_a_malformed_row_is_named_by_its_line(tmp_path, bad, said):
+    with pytest.raises(ClaimbookError, match=re.escape(said)):
+        recipes.own(str(own_file(tmp_path, **bad)))
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(ClaimbookError, match="no file 'nowhere'"):
+        recipes.own("nowhere")
+    for name, text, said in (
+        ("empty.csv", "", "holds no rows"),
+        ("columns.csv", "title,items\na,b\n", "line 2: columns must be title"),
+        ("short.csv", "title,category,subcategory,ingredients\na,b\n", "line 2: no subcategory and no ingredients"),
+        ("broken.json", "[{", "cannot be read"),
+        ("list.json", "[1]", "holds no rows"),
+        ("latin.csv", b"title\xff", "cannot be read"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ClaimbookError, match=said):
+            recipes.own(str(path))
+    one = own_file(tmp_path)
+    one.write_text(one.read_text().replace(",soup,", ",rice,"))
+    with pytest.raises(ClaimbookError, match="at least two categories"):
+        recipes.own(str(one))
+
+
+def test_own_baskets_are_read_by_line(tmp_path):
+    path = tmp_path / "baskets.csv"
+    path.write_text("items\nrice; 2 eggs\n;\n")
+    with pytest.raises(ClaimbookError, match="line 3: no item"):
+        recipes.own_baskets(str(path))
+    path.write_text("items\nrice; 2 eggs\n")
+    assert recipes.own_baskets(str(path)) == [frozenset({"rice", "egg"})]
+
+
+# --- the page --------------------------------------------------------
+
+
+@pytest.mark.skipif(browser.command() is None, reason="no Chromium; see QUARANTINES.md")
+@needs_recipes
+def test_the_browser_recommends_what_the_library_does(tmp_path):
+    database = Database.of(recipes.wikibooks())
+    recommender = Recommender.learn(database, Reading(n=10, theta=0.05))
+    rng = random.Random(0)
+    asked = [frozenset(rng.sample(database.items, rng.randint(1, 4))) for _ in range(10)]
+    asked += [frozenset(rng.sample(sorted(rng.choice(database.recipes).items), 3)) for _ in range(40)]
+    columns = [[database.items.index(item) for item in sorted(basket)] for basket in asked]
+    script = (paths.root() / "book/_static/grocery_picker.js").read_text()
+    page = f"""<meta charset="utf-8"><script>{script}</script>{picker.page(recommender, ("rice", "egg")).html}
+        <pre id="out"></pre><script>addEventListener("load", () => {{
+        const data = groceryPicker.data, ask = (b) => groceryPicker.recommend(data, b, data.theta);
+        const found = {json.dumps(columns)}.map(ask);
+        document.getElementById("out").textContent = JSON.stringify(found); }});</script>"""
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    options = [
+        *browser.OPTIONS.replace(" --remote-debugging-port=0", "").split(),
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    command = [browser.command(), *options, "--dump-dom", (tmp_path / "page.html").as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    assert "Recommended together" in shown, "the page draws itself"
+    found = json.loads(re.search(r'<pre id="out">(.*?)</pre>', shown, re.S)[1])
+    rows = database.rows(asked)
+    best, active, searched = recommender.best(rows), recommender.activated(rows), recommender.searched(rows)
+    lists = method.recommended(rows, best, database, recommender.weights)
+    assert len(found) == 50 and sum(len(one["items"]) > 0 for one in found) > 25
+    for i, one in enumerate(found):
+        assert one["active"] == np.flatnonzero(active[i]).tolist()
+        assert one["scored"] == searched[i].sum()
+        assert [row for row, _ in one["matches"]] == [row for row in best[i].tolist() if row >= 0]
+        assert one["items"] == lists[i].tolist()
+        assert one["scores"] == pytest.approx(recommender.scores(rows[i : i + 1])[0].tolist(), abs=1e-5)
+
+
+# --- the chapter, as its rerunner meets it --------------------------------------------------------
+
+
+def claimbook(*words):
+    command = [sys.executable, "-m", "claimbook", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=paths.root(), timeout=600)
+
+
+def latest():
+    pointer = paths.runs() / "grocery_ranking" / "latest"
+    return json.loads((pointer.parent / pointer.read_text().strip() / "result.json").read_text())
+
+
+@needs_recipes
+@pytest.mark.parametrize("tier", ["smoke", "gpu"])
+def test_a_tier_runs_end_to_end_on_a_readers_recipes(tier, tmp_path):
+    path = own_file(tmp_path, count=12)
+    (tmp_path / "baskets.csv").write_text("items\nrice; wine 3\n")
+    given_files = ["-p", f"recipes={path}", "-p", f"baskets={tmp_path / 'baskets.csv'}"]
+    done = claimbook("rerun", "grocery_ranking", "--tier", tier, "--device", "cpu", *given_files)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(tmp_path) not in json.dumps(latest()), "a reader's folders do not get into a result"
+
+
+def test_a_mistake_costs_one_line(tmp_path):
+    path = own_file(tmp_path, title="")
+    for options, said in (
+        (["-p", f"recipes={path}"], "line 4: no title"),
+        (["-p", "recipes=nowhere.csv"], "no file 'nowhere.csv'"),
+        (["-p", "recipe=x"], "has no parameter 'recipe': did you mean recipes"),
+        (["--models", "smollm2-135m"], "runs no language model"),
+    ):
+        done = claimbook("rerun", "grocery_ranking", "--tier", "smoke", *options)
+        assert done.returncode != 0
+        lines = [line for line in done.stderr.splitlines() if line.startswith("claimbook:")]
+        assert len(lines) == 1 and said in lines[0], done.stderr[-500:]
+
+
+def test_a_new_machine_fetches_the_recipes():
+    assert parameters.needed_assets("grocery_ranking", parameters.defaults("grocery_ranking")) == ["wikibooks-recipes"]
+
+
+@needs_recipes
+def test_the_two_categories_are_those_of_the_paper():
+    data = live.split(Database.of([r for r in recipes.wikibooks() if r.category in live.TWO]), 0)
+    rows, moved = live.two_categories(data)
+    assert len(rows) == len(measure.N) * len(measure.THETA)
+    assert moved.keys() == {"theta_matters", "n_matters"}
+    assert live.two_categories(live.split(cookbook(), 0))[0], "rice and chicken are enough, whoever wrote them"
