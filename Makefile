@@ -55,7 +55,7 @@ book: setup  ## run what is stale, build _build/html/index.html [STALE=run|show]
 test: setup  ## unit tests, guard, notebooks compared, strict book build
 	@$(RUN) test
 
-rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT= and a chapter's own, such as documents=20]
+rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT= and a chapter's own, such as documents=20 or RECIPES=mine.csv]
 	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
 	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(shell echo $(name) | tr A-Z a-z)=$($(name))")
 

@@ -97,9 +97,9 @@ def _run_stale(names: list[str]) -> int:
 def test(fast: bool = False) -> int:
     """All steps, each announced with its time, none skipped because another failed; 1 when any is red."""
     steps: list[tuple[str, Callable[[], bool]]] = [("unit tests", unit_tests), ("checks of stored chapters", guard)]
-    if not fast:
-        steps += [("assets the notebooks need", needed_assets), ("notebooks compared live", compare_live)]
-        steps += [("book, warnings as errors", strict_book)]
+    if not fast:  # assets first: some unit tests read them too
+        steps = [("assets the notebooks need", needed_assets), *steps]
+        steps += [("notebooks compared live", compare_live), ("book, warnings as errors", strict_book)]
     red = []
     for number, (name, step) in enumerate(steps, 1):
         print(f"\n=== {number}/{len(steps)} {name}", flush=True)
