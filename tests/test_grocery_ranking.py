@@ -372,8 +372,10 @@ def test_a_basket_that_activates_nothing_is_a_miss():
 def test_searching_everything_keeps_everything():
     database = cookbook()
     made = protocols.tasks(database, range(len(database.recipes)), 0)
-    found = measure.search_all(database, made, Reading(theta=0.99, fallback=True))
+    found = measure.search_all(database, made, measure.EVERYTHING)
     assert found["kept"].all() and (found["scored"] == 1).all()
+    best = Recommender.learn(database, measure.EVERYTHING).best(database.rows([task.basket for task in made]))
+    assert (best == measure.brute_force(database, made)).all()
 
 
 def test_a_perfect_ranking_separates_and_a_random_one_does_not():

@@ -1,6 +1,6 @@
 """The chapter's run: data, settings chosen on one half, everything judged on the other, and the ledger's parts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def advantages(data: Data, reading: Reading, difference) -> dict[str, Estimate]:
     few = measure.few_recipes(data.database, data.judged, reading, data.seed)
     narrow, wide = (
         measure.recommend_all(data.database, data.judged, one, data.seed)["subs"]
-        for one in (reading, replace(measure.EVERYTHING, n=reading.n))
+        for one in (reading, measure.EVERYTHING)
     )
     return {
         "limited_content": difference(few["cut"], 0.9 * few["whole"]),

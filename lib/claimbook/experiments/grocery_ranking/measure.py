@@ -21,7 +21,7 @@ N = (5, 10, 20)
 THETA = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 KEPT = 0.8  # of brute force's best matches, that a setting should keep
 MATCHES = 5  # recipes whose missing items are recommended
-EVERYTHING = Reading(theta=0, gate=False)
+EVERYTHING = Reading(theta=2, fallback=True)  # activates nothing, so it compares with all: brute force
 
 
 @dataclass(frozen=True)
