@@ -19,7 +19,8 @@ class Decoder(BaseModel):
 
     ``positions``: "rope" (base 10,000), "none", or added to the embeddings: "learned" and "sinusoidal"; distance
     biases belong to ``attention``. ``norm``: "pre", or "post" after each residual sum, without a final norm.
-    ``gated``: two input layers, one of them through the activation, as in SwiGLU.
+    ``gated``: two input layers, one of them through the activation, as in SwiGLU. ``initial``: the paper's scales, or
+    "torch", torch's own, in which embeddings start eight times as large at a width of 64.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,7 @@ class Decoder(BaseModel):
     norm: Literal["pre", "post"] = "pre"
     activation: Literal["silu", "gelu", "relu"] = "silu"
     gated: bool = True
+    initial: Literal["paper", "torch"] = "paper"
     attention: Attention = Attention()
 
 
@@ -44,7 +46,7 @@ def build(spec: Decoder, seed: int) -> LlamaForCausalLM:
     try:
         model = LlamaForCausalLM(_config(spec))
         _rebuild(model, spec)
-        _initialise(model, spec)
+        (_as_in_the_paper if spec.initial == "paper" else _as_torch_does)(model, spec)
     finally:
         torch.random.set_rng_state(state)
     return model
@@ -86,8 +88,14 @@ def _rebuild(model: LlamaForCausalLM, spec: Decoder) -> None:
             layer.mlp = PlainMLP(spec)
 
 
-def _initialise(model: LlamaForCausalLM, spec: Decoder) -> None:
-    """The paper's: N(0, 2 / (5 fan_in)); what writes the feed-forward output N(0, 1 / (fan_in layers^2))."""
+def _as_torch_does(model: LlamaForCausalLM, spec: Decoder) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.reset_parameters()
+
+
+def _as_in_the_paper(model: LlamaForCausalLM, spec: Decoder) -> None:
+    """N(0, 2 / (5 fan_in)); what writes the feed-forward output N(0, 1 / (fan_in layers^2))."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             std = math.sqrt(2 / (5 * module.in_features))

@@ -40,3 +40,90 @@ STORED = {
     for arm, (change, seeds) in PRETRAINING_ARMS.items()
     for seed in range(seeds)
 }
+
+# --- toys: family -> arm -> what it changes; `toys_default` is what all others are compared with ---------------------
+
+_K, _SIGMOID = {"attention": {"bias": "k"}}, {"attention": {"similarity": "sigmoid", "normalised": False}}
+_THREE = {"decoder": {"layers": 3}}
+_NO_FIXED = {"fixed": None}
+
+TOYS = {
+    "default": {
+        "default": {},
+        "own key seen": {"attention": {"strict": False}},
+        "own key seen, K bias": {"attention": {"strict": False, "bias": "k"}},
+        "paper's initial scale": {"decoder": {"initial": "paper"}},
+    },
+    "rate": {f"rate {rate:g}": {"recipe": {"rate": rate}} for rate in (3e-4, 1e-3, 1e-2)}
+    | {
+        f"rate {rate:g}, {steps} steps": {"recipe": {"rate": rate, "steps": steps}}
+        for rate, steps in ((3e-4, 4000), (1e-3, 1200), (1e-2, 120))
+    },
+    "batch": {f"batch {size}": {"text": {"batch": size}} for size in (16, 128)},
+    "decay": {f"decay {decay:g}": {"recipe": {"weight_decay": decay}} for decay in (0.1, 0.5, 2.0, 5.0)},
+    "data": {f"{pool} samples": {"text": {"pool": pool}} for pool in (16, 256)},
+    "tokens": {
+        "fixed at 2": {"text": {"fixed": 1}},
+        "fixed at 3": {"text": {"fixed": 2}},
+        "one random": {"text": {**_NO_FIXED, "bigram_from": 1}},
+        "two random": {"text": _NO_FIXED},
+    },
+    "masks": {
+        "prefix 5": {"attention": {"prefix": 5}, "text": {**_NO_FIXED, "unscored": 4}},
+        **{f"window {size}": {"attention": {"window": size}} for size in (4, 16)},
+    },
+    "positions": {
+        "none": {"decoder": {"positions": "none"}},
+        "absolute": {"decoder": {"positions": "sinusoidal"}},
+        "learned": {"decoder": {"positions": "learned"}},
+        "relative": {"decoder": {"positions": "none"}, "attention": {"distance": "relative"}},
+        "alibi": {"decoder": {"positions": "none"}, "attention": {"distance": "alibi"}},
+    },
+    "layers": {
+        "three layers": _THREE,
+        "three, post-norm": {"decoder": {"layers": 3, "norm": "post"}},
+        "three, K bias": _THREE | _K,
+        "three, V bias": _THREE | {"attention": {"bias": "v"}},
+        "three, sigmoid": _THREE | _SIGMOID,
+        **{f"{heads} heads": {"decoder": {"heads": heads}} for heads in (2, 4)},
+        **{name: {"decoder": {"activation": name, "gated": False}} for name in ("relu", "silu")},
+        **{f"{name}, gated": {"decoder": {"activation": name, "gated": True}} for name in ("relu", "gelu", "silu")},
+    },
+    "biases": {
+        "K bias": _K,
+        "KV bias": {"attention": {"bias": "kv"}},
+        "V bias": {"attention": {"bias": "v"}},
+        "sink logit": {"attention": {"bias": "sink_logit"}},
+        **{f"value {m:g}": {"attention": {"bias": "k", "value": m}} for m in (1, 5, 20)},
+        "even value 20": {"attention": {"bias": "k", "value": 20, "value_direction": "even"}},
+        "4 heads, K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k"}},
+        "4 heads, shared K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k", "shared": True}},
+        **{f"{dims} dimensions": {"attention": {"bias": "k", "key_dims": dims}} for dims in (1, 8)},
+    },
+    "normalisation": {
+        "sigmoid": _SIGMOID,
+        "sigmoid over its sum": {"attention": {"similarity": "sigmoid"}},
+        "elu": {"attention": {"similarity": "elu1", "normalised": False}},
+        "elu over its sum": {"attention": {"similarity": "elu1"}},
+        **{
+            name: {"attention": {"similarity": kernel, "normalised": " over" in name}}
+            for kind in ("elu", "identity", "mlp")
+            for name, kernel in (
+                (f"{kind} kernel", f"{kind.replace('elu', 'elu1')}_kernel"),
+                (f"{kind} kernel over its sum", f"{kind.replace('elu', 'elu1')}_kernel"),
+            )
+        },
+        **{f"rows of {total:g}": {"attention": {"row_sum": total}} for total in (2, 0.2, 0.1)},
+        **{f"sigmoid, decay {decay:g}": _SIGMOID | {"recipe": {"weight_decay": decay}} for decay in (0.1, 1.0)},
+        **{f"sigmoid, rate {rate:g}": _SIGMOID | {"recipe": {"rate": rate}} for rate in (1e-3, 1e-2)},
+    },
+}
+
+STORED |= {
+    f"toys_{family}": Stored(
+        "toys:run",
+        {"arms": arms, "recipe": {"steps": 400, "rate": 3e-3, "betas": [0.9, 0.999]}, "n_seeds": 5, "seed": 0},
+        prefix={"n_seeds": 1, "arms": dict([next(iter(arms.items()))])},
+    )
+    for family, arms in TOYS.items()
+}

@@ -1,0 +1,179 @@
+"""Toys: tiny decoders on a language in which idle queries need somewhere to look. One arm changes one thing.
+
+The language is Bigram-Backcopy (`claimbook.lm.toy`) after a fixed first token. Only after a trigger is there anything
+to look up; a query does not see its own key (``strict``), or it would look there and no sink would form.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from claimbook.lm import geometry, variants
+from claimbook.lm.attention import replaced
+from claimbook.lm.decoder import Decoder, PostNormLayer, build
+from claimbook.lm.toy import TRIGGERS, Backcopy
+from claimbook.lm.training import Recipe, mean_loss, train
+from claimbook.metrics.sinks import Importance
+from claimbook.sweeps import checkpointed
+
+LANGUAGE = Backcopy()
+FIXED = LANGUAGE.symbols  # the id after the symbols
+KEYS = 16
+VALIDATION_SEED = 10_000
+ARCHITECTURE = {
+    "layers": 1,
+    "width": 64,
+    "heads": 1,
+    "mlp": 256,
+    "activation": "gelu",
+    "gated": False,
+    "initial": "torch",
+}
+
+
+class Text(BaseModel):
+    """What the toy reads: samples of ``length`` symbols, of which the one at ``fixed`` is always the same token.
+
+    ``bigram_from``: the first so many symbols are drawn evenly, later ones follow the language. ``pool``: only so many
+    distinct samples. ``batch``: samples in a step. ``unscored``: the first so many targets do not count.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: int = 64
+    fixed: int | None = 0
+    bigram_from: int = 2
+    pool: int | None = None
+    batch: int = 48
+    unscored: int = 0
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Ids and targets (count, length)."""
+        rows = LANGUAGE.sample(count, self.length + 1, torch.Generator().manual_seed(seed))
+        if self.bigram_from == 1:  # the language itself draws the first two evenly
+            tail = LANGUAGE.sample(count, self.length + 2, torch.Generator().manual_seed(seed))
+            rows = tail[:, 1:]
+        if self.fixed is not None:
+            rows[:, self.fixed] = FIXED
+        ids, targets = rows[:, :-1], rows[:, 1:].clone()
+        targets[:, : self.unscored] = -100
+        return ids, targets
+
+    def step(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of one training step."""
+        if self.pool is None:
+            return self.sample(self.batch, seed * 1_000_003 + step)
+        ids, targets = self.sample(self.pool, seed)
+        rows = torch.randint(self.pool, (self.batch,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+        return ids[rows], targets[rows]
+
+
+def run(config: dict, work: Path, progress) -> dict:
+    """Stored run: every arm with every seed, one checkpoint each."""
+    seeds = range(config["seed"], config["seed"] + config["n_seeds"])
+    jobs = {
+        f"{arm}, seed {seed}": partial(one, change, config["recipe"], seed)
+        for arm, change in config["arms"].items()
+        for seed in seeds
+    }
+    found = checkpointed(jobs, work, progress)
+    return {"metrics": {}, "curves": {arm: [found[f"{arm}, seed {seed}"] for seed in seeds] for arm in config["arms"]}}
+
+
+def one(change: dict, recipe: dict, seed: int, steps: int | None = None) -> dict:
+    """Train and measure one arm with one seed; ``steps`` ends it early."""
+    attention = {"strict": True} | change.get("attention", {})
+    spec = Decoder(vocabulary=LANGUAGE.symbols + 1, **ARCHITECTURE | change.get("decoder", {}), attention=attention)
+    text, whole = Text(**change.get("text", {})), Recipe(**recipe | change.get("recipe", {}))
+    every, plan = whole.steps // 20, whole.model_copy(update={"steps": steps or whole.steps})
+    model = build(spec, seed)
+    probe = text.sample(100, VALIDATION_SEED)
+    found = train(
+        model,
+        plan,
+        partial(text.step, seed),
+        measure=lambda model: {"alpha": alpha(model, probe[0], spec)[..., : spec.attention.slots + 1].mean().item()},
+        measure_at=tuple(range(every, plan.steps + 1, every)),
+        loss_every=every,
+    )
+    curves = {"seed": seed, "loss": found["loss"], "alpha": [row["alpha"] for row in found["measured"]]}
+    return curves if steps else curves | measured(model, spec, *probe)
+
+
+@torch.no_grad()
+def measured(model, spec: Decoder, ids: Tensor, targets: Tensor) -> dict:
+    """The trained toy on fresh text.
+
+    ``attention``: alpha of the bias (where there is one) and of the first 16 tokens, mean over samples and heads.
+    ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
+    ``values``: norm of the first value over the mean of the others. ``hidden``: largest over blocks of that of hidden
+    states, taken before the norm with post-norm. ``copied``: share of symbols after a trigger that are right.
+    """
+    importance = alpha(model, ids, spec)
+    by_sample = importance.mean(dim=(1, 2))[:, spec.attention.slots :]
+    raw = Raw(spec.attention.slots)
+    with variants.observed(model, raw):
+        model.base_model(input_ids=ids, use_cache=False)
+    seen = geometry.observe(model, ids, variants.attend)
+    after = (ids < TRIGGERS) & (torch.arange(ids.shape[1]) > 1) & (targets >= 0)
+    guess = model(input_ids=ids, use_cache=False).logits.argmax(-1)
+    return {
+        "validation": float(mean_loss(model, ids, targets)),
+        "copied": float((guess == targets)[after].float().mean()),
+        "attention": importance.mean(dim=(0, 1, 2)).tolist(),
+        "most_attended": torch.bincount(by_sample.argmax(dim=1), minlength=KEYS).tolist(),
+        "share_of_most": float((by_sample[:, :5].max(dim=1).values / by_sample[:, :5].sum(dim=1)).mean()),
+        "most": float(by_sample[:, :5].max(dim=1).values.mean()),
+        "row_sum": raw.row_sum,
+        "first_raw": raw.first,
+        "values": float(seen.value_norm.mean()),
+        "hidden": float(before_the_norm(model, ids).mean(dim=1).max()),
+    }
+
+
+def alpha(model, ids: Tensor, spec: Decoder) -> Tensor:
+    """alpha (N, L, H, slots + 16)."""
+    importance = Importance(KEYS, spec.attention.slots)
+    with variants.observed(model, importance):
+        model.base_model(input_ids=ids, use_cache=False)
+    return importance.result()
+
+
+def before_the_norm(model, ids: Tensor) -> Tensor:
+    """Norm of the first token's residual sum over the mean of the others', (L, B), after each block's last addition."""
+    sums = []
+    hooks = []
+    for layer in geometry.layers(model):
+        if isinstance(layer, PostNormLayer):
+            hooks.append(layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
+        else:
+            hooks.append(layer.register_forward_hook(lambda _, args, out: sums.append(out)))
+    try:
+        model.base_model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([geometry.over_others(one.float().norm(dim=-1), 0) for one in sums])
+
+
+class Raw:
+    """Reducer: mean sum of a row without the bias, and mean raw score of the first token, over queries past half."""
+
+    def __init__(self, slots: int):
+        self.slots, self._sums, self._first = slots, [], []
+
+    def update(self, layer: int, start: int, rows: Tensor) -> None:
+        late = rows[:, :, rows.shape[2] // 2 :, self.slots :]
+        self._sums.append(float(late.sum(dim=-1).mean()))
+        self._first.append(float(late[..., 0].mean()))
+
+    @property
+    def row_sum(self) -> float:
+        return sum(self._sums) / len(self._sums)
+
+    @property
+    def first(self) -> float:
+        return sum(self._first) / len(self._first)
