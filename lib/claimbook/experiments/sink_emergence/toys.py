@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from claimbook.lm import geometry, variants
-from claimbook.lm.attention import replaced
 from claimbook.lm.decoder import Decoder, PostNormLayer, build
 from claimbook.lm.toy import TRIGGERS, Backcopy
 from claimbook.lm.training import Recipe, mean_loss, train
