@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import normalize
 
 from claimbook.lm.attention import replaced
 
@@ -26,12 +26,11 @@ class Geometry:
     def see(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
         """Query (B, H, T, d), key and value (B, H_kv, T, d) of a layer, as they enter the attention."""
         groups = query.shape[1] // key.shape[1]
-        cosines = cosine_similarity(
-            query.float()[:, :, :, None], key.float().repeat_interleave(groups, 1)[:, :, None], dim=-1
-        )
+        directions = normalize(key.float(), dim=-1).repeat_interleave(groups, 1)
+        cosines = normalize(query.float(), dim=-1) @ directions.mT
         steps = torch.arange(query.shape[2], device=query.device)
         later = steps > self.first
-        others = (steps[:, None] >= steps) & (steps != self.first) & later[:, None]
+        others = (steps[:, None] >= steps) & (steps != self.first) & later[:, None]  # pairs of a later query and a key
         self._rows[layer] = {
             "key_norm": over_others(key.float().norm(dim=-1), self.first).cpu(),
             "value_norm": over_others(value.float().norm(dim=-1), self.first).cpu(),
