@@ -41,6 +41,39 @@ STORED = {
     for seed in range(seeds)
 }
 
+# --- real models -------------------------------------------------------------------------------------------------
+
+_DOMAINS = {
+    "texts": ["wikipedia-excerpt", "docstrings", "kjv", "wikibooks-recipes"],
+    "samples": 60,
+    "length": 64,
+    "lengths_of": "wikipedia-excerpt",
+    "lengths": [16, 32, 64, 128, 256],
+    "epsilons": [0.2, 0.3, 0.4, 0.5],
+}
+_INTERVENTIONS = {"text": "wikipedia-excerpt", "n_documents": 24, "length": 256, "loss_from": 32}
+
+STORED |= {
+    f"{name}{suffix}": Stored(
+        f"real:run_{name}",
+        {"model": model} | config,
+        assets=[model, *texts],
+        prefix=prefix,
+    )
+    for model, suffix in (("smollm2-135m", ""), ("gemma-3-270m", "_gemma"))
+    for name, config, texts, prefix in (
+        ("domains", _DOMAINS, _DOMAINS["texts"], None),
+        ("interventions", _INTERVENTIONS, ["wikipedia-excerpt"], None),
+    )
+} | {
+    "windows_gemma": Stored(
+        "real:run_windows",
+        {"model": "gemma-3-270m", "text": "wikipedia-excerpt", "n_documents": 20, "length": 1024},
+        assets=["gemma-3-270m", "wikipedia-excerpt"],
+        prefix={"n_documents": 1},
+    )
+}
+
 # --- toys: family -> arm -> what it changes; `toys_default` is what all others are compared with ---------------------
 
 _K, _SIGMOID = {"attention": {"bias": "k"}}, {"attention": {"similarity": "sigmoid", "normalised": False}}
