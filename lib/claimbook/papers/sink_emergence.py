@@ -53,6 +53,15 @@ def positions_exchanged(model, first: int, second: int, *, swap: bool) -> Iterat
         table[[first, second]] = before
 
 
+def has_position_table(model) -> bool:
+    """Whether the model has learnt position embeddings."""
+    try:
+        position_table(model)
+    except ClaimbookError:
+        return False
+    return True
+
+
 def position_table(model) -> Tensor:
     """Learnt position embeddings (positions, d), as data that may be written; OPT's begin at row 2."""
     base = model.base_model

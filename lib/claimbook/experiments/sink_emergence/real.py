@@ -10,7 +10,7 @@ from torch import Tensor
 
 from claimbook import assets
 from claimbook.errors import ClaimbookError
-from claimbook.lm import geometry
+from claimbook.lm import corpora, geometry
 from claimbook.lm.attention import causal_probs, grouped_matmul, observed, replaced
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
@@ -28,16 +28,29 @@ BATCH = 10  # samples in a pass: few enough that 1,000 tokens are held at a time
 def natural(lm: LM, key: str, count: int, length: int, *, start: bool = True) -> Tensor:
     """The first ``length`` tokens of ``count`` documents, (count, length), begun as the tokenizer begins a text.
 
-    ``start`` False leaves out what it puts in front. ClaimbookError when there are too few documents.
+    ``key``: a text asset, or a reader's own text file, which is cut into pieces. ``start`` False leaves out what the
+    tokenizer puts in front. ClaimbookError when there are too few documents.
     """
+    if key not in assets.load_catalogue():
+        front = 0 if start else len(lm.start)
+        rows = [piece.ids[front:] for piece in corpora.own_text(lm, key, length + front)][:count]
+        return _enough(lm, key, rows, count, length)
     rows, encode, texts = [], lm.document if start else lm.encode, passages(key)
     for text in texts[:: max(1, len(texts) // (3 * count))]:  # spread over the whole asset
         ids = encode(text[: 16 * length])  # no token is that long on average
         if len(ids) >= length:
             rows.append(ids[:length])
         if len(rows) == count:
-            return torch.stack(rows)
-    raise ClaimbookError(f"'{key}' has {len(rows)} documents of {length} tokens for {lm.name}, {count} are asked for")
+            break
+    return _enough(lm, key, rows, count, length)
+
+
+def _enough(lm: LM, key: str, rows: list[Tensor], count: int, length: int) -> Tensor:
+    if len(rows) < count:
+        raise ClaimbookError(
+            f"'{key}' has {len(rows)} documents of {length} tokens for {lm.name}, {count} are asked for"
+        )
+    return torch.stack(rows)
 
 
 def passages(key: str) -> list[str]:
