@@ -162,7 +162,7 @@ def text_runs(run) -> dict[str, list[dict]]:
     for arm, (_, seeds) in PRETRAINING_ARMS.items():
         stored = [run.stored(f"text_{arm}_{seed}") for seed in range(seeds)]
         if all(stored):
-            found[arm] = [one["curves"] | one["metrics"] | {"config": one["config"]} for one in stored]
+            found[arm] = [one["curves"] | one["metrics"] | {"wall_s": one["wall_s"]} for one in stored]
     return found
 
 

@@ -1,0 +1,363 @@
+"""The ledger's parts, computed alike for every model and every toy: {claim: {part: measurement}}."""
+
+import numpy as np
+import torch
+
+from claimbook import stats
+from claimbook.experiments.sink_emergence.live import Found
+from claimbook.stats import Estimate, Exact, Votes
+from claimbook.verdicts import Measurement
+
+Parts = dict[str, dict[str, Measurement]]
+
+NINE_IN_TEN = 0.9
+FLOOR = 0.03  # Sink_1 below which a decoder trained here has no sink to strengthen or weaken
+
+
+# --- real models -------------------------------------------------------------------------------------------------
+
+
+def protocol(found: Found) -> Parts:
+    """C1, C2, C7 and, for rotary models, the rotary parts of C3."""
+    natural, geometry, heads = found.rate("natural").numpy(), found.geometry, found.sink_heads
+    groups = heads.shape[2] // geometry.key_norm.shape[2]
+
+    def over_sinks(values: torch.Tensor) -> np.ndarray:
+        """Mean over the sink heads of each sample, of values (L, B, H or H_kv)."""
+        spread = values.repeat_interleave(heads.shape[2] // values.shape[2], dim=2)
+        return ((spread * heads).sum(dim=(0, 2)) / heads.sum(dim=(0, 2))).numpy()
+
+    assert groups * geometry.key_norm.shape[2] == heads.shape[2]
+    closer = over_sinks((geometry.cosine_first > geometry.cosine_others).float()) >= NINE_IN_TEN
+    first = natural[:, 0] > natural[:, 1:].max(axis=1)
+    kept = int((found.rate("repeated")[:, 0] > 0).sum())
+    repeats = {
+        "states_coincide": Exact(found.repeats["distance"]),
+        "rotary_bound": Exact(found.repeats["above"], n=found.repeats["checked"]),
+    }
+    return {
+        "C1": {
+            "sink_exists": stats.mean(natural[:, 0], unit="samples"),
+            "first_is_largest": Votes(int(first.sum()), len(first), 1 / 32, unit="samples"),
+        },
+        "C2": {
+            "random_keeps": stats.mean(found.rate("random")[:, 0].numpy(), unit="samples"),
+            "repeated_loses": stats.proportion(kept, len(found.repeated), unit="samples"),
+        },
+        "C3": repeats,
+        "C7": {
+            "massive": stats.mean(geometry.hidden_norm.max(dim=0).values.numpy(), unit="samples"),
+            "keys_smaller": stats.mean(over_sinks(geometry.key_norm), unit="samples"),
+            "values_smaller": stats.mean(over_sinks(geometry.value_norm), unit="samples"),
+            "angle_decides": Votes(int(closer.sum()), len(closer), 0.5, unit="samples"),
+        },
+    }
+
+
+def domains(curves: dict, text: str, epsilons: list[float], lengths: list[int]) -> Parts:
+    """C6, from the rows of ``real.domain``; ``text`` is the one that the others are compared with."""
+    base = np.array(curves[text]["by_epsilon"])[:, epsilons.index(0.3)]
+    by_length = np.array(curves[text]["by_length"])  # (N, lengths, epsilons)
+    blocks = np.array(curves[text]["by_block"])  # (N, L)
+    quarter = blocks.shape[1] // 4
+    doublings = np.log2(lengths)
+
+    def unlike(key: str) -> Estimate:
+        return stats.paired_difference(np.array(curves[key]["by_epsilon"])[:, 1], base, unit="samples")
+
+    low, mid, high = (by_length[:, :, epsilons.index(epsilon)] for epsilon in (0.2, 0.3, 0.5))
+    return {
+        "C6": {
+            "docstrings_alike": unlike("docstrings"),
+            "bible_alike": unlike("kjv"),
+            "recipes_alike": unlike("wikibooks-recipes"),
+            "falls_with_length": stats.slope(doublings, mid, unit="samples"),
+            "steeper_at_high_epsilon": stats.slope(doublings, high - low, unit="samples"),
+            "early_blocks_fewer": stats.mean(
+                blocks[:, :quarter].mean(axis=1) - blocks[:, quarter:].mean(axis=1) / 2, unit="samples"
+            ),
+        }
+    }
+
+
+def windows(rows: list[dict]) -> Parts:
+    """C17, from the rows of ``real.windows``, (layers, heads) each."""
+    first = np.array([row["first"] for row in rows])
+    later = np.array([row["window_first"] for row in rows])
+    return {
+        "C17": {
+            "first_while_visible": stats.mean((first > 0.3).mean(axis=(1, 2)), unit="documents"),
+            "not_window_first": stats.mean(later.max(axis=(1, 2)), unit="documents"),
+        }
+    }
+
+
+def interventions(rows: list[dict]) -> Parts:
+    """C29, from the rows of ``real.losses``."""
+    loss = {name: np.array([row["loss"][name] for row in rows]) for name in rows[0]["loss"]}
+
+    def rise(name: str) -> Estimate:
+        return stats.paired_difference(loss[name], loss["as it is"], unit="documents")
+
+    return {"C29": {"non_informative": rise("exchanged in all heads"), "no_value": rise("no value in sink heads")}}
+
+
+# --- toys --------------------------------------------------------------------------------------------------------
+
+
+class Toys:
+    """Toys by arm, seed by seed; what an arm has not measured gives None, and its parts stay untested."""
+
+    def __init__(self, arms: dict[str, list[dict]]):
+        self.arms = arms
+
+    def first(self, arm: str = "default") -> np.ndarray:
+        """Attention to the first token, (seeds,)."""
+        return self.column(arm, 0)
+
+    def bias(self, arm: str) -> np.ndarray:
+        """Attention to the bias, (seeds,)."""
+        return np.array([row["attention"][0] for row in self.arms[arm]])
+
+    def column(self, arm: str, token: int) -> np.ndarray:
+        """Attention to a token, from 0; the bias, where there is one, comes before them."""
+        return np.array([row["attention"][token + len(row["attention"]) - 16] for row in self.arms[arm]])
+
+    def value(self, arm: str, name: str) -> np.ndarray:
+        return np.array([row[name] for row in self.arms[arm]])
+
+    def solved(self, arm: str) -> np.ndarray:
+        """Seeds that learned to copy: nine in ten symbols after a trigger are right."""
+        return self.value(arm, "copied") >= NINE_IN_TEN
+
+
+def seeds_mean(values: np.ndarray) -> Estimate:
+    return stats.mean(values, unit="seeds")
+
+
+def less_half(values: np.ndarray, of: np.ndarray) -> Estimate:
+    """``values`` less half of what they are compared with, seed by seed."""
+    return seeds_mean(values - of / 2)
+
+
+def rising(rows: list[np.ndarray]) -> Votes:
+    """Seeds in which a quantity rises over all arms, (seeds,) each."""
+    up = np.all(np.diff(np.stack(rows), axis=0) > 0, axis=0)
+    return Votes(int(up.sum()), len(up), 1 / np.prod(np.arange(1, len(rows) + 1)), unit="seeds")
+
+
+def toys(arms: dict[str, list[dict]]) -> Parts:
+    """Every part that toys decide. Nothing where a family of arms is missing."""
+    t = Toys(arms)
+    parts = {}
+    for claim, names, measure in _TOY_CLAIMS:
+        if all(name in arms for name in ("default", *names)):
+            parts.setdefault(claim, {}).update(measure(t))
+    return parts
+
+
+def _rates(t: Toys) -> dict:
+    fixed = ["rate 0.0003", "rate 0.001", "default", "rate 0.01"]
+    product = ["rate 0.0003, 4000 steps", "rate 0.001, 1200 steps", "default", "rate 0.01, 120 steps"]
+    return {
+        "toy_fixed_steps": rising([t.first(arm) for arm in fixed]),
+        "toy_fixed_product": rising([t.first(arm) for arm in product]),
+    }
+
+
+def _fixed_positions(t: Toys) -> dict:
+    where = {"default": 0, "fixed at 2": 1, "fixed at 3": 2}
+    right, others = [], []
+    for arm, at in where.items():
+        first_four = np.stack([t.column(arm, token) for token in range(4)], axis=1)
+        right.append(first_four.argmax(axis=1) == at)
+        others.append(np.delete(first_four, at, axis=1).max(axis=1) / first_four[:, at])
+    agree = np.all(right, axis=0)
+    return {
+        "moves_there": Votes(int(agree.sum()), len(agree), 1 / 64, unit="seeds"),
+        "others_lose": seeds_mean(np.mean(others, axis=0)),
+    }
+
+
+def _prefix(t: Toys) -> dict:
+    inside = np.array([sum(row["most_attended"][:5]) / sum(row["most_attended"]) for row in t.arms["prefix 5"]])
+    votes = inside >= NINE_IN_TEN
+    return {
+        "within": Votes(int(votes.sum()), len(votes), 0.5, unit="seeds"),
+        "on_one": seeds_mean(t.value("prefix 5", "share_of_most")),
+        "is_a_sink": less_half(t.value("prefix 5", "most"), t.first()),
+    }
+
+
+POSITIONS = ("none", "absolute", "learned", "relative", "alibi")
+
+
+def _positions(t: Toys) -> dict:
+    """Seeds that solve the task only: without it there is nothing to idle about."""
+    found = {}
+    for arm in POSITIONS:
+        solved = t.solved(arm) & t.solved("default")
+        found[arm] = less_half(t.first(arm)[solved], t.first()[solved])
+    return found
+
+
+FEED_FORWARD = ("relu", "silu", "relu, gated", "gelu, gated", "silu, gated")
+
+
+def _least(t: Toys, arms: tuple[str, ...]) -> Estimate:
+    return less_half(np.min([t.first(arm) for arm in ("default", *arms)], axis=0), t.first())
+
+
+def _biases(t: Toys) -> dict:
+    base = t.first()
+    return {
+        "key_bias_takes": less_half(t.bias("K bias"), base),
+        "key_bias_frees": less_half(t.first("K bias"), base),
+        "kv_bias_takes": less_half(t.bias("KV bias"), base),
+        "kv_bias_frees": less_half(t.first("KV bias"), base),
+        "value_bias_does_not": less_half(t.first("V bias"), base),
+        "same_loss": seeds_mean(t.value("K bias", "validation") - t.value("default", "validation")),
+    }
+
+
+SIGMOID = ("sigmoid", "sigmoid, decay 0.1", "sigmoid, decay 1", "sigmoid, rate 0.001", "sigmoid, rate 0.01")
+THREE = ("three layers", "three, K bias", "three, V bias", "three, sigmoid")
+
+# claim, arms that it needs beside the default, what it measures
+_TOY_CLAIMS = [
+    ("C10", ("rate 0.0003", "rate 0.0003, 4000 steps"), _rates),
+    (
+        "C11",
+        ("batch 16", "batch 128"),
+        lambda t: {"same_sink": seeds_mean((t.first("batch 128") - t.first("batch 16")) / t.first())},
+    ),
+    ("C12", ("16 samples",), lambda t: {"toy_little_data": less_half(t.first("16 samples"), t.first())}),
+    (
+        "C13",
+        ("one random", "two random"),
+        lambda t: {
+            "one_random_stays": less_half(t.first("one random"), t.first()),
+            "two_random_move": seeds_mean((t.column("two random", 1) - t.first("two random")) / t.first()),
+        },
+    ),
+    ("C14", ("fixed at 2", "fixed at 3"), _fixed_positions),
+    (
+        "C15",
+        ("decay 0.5", "decay 5"),
+        lambda t: {
+            "toy_rise": seeds_mean((t.first("decay 0.5") - t.first()) / t.first()),
+            "toy_destroyed": less_half(t.first("decay 5"), t.first()),
+        },
+    ),
+    ("C16", ("prefix 5",), _prefix),
+    ("C18", POSITIONS, _positions),
+    (
+        "C19",
+        ("three layers", "three, post-norm"),
+        lambda t: {
+            "post_norm_has_it": less_half(t.first("three, post-norm"), t.first("three layers")),
+            "massive_before_the_norm": less_half(
+                t.value("three, post-norm", "hidden"), t.value("three layers", "hidden")
+            ),
+        },
+    ),
+    ("C20", FEED_FORWARD, lambda t: {"least_of_all": _least(t, FEED_FORWARD)}),
+    ("C21", ("2 heads", "4 heads"), lambda t: {"least_of_all": _least(t, ("2 heads", "4 heads"))}),
+    ("C22", ("K bias", "KV bias", "V bias"), _biases),
+    (
+        "C23",
+        ("K bias", "value 20", "even value 20"),
+        lambda t: {
+            "falls": less_half(t.bias("value 20"), t.bias("K bias")),
+            "falls_evenly": less_half(t.bias("even value 20"), t.bias("K bias")),
+            "first_rises": seeds_mean((t.first("value 20") - t.first("K bias")) / t.first()),
+        },
+    ),
+    (
+        "C24",
+        ("4 heads, K bias", "4 heads, shared K bias", "1 dimensions"),
+        lambda t: {
+            "shared_takes": less_half(t.bias("4 heads, shared K bias"), t.bias("4 heads, K bias")),
+            "few_dimensions_less": seeds_mean((t.bias("K bias") - t.bias("1 dimensions")) / t.bias("K bias")),
+        },
+    ),
+    (
+        "C25",
+        ("sigmoid", "elu", "identity kernel", "mlp kernel", "sigmoid over its sum", "elu kernel over its sum"),
+        lambda t: {
+            "sigmoid_none": less_half(t.first("sigmoid"), t.first()),
+            "elu_none": less_half(t.first("elu"), t.first()),
+            "identity_none": less_half(t.first("identity kernel"), t.first()),
+            "mlp_none": less_half(t.first("mlp kernel"), t.first()),
+            "sigmoid_normalised_has": less_half(t.first("sigmoid over its sum"), t.first()),
+            "elu_kernel_normalised_has": less_half(t.first("elu kernel over its sum"), t.first()),
+        },
+    ),
+    (
+        "C26",
+        ("rows of 2", "rows of 0.1", *SIGMOID),
+        lambda t: {
+            "double_more": seeds_mean((t.first("rows of 2") - t.first()) / t.first()),
+            "tenth_less": less_half(t.first("rows of 0.1"), t.first()),
+            "sigmoid_never": less_half(np.max([t.first(arm) for arm in SIGMOID], axis=0), t.first()),
+        },
+    ),
+    (
+        "C28",
+        THREE,
+        lambda t: {
+            "default_has": seeds_mean(t.value("three layers", "hidden")),
+            "key_bias_none": less_half(t.value("three, K bias", "hidden"), t.value("three layers", "hidden")),
+            "sigmoid_none": less_half(t.value("three, sigmoid", "hidden"), t.value("three layers", "hidden")),
+            "value_bias_has": less_half(t.value("three, V bias", "hidden"), t.value("three layers", "hidden")),
+        },
+    ),
+]
+
+
+# --- real text -----------------------------------------------------------------------------------------------------
+
+
+def last(rows: list[dict], tokens: int | None = None) -> np.ndarray:
+    """Sink_1 at the end of the training, or at a step, (seeds,); the bias, where there is one, comes before it."""
+    at = [row["measured"][-1] if tokens is None else _at(row, tokens) for row in rows]
+    return np.array([row["sink"]["0.3"][len(row["sink"]["0.3"]) - 4] for row in at])
+
+
+def _at(row: dict, step: int) -> dict:
+    return next(found for found in row["measured"] if found["step"] == step)
+
+
+def has_a_sink(arms: dict[str, list[dict]], arm: str) -> bool:
+    """Whether an arm is above the floor: below it nothing can be said about what strengthens or weakens its sink."""
+    return arm in arms and float(last(arms[arm]).mean()) >= FLOOR
+
+
+def text(arms: dict[str, list[dict]]) -> Parts:
+    """C9, C10, C12, C14, C15: parts that training on real text decides, where the default is above the floor."""
+    parts = {}
+    if has_a_sink(arms, "fixed") and "packed" in arms:
+        gain = last(arms["fixed"]) - last(arms["packed"])
+        parts["C14"] = {"text_stronger": seeds_mean(gain)}
+    if not has_a_sink(arms, "packed"):
+        return parts
+    default = last(arms["packed"])
+    parts["C9"] = {
+        "emerges": seeds_mean(default),
+        "not_at_first": less_half(last(arms["packed"], tokens=244), default),
+    }
+    for claim, part, arm in (("C10", "lower_rate_weaker", "slow"), ("C12", "little_data_none", "little")):
+        if arm in arms:
+            found = last(arms[arm])
+            parts[claim] = {part: less_half(found, default[: len(found)])}
+    if "decay" in arms:
+        found = last(arms["decay"])
+        parts["C15"] = {"text_rise": seeds_mean(found - default[: len(found)])}
+    return parts
+
+
+def judged_by_floor(arms: dict[str, list[dict]], found: Parts) -> Parts:
+    """Without what the floor forbids: below it C9, C10, C12 and C15 are not judged, by toys neither."""
+    if has_a_sink(arms, "packed"):
+        return found
+    return {claim: parts for claim, parts in found.items() if claim not in ("C9", "C10", "C12", "C15")}

@@ -1,0 +1,235 @@
+"""The chapter's figures and tables: each draws what it is given and measures nothing."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from claimbook import plotting, stats
+from claimbook.display import Shown, table
+from claimbook.experiments.sink_emergence.live import Found
+from claimbook.experiments.sink_emergence.parts import Toys
+from claimbook.lm.geometry import Geometry
+
+TOKENS_A_STEP = "tokens_per_step"
+DOMAINS = {"docstrings": "docstrings", "kjv": "Bible", "wikibooks-recipes": "recipes"}
+KINDS = {"natural": "natural text", "random": "random tokens", "repeated": "one token repeated"}
+
+
+# --- real models -------------------------------------------------------------------------------------------------
+
+
+def inputs(ax: Axes, found: dict[str, Found], bare: dict) -> None:
+    """Sink_1 by kind of input and model, with intervals over samples; also without a start token."""
+    estimates = {}
+    for model, one in found.items():
+        for kind, label in KINDS.items():
+            estimates[f"{model}: {label}"] = percent(one.rate(kind)[:, 0].numpy())
+        if bare[model] is not None:
+            estimates[f"{model}: text, no start token"] = percent(bare[model].numpy())
+    plotting.interval_plot(ax, estimates, xlabel="heads and samples with a sink on the first token, %")
+    ax.set_xlim(-3, 103)
+
+
+def percent(values: np.ndarray) -> stats.Estimate:
+    return stats.mean(100 * values, unit="samples")
+
+
+def lengths(ax: Axes, curves: dict, text: str, config: dict) -> None:
+    """Sink_1 against the length of the text, a line for each epsilon."""
+    if not curves:
+        return
+    rates = 100 * np.array(curves[text]["by_length"]).mean(axis=0)  # (lengths, epsilons)
+    series = {f"ε = {e:g}": (config["lengths"], rates[:, i]) for i, e in enumerate(config["epsilons"])}
+    plotting.curves(ax, series, xlabel="tokens", ylabel="sink on the first token, %")
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(config["lengths"], config["lengths"])
+    ax.set_ylim(0, 102)
+
+
+def blocks(ax: Axes, by_model: dict[str, dict], text: str) -> None:
+    """Sink_1 by depth of the block, a line for each model."""
+    series = {}
+    for model, curves in by_model.items():
+        if curves:
+            rates = 100 * np.array(curves[text]["by_block"]).mean(axis=0)
+            series[short(model)] = (100 * np.arange(len(rates)) / (len(rates) - 1), rates)
+    if series:
+        plotting.curves(ax, series, xlabel="depth of the block, %", ylabel="")
+        ax.set_ylim(0, 102)
+
+
+def short(model: str) -> str:
+    return model.rsplit("-", 1)[0]
+
+
+def domain_rates(curves: dict, config: dict) -> str | None:
+    """Sink_1 in per cent by domain, in words."""
+    if not curves:
+        return None
+    at = config["epsilons"].index(0.3)
+    rates = {key: 100 * np.array(one["by_epsilon"])[:, at].mean() for key, one in curves.items()}
+    return ", ".join(f"{DOMAINS.get(key, 'Wikipedia')} {rate:.1f}" for key, rate in rates.items())
+
+
+def norms(ax: Axes, by_model: dict[str, Geometry]) -> None:
+    """Norm of the first hidden state over the others', by depth of the block."""
+    series = {}
+    for model, geometry in by_model.items():
+        ratio = geometry.hidden_norm.mean(dim=1).numpy()
+        series[short(model)] = (100 * np.arange(len(ratio)) / (len(ratio) - 1), ratio)
+    plotting.curves(ax, series, xlabel="depth of the block, %", ylabel="norm, first over others")
+    ax.set_yscale("log")
+    plotting.plain_ticks(ax.yaxis)
+    plotting.reference_line(ax, 1, "")
+
+
+def rises(curves: dict) -> dict[str, stats.Estimate]:
+    """Rise of the loss under each intervention; empty where nothing was measured."""
+    if not curves:
+        return {}
+    rows = curves["documents"]
+    base = np.array([row["loss"]["as it is"] for row in rows])
+    names = [name for name in rows[0]["loss"] if name != "as it is"]
+    return {
+        name: stats.paired_difference([row["loss"][name] for row in rows], base, unit="documents") for name in names
+    }
+
+
+# --- trained here ------------------------------------------------------------------------------------------------
+
+
+def emergence(axes, arms: dict[str, list[dict]]) -> None:
+    """Above: attention to the first token by head while one decoder trains. Below: Sink_1 of every seed and arm."""
+    top, bottom = axes
+    if "fixed" in arms:
+        heads(top, arms["fixed"][0])
+    looks = {
+        "fixed": ("first token fixed", plotting.COLOURS[0], "-"),
+        "packed": ("packed text", plotting.COLOURS[1], "--"),
+    }
+    drawn = []
+    for arm, (label, colour, line) in looks.items():
+        for row in arms.get(arm, []):
+            x, y = sink_curve(row)
+            bottom.plot(x, 100 * y, color=colour, linestyle=line, alpha=0.75, linewidth=1.8)
+        if arm in arms:
+            drawn.append(Line2D([], [], color=colour, linestyle=line, label=f"{label}, {len(arms[arm])} seeds"))
+    if drawn:
+        bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
+        plotting.reference_line(bottom, 3, "floor")
+        bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+
+def heads(ax: Axes, row: dict) -> None:
+    """Attention to the first token, a row of pixels for each head, the last layer on top."""
+    alpha = np.array([found["alpha"] for found in row["measured"]])[..., -1]  # (times, layers, heads)
+    per_layer = alpha.shape[2]
+    plotting.heatmap(
+        ax,
+        alpha.reshape(len(alpha), -1).T,
+        xlabel="training tokens, millions",
+        ylabel="layer (4 heads each)" if per_layer == 4 else "layer",
+        label="attention to first",
+        low=0,
+        origin="lower",
+    )
+    ticks = range(0, len(alpha), 2)
+    ax.set_xticks(ticks, [f"{_millions(row, row['measured'][i]['step']):.2g}" for i in ticks])
+    ax.set_yticks(per_layer * np.arange(alpha.shape[1]) + (per_layer - 1) / 2, range(alpha.shape[1]))
+    for edge in range(1, alpha.shape[1]):
+        ax.axhline(per_layer * edge - 0.5, color="white", linewidth=0.6)
+
+
+def sink_curve(row: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Training tokens in millions and Sink_1 of one decoder."""
+    steps = [found["step"] for found in row["measured"]]
+    first = [found["sink"]["0.3"][len(found["sink"]["0.3"]) - 4] for found in row["measured"]]
+    return np.array([_millions(row, step) for step in steps]), np.array(first)
+
+
+def _millions(row: dict, step: int) -> float:
+    return step * row[TOKENS_A_STEP] / 1e6
+
+
+def training_tokens(row: dict) -> float:
+    """Training tokens of one decoder, in millions."""
+    return _millions(row, row["measured"][-1]["step"])
+
+
+def strongest(rows: list[dict]) -> float:
+    """Attention that the strongest head gives to the first token at the end, mean over seeds."""
+    return float(np.mean([np.array(row["measured"][-1]["alpha"])[..., -1].max() for row in rows]))
+
+
+def toy_labels(t: Toys, arms: list[str]) -> list[str]:
+    return [arm for arm in arms if arm in t.arms]
+
+
+def bars(ax: Axes, t: Toys, arms: list[str]) -> None:
+    """Attention to the first token, a row for each arm, a dot for each seed; half of the default's is marked."""
+    shown = toy_labels(t, arms)
+    for i, arm in enumerate(shown):
+        _seeds(ax, i, t.first(arm), plotting.COLOURS[0], "o")
+    _finish(ax, t, shown, "attention to the first token")
+
+
+def biases(ax: Axes, t: Toys, arms: list[str]) -> None:
+    """As `bars`, with the attention to the bias beside it."""
+    shown = toy_labels(t, arms)
+    for i, arm in enumerate(shown):
+        _seeds(ax, i - 0.15, t.first(arm), plotting.COLOURS[0], "o")
+        if len(t.arms[arm][0]["attention"]) > 16:
+            _seeds(ax, i + 0.15, t.bias(arm), plotting.COLOURS[1], "s")
+    _finish(ax, t, shown, "attention")
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
+        for colour, marker, label in ((plotting.COLOURS[0], "o", "first token"), (plotting.COLOURS[1], "s", "bias"))
+    ]
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+
+def _seeds(ax: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> None:
+    ax.plot(values, np.full(len(values), y), marker, color=colour, markerfacecolor="none", markersize=6)
+    ax.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.6)
+
+
+def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str) -> None:
+    if not shown:
+        return
+    ax.set_yticks(range(len(shown)), shown)
+    ax.set(xlabel=xlabel, ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
+    ax.grid(axis="y", visible=False)
+    plotting.reference_line(ax, t.first().mean() / 2, "half of default", axis="x")
+
+
+def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
+    """Attention to each of the first five tokens, mean over seeds, a line for each arm."""
+    series = {}
+    for label, arm in arms.items():
+        if arm in t.arms:
+            series[label] = (np.arange(1, 6), [t.column(arm, token).mean() for token in range(5)])
+    if series:
+        plotting.curves(ax, series, xlabel="token", ylabel="attention")
+        ax.set_xticks(range(1, 6))
+        ax.set_ylim(0, 1)
+        plotting.legend(ax, columns=3)
+
+
+def raw_table(t: Toys, arms: list[str]) -> Shown:
+    """What a proxy hides: raw scores, loss, and the norms of the first token."""
+    names = ["row_sum", "first_raw", "values", "hidden", "validation", "copied"]
+    rows = [
+        [arm, f"{t.first(arm).mean():.2f}", *(f"{t.value(arm, name).mean():.2f}" for name in names)]
+        for arm in toy_labels(t, arms)
+    ]
+    head = [
+        "toy",
+        "attention to first",
+        "raw row sum",
+        "raw score of first",
+        "value norm, first / others",
+        "hidden norm, first / others",
+        "loss",
+        "copied",
+    ]
+    return table(head, rows, "toy-table")
