@@ -140,7 +140,7 @@ def measured_live(lm: LM, name: str, key: str) -> dict:
     if name == "domains":
         config = config | {"texts": [key, *config["texts"][1:]], "lengths_of": key}
         return {text: real.domain(lm, text, config) for text in config["texts"]}
-    ids = real.natural(lm, key, config["n_documents"], config["length"], start=name == "windows")
+    ids = real.natural(lm, key, config["n_documents"], config["length"])
     if name == "windows":
         return {"rows": [real.windows(lm, row) for row in ids]}
     firsts = [real.first_of(lm, row) for row in ids]

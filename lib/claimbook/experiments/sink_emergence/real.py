@@ -260,7 +260,7 @@ def windows(lm: LM, ids: Tensor) -> dict:
 def run_interventions(config: dict, work: Path, progress) -> dict:
     """Stored run: the loss when the first token's key and value are exchanged, emptied or removed, by document."""
     lm = load(config["model"], "cpu")
-    ids = natural(lm, config["text"], config["n_documents"], config["length"], start=False)
+    ids = natural(lm, config["text"], config["n_documents"], config["length"])
     firsts = [first_of(lm, row) for row in ids]
     jobs = {str(i): partial(losses, lm, row, firsts, i, config["loss_from"]) for i, row in enumerate(ids)}
     return {"metrics": {}, "curves": {"documents": list(checkpointed(jobs, work, progress).values())}}
