@@ -20,21 +20,19 @@ FLOOR = 0.03  # Sink_1 below which a decoder trained here has no sink to strengt
 def protocol(found: Found) -> Parts:
     """C1, C2, C7 and, for rotary models, the rotary parts of C3."""
     natural, geometry, heads = found.rate("natural").numpy(), found.geometry, found.sink_heads
-    groups = heads.shape[2] // geometry.key_norm.shape[2]
 
     def over_sinks(values: torch.Tensor) -> np.ndarray:
         """Mean over the sink heads of each sample, of values (L, B, H or H_kv)."""
         spread = values.repeat_interleave(heads.shape[2] // values.shape[2], dim=2)
         return ((spread * heads).sum(dim=(0, 2)) / heads.sum(dim=(0, 2))).numpy()
 
-    assert groups * geometry.key_norm.shape[2] == heads.shape[2]
     closer = over_sinks((geometry.cosine_first > geometry.cosine_others).float()) >= NINE_IN_TEN
     first = natural[:, 0] > natural[:, 1:].max(axis=1)
     kept = int((found.rate("repeated")[:, 0] > 0).sum())
-    repeats = {
-        "states_coincide": Exact(found.repeats["distance"]),
-        "rotary_bound": Exact(found.repeats["above"], n=found.repeats["checked"]),
-    }
+    repeats = {}
+    if found.repeats:
+        repeats["states_coincide"] = Exact(found.repeats["distance"])
+        repeats["rotary_bound"] = Exact(found.repeats["above"], n=found.repeats["checked"])
     return {
         "C1": {
             "sink_exists": stats.mean(natural[:, 0], unit="samples"),
@@ -140,12 +138,6 @@ def less_half(values: np.ndarray, of: np.ndarray) -> Estimate:
     return seeds_mean(values - of / 2)
 
 
-def rising(rows: list[np.ndarray]) -> Votes:
-    """Seeds in which a quantity rises over all arms, (seeds,) each."""
-    up = np.all(np.diff(np.stack(rows), axis=0) > 0, axis=0)
-    return Votes(int(up.sum()), len(up), 1 / np.prod(np.arange(1, len(rows) + 1)), unit="seeds")
-
-
 def toys(arms: dict[str, list[dict]]) -> Parts:
     """Every part that toys decide. Nothing where a family of arms is missing."""
     t = Toys(arms)
@@ -157,35 +149,36 @@ def toys(arms: dict[str, list[dict]]) -> Parts:
 
 
 def _rates(t: Toys) -> dict:
-    fixed = ["rate 0.0003", "rate 0.001", "default", "rate 0.01"]
-    product = ["rate 0.0003, 4000 steps", "rate 0.001, 1200 steps", "default", "rate 0.01, 120 steps"]
+    def gain(high: str, low: str) -> Estimate:
+        return seeds_mean((t.first(high) - t.first(low)) / t.first())
+
     return {
-        "toy_fixed_steps": rising([t.first(arm) for arm in fixed]),
-        "toy_fixed_product": rising([t.first(arm) for arm in product]),
+        "toy_fixed_steps": gain("rate 0.01", "rate 0.0003"),
+        "toy_fixed_product": gain("rate 0.01, 120 steps", "rate 0.0003, 4000 steps"),
     }
 
 
 def _fixed_positions(t: Toys) -> dict:
-    where = {"default": 0, "fixed at 2": 1, "fixed at 3": 2}
-    right, others = [], []
-    for arm, at in where.items():
+    """The fixed token against the most attended other of the first four, for each of three positions."""
+    ahead, others = [], []
+    for arm, at in {"default": 0, "fixed at 2": 1, "fixed at 3": 2}.items():
         first_four = np.stack([t.column(arm, token) for token in range(4)], axis=1)
-        right.append(first_four.argmax(axis=1) == at)
-        others.append(np.delete(first_four, at, axis=1).max(axis=1) / first_four[:, at])
-    agree = np.all(right, axis=0)
+        rival = np.delete(first_four, at, axis=1).max(axis=1)
+        ahead.append(first_four[:, at] - rival)
+        others.append(rival / first_four[:, at])
     return {
-        "moves_there": Votes(int(agree.sum()), len(agree), 1 / 64, unit="seeds"),
+        "moves_there": seeds_mean(np.min(ahead, axis=0) / t.first()),
         "others_lose": seeds_mean(np.mean(others, axis=0)),
     }
 
 
 def _prefix(t: Toys) -> dict:
-    inside = np.array([sum(row["most_attended"][:5]) / sum(row["most_attended"]) for row in t.arms["prefix 5"]])
-    votes = inside >= NINE_IN_TEN
+    arm = "prefix 5"
+    attention = t.value(arm, "attention")  # (seeds, 16)
     return {
-        "within": Votes(int(votes.sum()), len(votes), 0.5, unit="seeds"),
-        "on_one": seeds_mean(t.value("prefix 5", "share_of_most")),
-        "is_a_sink": less_half(t.value("prefix 5", "most"), t.first()),
+        "within": seeds_mean(attention[:, :5].max(axis=1) - attention[:, 5:].max(axis=1)),
+        "on_one": seeds_mean(t.value(arm, "share_of_most")),
+        "is_a_sink": less_half(t.value(arm, "most"), t.first()),
     }
 
 
@@ -225,7 +218,7 @@ THREE = ("three layers", "three, K bias", "three, V bias", "three, sigmoid")
 
 # claim, arms that it needs beside the default, what it measures
 _TOY_CLAIMS = [
-    ("C10", ("rate 0.0003", "rate 0.0003, 4000 steps"), _rates),
+    ("C10", ("rate 0.0003", "rate 0.01", "rate 0.0003, 4000 steps", "rate 0.01, 120 steps"), _rates),
     (
         "C11",
         ("batch 16", "batch 128"),

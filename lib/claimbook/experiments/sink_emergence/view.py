@@ -216,20 +216,24 @@ def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
 
 
 def raw_table(t: Toys, arms: list[str]) -> Shown:
-    """What a proxy hides: raw scores, loss, and the norms of the first token."""
-    names = ["row_sum", "first_raw", "values", "hidden", "validation", "copied"]
-    rows = [
-        [arm, f"{t.first(arm).mean():.2f}", *(f"{t.value(arm, name).mean():.2f}" for name in names)]
-        for arm in toy_labels(t, arms)
-    ]
+    """What a proxy hides: raw scores, norms of the first token, loss."""
     head = [
         "toy",
         "attention to first",
         "raw row sum",
         "raw score of first",
-        "value norm, first / others",
-        "hidden norm, first / others",
+        "value norm",
+        "hidden norm",
         "loss",
         "copied",
     ]
-    return table(head, rows, "toy-table")
+    return table(head, raw_table_rows(t, arms), "toy-table")
+
+
+def raw_table_rows(t: Toys, arms: list[str]) -> list[list[str]]:
+    """A row for each arm, means over seeds; norms are the first token's over the mean of the others."""
+    names = ["row_sum", "first_raw", "values", "hidden", "validation", "copied"]
+    return [
+        [arm, f"{t.first(arm).mean():.2f}", *(f"{t.value(arm, name).mean():.2f}" for name in names)]
+        for arm in toy_labels(t, arms)
+    ]
