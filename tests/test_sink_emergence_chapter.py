@@ -128,13 +128,13 @@ def test_windows_and_interventions():
     def rows(first, later):
         return [
             {
-                "first": (first + 0.05 * noise.standard_normal((3, 4))).tolist(),
+                "first": (first + 0.05 * noise.standard_normal((3, 40))).tolist(),
                 "window_first": [[later + 0.01 * noise.random()] * 4] * 3,
             }
             for _ in range(20)
         ]
 
-    assert states(parts.windows(rows(0.45, 0.02))) == {"C17": {"first_while_visible": "met", "not_window_first": "met"}}
+    assert states(parts.windows(rows(0.33, 0.02))) == {"C17": {"first_while_visible": "met", "not_window_first": "met"}}
     assert states(parts.windows(rows(0.01, 0.5)))["C17"]["not_window_first"] == "not_met"
 
     def losses(exchange, value):
