@@ -161,8 +161,8 @@ def text_runs(run) -> dict[str, list[dict]]:
     found = {}
     for arm, (_, seeds) in PRETRAINING_ARMS.items():
         stored = [run.stored(f"text_{arm}_{seed}") for seed in range(seeds)]
-        if all(stored):
-            found[arm] = [one["curves"] | one["metrics"] | {"wall_s": one["wall_s"]} for one in stored]
+        if any(stored):
+            found[arm] = [one["curves"] | one["metrics"] | {"wall_s": one["wall_s"]} for one in stored if one]
     return found
 
 

@@ -330,8 +330,9 @@ def text(arms: dict[str, list[dict]]) -> Parts:
     """C9, C10, C12, C14, C15: parts that training on real text decides, where the default is above the floor."""
     parts = {}
     if has_a_sink(arms, "fixed") and "packed" in arms:
-        gain = last(arms["fixed"]) - last(arms["packed"])
-        parts["C14"] = {"text_stronger": seeds_mean(gain)}
+        fixed, packed = last(arms["fixed"]), last(arms["packed"])
+        both = min(len(fixed), len(packed))
+        parts["C14"] = {"text_stronger": seeds_mean(fixed[:both] - packed[:both])}
     if not has_a_sink(arms, "packed"):
         return parts
     default = last(arms["packed"])
