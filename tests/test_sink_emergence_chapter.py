@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from claimbook import claims, parameters, paths, plotting, verdicts
-from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, live, parts, toys, view
+from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, TRAINED, live, parts, toys, view
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe
@@ -312,15 +312,15 @@ def test_the_first_token_comes_after_the_bias():
 
 
 def test_every_declared_training_is_well_formed():
-    for family, arms in TOYS.items():
-        config = STORED[f"toys_{family}"].config
+    recipe = STORED["toys_default"].config["recipe"]
+    for arms in TOYS.values():
         for change in arms.values():
             assert change.keys() <= {"decoder", "attention", "text", "recipe"}
             Decoder(
                 vocabulary=41, **toys.ARCHITECTURE | change.get("decoder", {}), attention=change.get("attention", {})
             )
             toys.Text(**change.get("text", {}))
-            Recipe(**config["recipe"] | change.get("recipe", {}))
+            Recipe(**recipe | change.get("recipe", {}))
     names = [name for arms in TOYS.values() for name in arms]
     assert len(names) == len(set(names))
     assert all(

@@ -26,7 +26,7 @@ def inputs(ax: Axes, found: dict[str, Found], bare: dict) -> None:
             estimates[f"{model}: {label}"] = percent(one.rate(kind)[:, 0].numpy())
         if bare[model] is not None:
             estimates[f"{model}: text, no start token"] = percent(bare[model].numpy())
-    plotting.interval_plot(ax, estimates, xlabel="heads and samples with a sink on the first token, %")
+    plotting.interval_plot(ax, estimates, xlabel="sink on the first token, %")
     ax.set_xlim(-3, 103)
 
 
@@ -40,7 +40,7 @@ def lengths(ax: Axes, curves: dict, text: str, config: dict) -> None:
         return
     rates = 100 * np.array(curves[text]["by_length"]).mean(axis=0)  # (lengths, epsilons)
     series = {f"ε = {e:g}": (config["lengths"], rates[:, i]) for i, e in enumerate(config["epsilons"])}
-    plotting.curves(ax, series, xlabel="tokens", ylabel="sink on the first token, %")
+    plotting.curves(ax, series, xlabel="length of the text, tokens", ylabel="sink, %")
     ax.set_xscale("log", base=2)
     ax.set_xticks(config["lengths"], config["lengths"])
     ax.set_ylim(0, 102)
@@ -54,7 +54,7 @@ def blocks(ax: Axes, by_model: dict[str, dict], text: str) -> None:
             rates = 100 * np.array(curves[text]["by_block"]).mean(axis=0)
             series[short(model)] = (100 * np.arange(len(rates)) / (len(rates) - 1), rates)
     if series:
-        plotting.curves(ax, series, xlabel="depth of the block, %", ylabel="")
+        plotting.curves(ax, series, xlabel="depth of the block, %", ylabel="sink, %")
         ax.set_ylim(0, 102)
 
 
@@ -117,7 +117,7 @@ def emergence(axes, arms: dict[str, list[dict]]) -> None:
     if drawn:
         bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
         plotting.reference_line(bottom, 3, "floor")
-        bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        bottom.legend(handles=drawn, loc="upper left")  # empty there: a sink comes late
 
 
 def heads(ax: Axes, row: dict) -> None:
@@ -128,7 +128,7 @@ def heads(ax: Axes, row: dict) -> None:
         ax,
         alpha.reshape(len(alpha), -1).T,
         xlabel="training tokens, millions",
-        ylabel="layer (4 heads each)" if per_layer == 4 else "layer",
+        ylabel=f"layer, {per_layer} heads each",
         label="attention to first",
         low=0,
         origin="lower",
