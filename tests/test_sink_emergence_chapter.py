@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from claimbook import claims, parameters, paths, plotting, verdicts
-from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, TRAINED, live, parts, toys, view
+from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, live, parts, toys, view
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe

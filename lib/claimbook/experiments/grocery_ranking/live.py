@@ -74,6 +74,7 @@ def judged(data: Data, reading: Reading) -> dict:
         "recommended_inside": inside,
         "quality_inside": measure.quality(data.judged, inside["lists"]),
         "auc": measure.separation(data.database, data.judging_rows, reading, data.seed),
+        "auc_unnamed": measure.separation(data.database, data.judging_rows, reading, data.seed, head=False),
     }
 
 
@@ -140,6 +141,7 @@ def parts(data: Data, chosen: dict[str, Setting], found: dict[str, dict], others
         "C6": {
             "tells_apart": mean(_finite(own["auc"]), unit=UNIT),
             "beats_random_items": paired_difference(_finite(own["auc"]), _finite(random_auc), unit=UNIT),
+            "without_names": mean(_finite(own["auc_unnamed"]), unit=UNIT),
             "any_reading": best(lambda one: mean(_finite(one["auc"]), unit=UNIT)),
         },
         "C7": {

@@ -166,11 +166,14 @@ def cut(lists: list[list[str]], sizes: list[list[str]]) -> list[list[str]]:
 # --- single questions -----------------------------------------------------------------------------------------------
 
 
-def separation(database: Database, rows: np.ndarray, reading: Reading, seed: int, ranked: bool = True) -> np.ndarray:
+def separation(
+    database: Database, rows: np.ndarray, reading: Reading, seed: int, *, ranked: bool = True, head: bool = True
+) -> np.ndarray:
     """AUC of each recipe (rows,): the share of sibling recipes that score lower for its subcategory than it does.
 
     All recipes of a category that are held out together are scored; ties count half. ``ranked=False`` draws the n items
-    of each list at random from the category's items: what ranking is worth.
+    of each list at random from the category's items: what ranking is worth. ``head=False`` scores each recipe without
+    the items that stand in its title or labels, which decided the label.
     """
     fold, found = protocols.folds(database, seed), np.full(len(database.recipes), np.nan)
     for number in range(protocols.FOLDS):
@@ -178,7 +181,8 @@ def separation(database: Database, rows: np.ndarray, reading: Reading, seed: int
         recommender = Recommender.learn(database.without(test), reading)
         if not ranked:
             recommender = replace(recommender, weights=_at_random(recommender, number + 1000 * seed))
-        scores = recommender.scores(database.has[test])
+        items = database.has[test] if head else _without_named(database, test)
+        scores = recommender.scores(items)
         homes = database.home[database.sub[test]]
         for i, row in enumerate(test):
             sub = database.sub[row]
@@ -188,6 +192,12 @@ def separation(database: Database, rows: np.ndarray, reading: Reading, seed: int
                 equal = np.isclose(scores[siblings, sub], scores[i, sub])
                 found[row] = np.where(equal, 0.5, lower).mean()
     return found[rows]
+
+
+def _without_named(database: Database, rows: np.ndarray) -> np.ndarray:
+    """Items (rows, I) of recipes, without those that stand in their titles or labels."""
+    kept = [recipe.items - protocols.named(recipe) for recipe in (database.recipes[row] for row in rows)]
+    return database.rows(kept)
 
 
 def _at_random(recommender: Recommender, seed: int) -> np.ndarray:
