@@ -18,8 +18,8 @@ _DECODER = {"layers": 6, "width": 128, "heads": 4, "mlp": 320}  # layers, width 
 
 # arm -> what it changes, and how many seeds
 PRETRAINING_ARMS = {
-    "packed": ({}, 2),
-    "fixed": ({"corpus": {"fixed": [0]}}, 2),
+    "packed": ({}, 5),
+    "fixed": ({"corpus": {"fixed": [0]}}, 5),
 }
 PLANNED_SEEDS = 5  # of each arm; the ledger asks for so many
 
