@@ -38,6 +38,7 @@ class Attention(BaseModel):
     ``window``: a query sees so many keys, its own included. ``prefix``: the first so many keys are seen by all queries.
     ``strict``: a query does not see its own key. ``distance``: "alibi" lowers logits by a slope per token of distance;
     "relative" is the paper's own scheme, which *raises* them with the bucket of the distance (section C.1).
+    ``summed``: the outputs of the heads are added up, not put side by side (Table 12; our reading of "addition").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +55,7 @@ class Attention(BaseModel):
     prefix: int = 0
     strict: bool = False
     distance: Literal["none", "alibi", "relative"] = "none"
+    summed: bool = False
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -87,6 +89,8 @@ def equip(module: nn.Module, variant: Attention) -> None:
         module.bias_value = nn.Parameter(0.02 * torch.randn(heads, size))
     if variant.bias == "sink_logit":
         module.sink_logit = nn.Parameter(torch.zeros(heads))
+    if variant.summed:
+        module.o_proj = nn.Linear(size, module.o_proj.out_features, bias=False)
     if variant.similarity == "mlp_kernel":
         module.kernel = nn.Sequential(nn.Linear(size, size, bias=False), nn.ReLU(), nn.Linear(size, size, bias=False))
 
@@ -97,7 +101,12 @@ def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: None, scalin
 
 
 def output(module, weights: Tensor, value: Tensor) -> Tensor:
-    """Weighted values (B, H, T, d) of weights (B, H, T, slots + T) and values (B, H, T, d)."""
+    """Weighted values (B, H, T, d) of weights (B, H, T, slots + T) and values (B, H, T, d); summed ones (B, 1, T, d)."""
+    out = _by_head(module, weights, value)
+    return out.sum(dim=1, keepdim=True) if module.variant.summed else out
+
+
+def _by_head(module, weights: Tensor, value: Tensor) -> Tensor:
     variant = module.variant
     if variant.slots and slot_value(module) is not None:
         slot = slot_value(module)[:, None].to(value.dtype).expand(*value.shape[:2], 1, -1)

@@ -16,12 +16,24 @@ _PRETRAINING = {
 }
 _DECODER = {"layers": 6, "width": 128, "heads": 4, "mlp": 320}  # layers, width and heads of Pythia-14M
 
-# arm -> what it changes, and how many seeds
+# arm -> what it changes, and how many seeds; the ledger asks for five, fewer are shown and judge nothing
+_FIXED = {"fixed": [0]}
 PRETRAINING_ARMS = {
     "packed": ({}, 5),
-    "fixed": ({"corpus": {"fixed": [0]}}, 5),
+    "fixed": ({"corpus": _FIXED}, 5),
+    "key_bias": ({"decoder": {"attention": {"bias": "k"}}}, 1),
+    "fixed_sigmoid": (
+        {"corpus": _FIXED, "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}}},
+        1,
+    ),
+    "fixed_decay": ({"corpus": _FIXED, "recipe": {"weight_decay": 0.5}}, 1),
+    "fixed_slow": ({"corpus": _FIXED, "recipe": {"rate": 7.5e-4}}, 1),
+    "fixed_little": ({"corpus": _FIXED | {"unique_tokens": 231_924}}, 1),  # a fiftieth
+    "packed_long": (
+        {"recipe": {"steps": 4884}, "measure_at": [*_PRETRAINING["measure_at"], *range(2684, 4885, 440)]},
+        1,
+    ),
 }
-PLANNED_SEEDS = 5  # of each arm; the ledger asks for so many
 
 
 def _pretraining(change: dict, seed: int) -> Stored:
@@ -30,7 +42,7 @@ def _pretraining(change: dict, seed: int) -> Stored:
         "corpus": _CORPUS | change.get("corpus", {}),
         "decoder": _DECODER | change.get("decoder", {}),
         "recipe": recipe,
-        **_PRETRAINING,
+        **_PRETRAINING | {"measure_at": change.get("measure_at", _PRETRAINING["measure_at"])},
         "seed": seed,
     }
     return Stored("pretraining:run", config, assets=_TEXTS, prefix={"recipe": recipe | {"steps": 44}})
@@ -81,6 +93,18 @@ _K, _SIGMOID = {"attention": {"bias": "k"}}, {"attention": {"similarity": "sigmo
 _THREE = {"decoder": {"layers": 3}}
 _NO_FIXED = {"fixed": None}
 
+_BIASES = {
+    "K bias": _K,
+    "KV bias": {"attention": {"bias": "kv"}},
+    "V bias": {"attention": {"bias": "v"}},
+    "sink logit": {"attention": {"bias": "sink_logit"}},
+    **{f"value {m:g}": {"attention": {"bias": "k", "value": m}} for m in (1, 5, 20)},
+    "even value 20": {"attention": {"bias": "k", "value": 20, "value_direction": "even"}},
+    "4 heads, K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k"}},
+    "4 heads, shared K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k", "shared": True}},
+    **{f"{dims} dimensions": {"attention": {"bias": "k", "key_dims": dims}} for dims in (1, 8)},
+}
+
 TOYS = {
     "default": {
         "default": {},
@@ -103,7 +127,7 @@ TOYS = {
         "two random": {"text": _NO_FIXED},
     },
     "masks": {
-        "prefix 5": {"attention": {"prefix": 5}, "text": {**_NO_FIXED, "unscored": 4}},
+        "three, prefix 5": {**_THREE, "attention": {"prefix": 5}, "text": {**_NO_FIXED, "unscored": 4}},
         **{f"window {size}": {"attention": {"window": size}} for size in (4, 16)},
     },
     "positions": {
@@ -119,21 +143,15 @@ TOYS = {
         "three, K bias": _THREE | _K,
         "three, V bias": _THREE | {"attention": {"bias": "v"}},
         "three, sigmoid": _THREE | _SIGMOID,
+        "three, one random": {**_THREE, "text": {**_NO_FIXED, "bigram_from": 1}},
+        "three, two random": {**_THREE, "text": _NO_FIXED},
         **{f"{heads} heads": {"decoder": {"heads": heads}} for heads in (2, 4)},
+        "4 heads, summed": {"decoder": {"heads": 4}, "attention": {"summed": True}},
         **{name: {"decoder": {"activation": name, "gated": False}} for name in ("relu", "silu")},
         **{f"{name}, gated": {"decoder": {"activation": name, "gated": True}} for name in ("relu", "gelu", "silu")},
     },
-    "biases": {
-        "K bias": _K,
-        "KV bias": {"attention": {"bias": "kv"}},
-        "V bias": {"attention": {"bias": "v"}},
-        "sink logit": {"attention": {"bias": "sink_logit"}},
-        **{f"value {m:g}": {"attention": {"bias": "k", "value": m}} for m in (1, 5, 20)},
-        "even value 20": {"attention": {"bias": "k", "value": 20, "value_direction": "even"}},
-        "4 heads, K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k"}},
-        "4 heads, shared K bias": {"decoder": {"heads": 4}, "attention": {"bias": "k", "shared": True}},
-        **{f"{dims} dimensions": {"attention": {"bias": "k", "key_dims": dims}} for dims in (1, 8)},
-    },
+    "biases": _BIASES,
+    "unfixed": {f"unfixed, {arm}": change | {"text": _NO_FIXED} for arm, change in _BIASES.items()},
     "normalisation": {
         "sigmoid": _SIGMOID,
         "sigmoid over its sum": {"attention": {"similarity": "sigmoid"}},
@@ -153,8 +171,6 @@ TOYS = {
     },
 }
 
-TRAINED = ("default", "tokens", "biases", "normalisation")  # the other families are to be trained next
-
 STORED |= {
     f"toys_{family}": Stored(
         "toys:run",
@@ -162,5 +178,4 @@ STORED |= {
         prefix={"n_seeds": 1},
     )
     for family, arms in TOYS.items()
-    if family in TRAINED
 }
