@@ -176,6 +176,7 @@ def as_the_paper_says():
         "rate 0.0003, 4000 steps": {"first": 0.2}, "rate 0.001, 1200 steps": {"first": 0.3},
         "rate 0.01, 120 steps": {"first": 0.7}, "16 samples": {"first": 0.05},
         "fixed at 2": {"first": 0.03, "second": 0.5}, "two random": {"first": 0.05, "second": 0.4},
+        "three, two random": {"first": 0.05, "second": 0.4},
         "decay 0.5": {"first": 0.95}, "decay 5": {"first": 0.01},
         "K bias": {"first": 0.05, "bias": 0.7}, "KV bias": {"first": 0.05, "bias": 0.7},
         "value 20": {"first": 0.6, "bias": 0.02}, "even value 20": {"first": 0.4, "bias": 0.02},
@@ -184,6 +185,12 @@ def as_the_paper_says():
         "value 1": {"first": 0.1, "bias": 0.6}, "value 5": {"first": 0.2, "bias": 0.4},
         "sink logit": {"first": 0.1, "bias": 0.6},
         "own key seen, K bias": {"first": 0.1, "bias": 0.6},
+        **{f"unfixed, {name}": {"first": 0.05, "bias": 0.7}
+           for name in ("K bias", "KV bias", "sink logit", "4 heads, K bias", "4 heads, shared K bias")},
+        "unfixed, V bias": {"first": 0.05},
+        **{f"unfixed, {name}": {"first": 0.05, "bias": 0.02} for name in ("value 20", "even value 20")},
+        **{f"unfixed, {name}": {"first": 0.05, "bias": 0.3}
+           for name in ("value 1", "value 5", "1 dimensions", "8 dimensions")},
         **{name: {"first": 0.02} for name in ("elu", "identity kernel", "mlp kernel", *parts.SIGMOID)},
         "rows of 2": {"first": 0.75}, "rows of 0.1": {"first": 0.1},
         "three, K bias": {"first": 0.05, "bias": 0.6, "hidden": 1.0}, "three, sigmoid": {"first": 0.05, "hidden": 1.0},
@@ -205,7 +212,6 @@ def test_toys_as_the_paper_has_them_meet_every_part():
         "little_data_none",
         "text_stronger",
         "text_rise",
-        "summed_heads",
     }
     assert {claim: names - text for claim, names in measured.items() if claim != "C9"} == {
         c: set(p) for c, p in found.items()
@@ -217,13 +223,16 @@ def test_toys_that_are_all_alike_fail_what_asks_for_a_difference():
         name: arm(bias=0.01 if "bias" in name else None, hidden=1.0, seed=i)
         for i, name in enumerate(as_the_paper_says())
     }
-    alike |= {name: arm(bias=0.4, seed=3) for name in ("value 20", "even value 20")}
-    alike |= {name: arm(bias=0.01, seed=3) for name in ("1 dimensions", "8 dimensions", "sink logit")}
+    for before in ("", "unfixed, "):
+        alike |= {before + name: arm(bias=0.4, seed=3) for name in ("value 20", "even value 20")}
+        alike |= {before + name: arm(bias=0.01, seed=3) for name in ("1 dimensions", "8 dimensions", "sink logit")}
     found = states(parts.toys(alike))
     for claim, part in (
         ("C12", "toy_little_data"), ("C13", "two_random_move"), ("C14", "moves_there"), ("C15", "toy_rise"),
         ("C15", "toy_destroyed"), ("C22", "key_bias_takes"), ("C22", "key_bias_frees"), ("C23", "falls"),
-        ("C24", "few_dimensions_less"), ("C25", "sigmoid_none"), ("C26", "double_more"), ("C26", "tenth_less"),
+        ("C22", "key_bias_takes_alone"), ("C22", "kv_bias_takes_alone"), ("C23", "falls_alone"),
+        ("C23", "falls_evenly_alone"), ("C24", "few_dimensions_less"), ("C24", "few_dimensions_less_alone"),
+        ("C25", "sigmoid_none"), ("C26", "double_more"), ("C26", "tenth_less"),
         ("C26", "sigmoid_never"), ("C28", "default_has"), ("C28", "key_bias_none"),
     ):  # fmt: skip
         assert found[claim][part] == "not_met", (claim, part)
@@ -235,13 +244,14 @@ def test_toys_without_sinks_fail_what_asks_for_one():
         *parts.POSITIONS,
         *parts.FEED_FORWARD,
         "4 heads",
+        "4 heads, summed",
         "three, post-norm",
         "V bias",
-        "one random",
-        "prefix 5",
+        "three, one random",
+        "three, prefix 5",
     ):
         found[name] = arm(first=0.05, hidden=1.0, seed=7)
-    for row in found["prefix 5"]:
+    for row in found["three, prefix 5"]:
         row["attention"][8] = 0.3
         row["share_of_most"] -= 0.5
     failed = states(parts.toys(found))
@@ -249,6 +259,7 @@ def test_toys_without_sinks_fail_what_asks_for_one():
     for claim, part in (
         ("C20", "least_of_all"),
         ("C21", "least_of_all"),
+        ("C21", "summed_heads"),
         ("C22", "value_bias_does_not"),
         ("C13", "one_random_stays"),
     ):
@@ -273,7 +284,8 @@ def test_a_missing_family_leaves_its_parts_untested():
 def decoder(end, tenth=0.0, slots=0):
     def at(step, rate):
         rates = [0.7] * slots + [rate, 0.0, 0.0, 0.0]
-        return {"step": step, "sink": {"0.3": rates}, "alpha": [[[0.1] * (slots + 1)] * 4] * 6}
+        alpha = [[[0.1] * (slots + 1)] * 4] * 6
+        return {"step": step, "sink": {"0.3": rates}, "alpha": alpha, "hidden_norm": [1.0] * 6, "loss": 3.0}
 
     return {"measured": [at(0, 0.0), at(244, tenth), at(2442, end)], "tokens_per_step": 4096}
 
@@ -305,7 +317,8 @@ def test_above_the_floor_emergence_is_judged():
 
 
 def test_the_first_token_comes_after_the_bias():
-    assert parts.last(decoders(0.2, slots=1)).max() < 0.3
+    found = decoders(0.2, slots=1)
+    assert parts.last(found).max() < 0.3 and parts.last(found, column="bias").min() == 0.7
 
 
 # --- declarations ----------------------------------------------------------------------------------------------------
@@ -339,7 +352,6 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
     for draw in (
         lambda ax: view.bars(ax, t, ["default", "sigmoid"]),
         lambda ax: view.bars(ax, none, ["default"]),
-        lambda ax: view.biases(ax, t, ["default", "K bias"]),
         lambda ax: view.first_tokens(ax, t, {"fixed": "default"}),
         lambda ax: view.first_tokens(ax, none, {"fixed": "default"}),
         lambda ax: view.lengths(ax, curves, "text", config),
@@ -351,11 +363,17 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         fig, ax = plotting.figure()
         draw(ax)
         assert plotting.png(fig, "toy")[:4] == b"\x89PNG"
-    for some in (arms, {}):
+    for some in (arms, arms | {"key_bias": decoders(0.01, count=1, slots=1)}, {}):
         fig, axes = plotting.figure(2, 1, height=6.4)
         view.emergence(axes, some)
         assert plotting.png(fig, "toy")
-    assert view.raw_table_rows(none, ["sigmoid"]) == []
+    for some in (t, none):
+        fig, axes = plotting.figure(1, 2, sharey=True)
+        view.biases(axes, some)
+        assert plotting.png(fig, "toy")
+    assert view.raw_table_rows(none, ["sigmoid"]) == [] and view.text_table_rows({}) == []
+    row = view.text_table_rows({"key_bias": decoders(0.01, count=1, slots=1)})[0]
+    assert row[:2] == ["packed text, key bias", "1"] and row[3] == "70.0"
     assert view.domain_rates(curves, config).startswith("Wikipedia") and view.domain_rates({}, config) is None
 
 

@@ -198,6 +198,10 @@ class ChapterRun:
         """The claims and what would count as met, from the ledger."""
         return display.claims_table(self.ledger)
 
+    def parts_table(self) -> display.Shown:
+        """Every part with its estimate and state, once all claims are judged."""
+        return display.parts_table(self.ledger, self._entries())
+
     def badges(self) -> display.Shown:
         """One badge per claim, once all are judged."""
         return display.badges(self.ledger, self._entries())

@@ -1,5 +1,7 @@
 """What a chapter shows of its ledger and its result: small HTML pieces that also read as plain text."""
 
+import math
+from collections import Counter
 from html import escape
 
 from claimbook import verdicts
@@ -85,6 +87,58 @@ def _region(part) -> str:
         case "equality":
             return f"= {part.target:g}" + (f" ± {part.tolerance:g}" if part.tolerance else "")
     return f"({part.rule})"
+
+
+def parts_table(ledger: Ledger, entries: dict) -> Shown:
+    """Every part of every claim that was measured, folded away behind how many were met."""
+    judged = [
+        (claim, part, entries[claim.id]["parts"][part.name])
+        for claim in ledger.claims
+        for part in claim.parts
+        if part.name in entries[claim.id]["parts"]
+    ]
+    if not judged:
+        return Shown("<p>no part was judged</p>", "no part was judged")
+    rows = [
+        [link(ledger.chapter, claim.id), f"{part.quantity} {_region(part)}", _ours(found), _state(found)]
+        for claim, part, found in judged
+    ]
+    shown = table(["claim", "met when", "ours, 95 % interval", ""], rows, "claims-table")
+    states = Counter(_state(found) for *_, found in judged)
+    counts = ", ".join(f"{states[word]} {word}" for word in ("met", "not met", "open", "untested") if states[word])
+    title = f"{len(judged)} parts: {counts}"
+    html = f'<details class="parts"><summary>{title}</summary>{shown.html}</details>'
+    return Shown(html, f"{title}\n{shown}")
+
+
+def _ours(found: dict) -> str:
+    """A part's estimate with its interval and n."""
+    if found["estimate"] is None:
+        return found["because"]
+    count = f"n = {found['n']} {found['unit']}".rstrip() if found["n"] > 1 else ""
+    return " ".join(filter(None, [*rounded(found["estimate"], found["interval"]), count]))
+
+
+def _state(found: dict) -> str:
+    return found["state"].replace("_", " ")
+
+
+def number(value: float | None) -> str:
+    """A number for reading: three significant digits, thousands set apart."""
+    if value is None:
+        return "—"
+    if abs(value) >= 1e9 or 0 < abs(value) < 1e-4:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def rounded(value: float, interval: list[float] | None) -> tuple[str, str]:
+    """Value and interval, to as many decimals as two significant digits of the interval's width ask for."""
+    if not interval or not 1e-9 < interval[1] - interval[0] < 1e9:
+        return number(value), ""
+    decimals = max(0, 1 - math.floor(math.log10(interval[1] - interval[0])))
+    value, low, high = (f"{one:,.{decimals}f}" for one in (value, *interval))
+    return value, f"[{low}, {high}]"
 
 
 def badges(ledger: Ledger, entries: dict) -> Shown:

@@ -6,7 +6,8 @@ from html import escape
 
 from claimbook import assets, files, paths, scoreboard
 from claimbook.claims import Change
-from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing, number
+from claimbook.display import number
+from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
 

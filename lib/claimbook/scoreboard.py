@@ -4,7 +4,6 @@ Nothing here judges: verdicts come from result files, and a claim whose ledger e
 result counts as not run.
 """
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from functools import cached_property
 from pybtex.database import parse_file
 
 from claimbook import claims, files, paths, verdicts
+from claimbook.display import number, rounded
 from claimbook.progress import clock
 
 NOT_RUN = "not run"
@@ -135,22 +135,10 @@ def summary(book: list[Chapter]) -> str:
     return " ".join(lines)
 
 
-def number(value: float | None) -> str:
-    """A number for reading: three significant digits, thousands set apart."""
-    if value is None:
-        return "—"
-    if abs(value) >= 1e9 or 0 < abs(value) < 1e-4:
-        return f"{value:.2e}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def with_interval(value: float, interval: list[float] | None) -> str:
-    """Value and interval, to as many decimals as two significant digits of the interval's width ask for."""
-    if not interval or not 1e-9 < interval[1] - interval[0] < 1e9:
-        return f"**{number(value)}**"
-    decimals = max(0, 1 - math.floor(math.log10(interval[1] - interval[0])))
-    value, low, high = (f"{one:,.{decimals}f}" for one in (value, *interval))
-    return f"**{value}** [{low}, {high}]"
+    """Value, in bold, and interval."""
+    value, low_to_high = rounded(value, interval)
+    return f"**{value}** {low_to_high}".strip()
 
 
 def part_text(part: claims.Part, entry: dict) -> str:

@@ -101,7 +101,7 @@ def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: None, scalin
 
 
 def output(module, weights: Tensor, value: Tensor) -> Tensor:
-    """Weighted values (B, H, T, d) of weights (B, H, T, slots + T) and values (B, H, T, d); summed ones (B, 1, T, d)."""
+    """Weighted values (B, H, T, d), summed (B, 1, T, d), of weights (B, H, T, slots + T) and values (B, H, T, d)."""
     out = _by_head(module, weights, value)
     return out.sum(dim=1, keepdim=True) if module.variant.summed else out
 

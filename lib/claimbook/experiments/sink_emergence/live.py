@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from claimbook.experiments.sink_emergence import PLANNED_SEEDS, PRETRAINING_ARMS, STORED, TOYS, TRAINED, real, toys
+from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, real, toys
 from claimbook.lm import geometry, variants
 from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.load import LM
@@ -150,7 +150,7 @@ def measured_live(lm: LM, name: str, key: str) -> dict:
 def toy_runs(run) -> dict[str, list[dict]]:
     """Every arm of the toys that is stored: one entry for each seed."""
     found = {}
-    for family in TRAINED:
+    for family in TOYS:
         stored = run.stored(f"toys_{family}")
         found |= stored["curves"] if stored else {}
     return found
@@ -170,15 +170,6 @@ def toy_again(run) -> dict:
     """The first steps of the stored default toy, trained once more with its own seed."""
     config = STORED["toys_default"].config
     return toys.one(config["arms"]["default"], config["recipe"], config["seed"], steps=LIVE_STEPS.get(run.tier, 100))
-
-
-def still_to_train() -> str:
-    """What of the plan is not trained yet, in words."""
-    families = [family for family in TOYS if family not in TRAINED]
-    seeds = sum(PLANNED_SEEDS - seeds for _, seeds in PRETRAINING_ARMS.values())
-    if not families and not seeds:
-        return "nothing"
-    return f"{seeds} decoders on real text, and the toys of {', '.join(families)}; claims that need them are unclear"
 
 
 def agreement(again: dict, stored: dict | None, tolerance: float = 1e-3) -> str:

@@ -5,6 +5,7 @@ import torch
 
 from claimbook import stats
 from claimbook.experiments.sink_emergence.live import Found
+from claimbook.experiments.sink_emergence.toys import KEYS
 from claimbook.stats import Estimate, Exact, Votes
 from claimbook.verdicts import Measurement
 
@@ -117,9 +118,13 @@ class Toys:
         """Attention to the bias, (seeds,)."""
         return np.array([row["attention"][0] for row in self.arms[arm]])
 
+    def has_bias(self, arm: str) -> bool:
+        """Whether the arm has a bias that takes attention as a key does."""
+        return len(self.arms[arm][0]["attention"]) > KEYS
+
     def column(self, arm: str, token: int) -> np.ndarray:
         """Attention to a token, from 0; the bias, where there is one, comes before them."""
-        return np.array([row["attention"][token + len(row["attention"]) - 16] for row in self.arms[arm]])
+        return np.array([row["attention"][token + len(row["attention"]) - KEYS] for row in self.arms[arm]])
 
     def value(self, arm: str, name: str) -> np.ndarray:
         return np.array([row[name] for row in self.arms[arm]])
@@ -173,12 +178,12 @@ def _fixed_positions(t: Toys) -> dict:
 
 
 def _prefix(t: Toys) -> dict:
-    arm = "prefix 5"
+    arm = "three, prefix 5"
     attention = t.value(arm, "attention")  # (seeds, 16)
     return {
         "within": seeds_mean(attention[:, :5].max(axis=1) - attention[:, 5:].max(axis=1)),
         "on_one": seeds_mean(t.value(arm, "share_of_most")),
-        "is_a_sink": less_half(t.value(arm, "most"), t.first()),
+        "is_a_sink": less_half(t.value(arm, "most"), t.first("three layers")),
     }
 
 
@@ -201,16 +206,61 @@ def _least(t: Toys, arms: tuple[str, ...]) -> Estimate:
     return less_half(np.min([t.first(arm) for arm in ("default", *arms)], axis=0), t.first())
 
 
+def _random_firsts(t: Toys) -> dict:
+    """With three layers, as one layer cannot tell where a text begins."""
+    fixed, two = t.first("three layers"), "three, two random"
+    return {
+        "one_random_stays": less_half(t.first("three, one random"), fixed),
+        "two_random_move": seeds_mean((t.column(two, 1) - t.first(two)) / fixed),
+    }
+
+
 def _biases(t: Toys) -> dict:
     base = t.first()
     return {
         "key_bias_takes": less_half(t.bias("K bias"), base),
         "key_bias_frees": less_half(t.first("K bias"), base),
+        "key_bias_takes_alone": less_half(t.bias("unfixed, K bias"), base),
         "kv_bias_takes": less_half(t.bias("KV bias"), base),
+        "kv_bias_takes_alone": less_half(t.bias("unfixed, KV bias"), base),
         "kv_bias_frees": less_half(t.first("KV bias"), base),
         "value_bias_does_not": less_half(t.first("V bias"), base),
         "same_loss": seeds_mean(t.value("K bias", "validation") - t.value("default", "validation")),
     }
+
+
+ALONE = "unfixed, "  # begins the names of the arms that have a bias and no fixed token
+
+
+def both(arm: str) -> tuple[str, str]:
+    """An arm with a bias beside a fixed first token, and the same without one."""
+    return arm, ALONE + arm
+
+
+def _fixed_values(t: Toys) -> dict:
+    """What a value behind the key bias does to it, beside a fixed token and alone."""
+
+    def falls(arm: str, without: str) -> Estimate:
+        return less_half(t.bias(arm), t.bias(without))
+
+    return {
+        "falls": falls("value 20", "K bias"),
+        "falls_evenly": falls("even value 20", "K bias"),
+        "falls_alone": falls(ALONE + "value 20", ALONE + "K bias"),
+        "falls_evenly_alone": falls(ALONE + "even value 20", ALONE + "K bias"),
+        "first_rises": seeds_mean((t.first("value 20") - t.first("K bias")) / t.first()),
+    }
+
+
+def _designs(t: Toys) -> dict:
+    """A bias shared by heads, and one of few dimensions, beside a fixed token and alone."""
+    found = {}
+    for suffix, before in (("", ""), ("_alone", ALONE)):
+        whole = t.bias(f"{before}K bias")
+        shared, own = t.bias(f"{before}4 heads, shared K bias"), t.bias(f"{before}4 heads, K bias")
+        found[f"shared_takes{suffix}"] = less_half(shared, own)
+        found[f"few_dimensions_less{suffix}"] = seeds_mean((whole - t.bias(f"{before}1 dimensions")) / whole)
+    return found
 
 
 SIGMOID = ("sigmoid", "sigmoid, decay 0.1", "sigmoid, decay 1", "sigmoid, rate 0.001", "sigmoid, rate 0.01")
@@ -225,14 +275,7 @@ _TOY_CLAIMS = [
         lambda t: {"same_sink": seeds_mean((t.first("batch 128") - t.first("batch 16")) / t.first())},
     ),
     ("C12", ("16 samples",), lambda t: {"toy_little_data": less_half(t.first("16 samples"), t.first())}),
-    (
-        "C13",
-        ("one random", "two random"),
-        lambda t: {
-            "one_random_stays": less_half(t.first("one random"), t.first()),
-            "two_random_move": seeds_mean((t.column("two random", 1) - t.first("two random")) / t.first()),
-        },
-    ),
+    ("C13", ("three layers", "three, one random", "three, two random"), _random_firsts),
     ("C14", ("fixed at 2", "fixed at 3"), _fixed_positions),
     (
         "C15",
@@ -242,7 +285,7 @@ _TOY_CLAIMS = [
             "toy_destroyed": less_half(t.first("decay 5"), t.first()),
         },
     ),
-    ("C16", ("prefix 5",), _prefix),
+    ("C16", ("three layers", "three, prefix 5"), _prefix),
     ("C18", POSITIONS, _positions),
     (
         "C19",
@@ -255,25 +298,17 @@ _TOY_CLAIMS = [
         },
     ),
     ("C20", FEED_FORWARD, lambda t: {"least_of_all": _least(t, FEED_FORWARD)}),
-    ("C21", ("2 heads", "4 heads"), lambda t: {"least_of_all": _least(t, ("2 heads", "4 heads"))}),
-    ("C22", ("K bias", "KV bias", "V bias"), _biases),
     (
-        "C23",
-        ("K bias", "value 20", "even value 20"),
+        "C21",
+        ("2 heads", "4 heads", "4 heads, summed"),
         lambda t: {
-            "falls": less_half(t.bias("value 20"), t.bias("K bias")),
-            "falls_evenly": less_half(t.bias("even value 20"), t.bias("K bias")),
-            "first_rises": seeds_mean((t.first("value 20") - t.first("K bias")) / t.first()),
+            "least_of_all": _least(t, ("2 heads", "4 heads")),
+            "summed_heads": less_half(t.first("4 heads, summed"), t.first()),
         },
     ),
-    (
-        "C24",
-        ("4 heads, K bias", "4 heads, shared K bias", "1 dimensions"),
-        lambda t: {
-            "shared_takes": less_half(t.bias("4 heads, shared K bias"), t.bias("4 heads, K bias")),
-            "few_dimensions_less": seeds_mean((t.bias("K bias") - t.bias("1 dimensions")) / t.bias("K bias")),
-        },
-    ),
+    ("C22", ("K bias", "KV bias", "V bias", "unfixed, K bias", "unfixed, KV bias"), _biases),
+    ("C23", (*both("K bias"), *both("value 20"), *both("even value 20")), _fixed_values),
+    ("C24", (*both("4 heads, K bias"), *both("4 heads, shared K bias"), *both("1 dimensions")), _designs),
     (
         "C25",
         ("sigmoid", "elu", "identity kernel", "mlp kernel", "sigmoid over its sum", "elu kernel over its sum"),
@@ -311,10 +346,15 @@ _TOY_CLAIMS = [
 # --- real text -----------------------------------------------------------------------------------------------------
 
 
-def last(rows: list[dict], tokens: int | None = None) -> np.ndarray:
-    """Sink_1 at the end of the training, or at a step, (seeds,); the bias, where there is one, comes before it."""
-    at = [row["measured"][-1] if tokens is None else _at(row, tokens) for row in rows]
-    return np.array([row["sink"]["0.3"][len(row["sink"]["0.3"]) - 4] for row in at])
+def last(rows: list[dict], step: int | None = None, column: str = "first") -> np.ndarray:
+    """The sink on the first token or on the key bias, at the end of the training or after a step, (seeds,)."""
+    return np.array([sink(row["measured"][-1] if step is None else _at(row, step), column) for row in rows])
+
+
+def sink(found: dict, column: str = "first") -> float:
+    """Sink of one measurement, in [0, 1]: on the "first" token, or on the "bias", which stands before it."""
+    columns = found["sink"]["0.3"]
+    return columns[0] if column == "bias" else columns[-4]
 
 
 def _at(row: dict, step: int) -> dict:
@@ -338,7 +378,7 @@ def text(arms: dict[str, list[dict]]) -> Parts:
     default = last(arms["packed"])
     parts["C9"] = {
         "emerges": seeds_mean(default),
-        "not_at_first": less_half(last(arms["packed"], tokens=244), default),
+        "not_at_first": less_half(last(arms["packed"], step=244), default),
     }
     for claim, part, arm in (("C10", "lower_rate_weaker", "slow"), ("C12", "little_data_none", "little")):
         if arm in arms:

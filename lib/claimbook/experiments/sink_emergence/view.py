@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from claimbook import plotting, stats
 from claimbook.display import Shown, table
 from claimbook.experiments.sink_emergence.live import Found
-from claimbook.experiments.sink_emergence.parts import Toys
+from claimbook.experiments.sink_emergence.parts import FLOOR, Toys, both, last, sink
 from claimbook.lm.geometry import Geometry
 
 TOKENS_A_STEP = "tokens_per_step"
@@ -98,53 +98,64 @@ def rises(curves: dict) -> dict[str, stats.Estimate]:
 # --- trained here ------------------------------------------------------------------------------------------------
 
 
+# arm on real text -> its name in figures, and which column of the sink metric is drawn
+SINKS = {
+    "fixed": ("first token, always the same", "first"),
+    "packed": ("first token, packed text", "first"),
+    "key_bias": ("key bias, packed text", "bias"),
+}
+
+
 def emergence(axes, arms: dict[str, list[dict]]) -> None:
-    """Above: attention to the first token by head while one decoder trains. Below: Sink_1 of every seed and arm."""
+    """Above: attention to the first token by head while one decoder trains. Below: the sink of every seed and arm."""
     top, bottom = axes
     if "fixed" in arms:
         heads(top, arms["fixed"][0])
-    looks = {
-        "fixed": ("first token fixed", plotting.COLOURS[0], "-"),
-        "packed": ("packed text", plotting.COLOURS[1], "--"),
-    }
     drawn = []
-    for arm, (label, colour, line) in looks.items():
+    for i, (arm, (label, column)) in enumerate(SINKS.items()):
         for row in arms.get(arm, []):
-            x, y = sink_curve(row)
-            bottom.plot(x, 100 * y, color=colour, linestyle=line, alpha=0.75, linewidth=1.8)
+            x, y = sink_curve(row, column)
+            look = {"color": plotting.COLOURS[i], "linestyle": plotting.LINES[i], "linewidth": 1.8}
+            bottom.plot(x, 100 * y, alpha=0.8, **look)
         if arm in arms:
-            drawn.append(Line2D([], [], color=colour, linestyle=line, label=f"{label}, {len(arms[arm])} seeds"))
+            drawn.append(Line2D([], [], label=f"{label} ({seeds(arms[arm])})", **look))
     if drawn:
-        bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
-        plotting.reference_line(bottom, 3, "floor")
-        bottom.legend(handles=drawn, loc="upper left")  # empty there: a sink comes late
+        bottom.set(xlabel="training tokens, millions", ylabel="heads with a sink, %", ylim=(-0.5, None))
+        bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        plotting.reference_line(bottom, 100 * FLOOR, "")
+        bottom.text(0.02, 100 * FLOOR, "floor: below, nothing is judged", va="bottom", fontsize=11,
+                    transform=bottom.get_yaxis_transform())  # fmt: skip
+        top.set_xlim(bottom.get_xlim())
+
+
+def seeds(rows: list) -> str:
+    return f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
 
 
 def heads(ax: Axes, row: dict) -> None:
     """Attention to the first token, a row of pixels for each head, the last layer on top."""
     alpha = np.array([found["alpha"] for found in row["measured"]])[..., -1]  # (times, layers, heads)
-    per_layer = alpha.shape[2]
-    plotting.heatmap(
-        ax,
-        alpha.reshape(len(alpha), -1).T,
-        xlabel="training tokens, millions",
-        ylabel=f"layer, {per_layer} heads each",
-        label="attention to first",
-        low=0,
-        origin="lower",
-    )
-    ticks = range(0, len(alpha), 2)
-    ax.set_xticks(ticks, [f"{_millions(row, row['measured'][i]['step']):.2g}" for i in ticks])
-    ax.set_yticks(per_layer * np.arange(alpha.shape[1]) + (per_layer - 1) / 2, range(alpha.shape[1]))
-    for edge in range(1, alpha.shape[1]):
-        ax.axhline(per_layer * edge - 0.5, color="white", linewidth=0.6)
+    millions = np.array([_millions(row, found["step"]) for found in row["measured"]])
+    edges = np.concatenate([millions[:1], (millions[1:] + millions[:-1]) / 2, millions[-1:]])
+    layers, per_layer = alpha.shape[1:]
+    rows = alpha.reshape(len(alpha), -1).T
+    image = ax.pcolormesh(edges, np.arange(len(rows) + 1), rows, vmin=0, rasterized=True)
+    ax.set_yticks(per_layer * (np.arange(layers) + 0.5), range(1, layers + 1))
+    ax.set_ylabel(f"layer ({per_layer} heads each)")
+    ax.grid(visible=False)
+    for edge in range(1, layers):
+        ax.axhline(per_layer * edge, color="white", linewidth=0.6)
+    bar = ax.figure.colorbar(image, ax=ax, location="top", aspect=40, pad=0.02)
+    bar.set_label("attention that a head gives to the first token")
+    bar.outline.set_visible(False)
 
 
-def sink_curve(row: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Training tokens in millions and Sink_1 of one decoder."""
+def sink_curve(row: dict, column: str = "first") -> tuple[np.ndarray, np.ndarray]:
+    """Training tokens in millions and the sink of one decoder, on its first token or its key bias."""
     steps = [found["step"] for found in row["measured"]]
-    first = [found["sink"]["0.3"][len(found["sink"]["0.3"]) - 4] for found in row["measured"]]
-    return np.array([_millions(row, step) for step in steps]), np.array(first)
+    return np.array([_millions(row, step) for step in steps]), np.array(
+        [sink(found, column) for found in row["measured"]]
+    )
 
 
 def _millions(row: dict, step: int) -> float:
@@ -156,9 +167,57 @@ def training_tokens(row: dict) -> float:
     return _millions(row, row["measured"][-1]["step"])
 
 
-def strongest(rows: list[dict]) -> float:
-    """Attention that the strongest head gives to the first token at the end, mean over seeds."""
-    return float(np.mean([np.array(row["measured"][-1]["alpha"])[..., -1].max() for row in rows]))
+def strongest(rows: list[dict], column: int = -1) -> float:
+    """Attention that the strongest head gives to the first token (or, with column 0, to the bias), mean over seeds."""
+    return float(np.mean([np.array(row["measured"][-1]["alpha"])[..., column].max() for row in rows]))
+
+
+TEXT_ARMS = {
+    "packed": "packed text",
+    "packed_long": "packed text, twice as long",
+    "key_bias": "packed text, key bias",
+    "fixed": "first token fixed",
+    "fixed_slow": "fixed, a quarter of the rate",
+    "fixed_little": "fixed, a fiftieth of the data",
+    "fixed_decay": "fixed, decay 0.5",
+    "fixed_sigmoid": "fixed, sigmoid",
+}
+
+
+def text_table(arms: dict[str, list[dict]]) -> Shown:
+    """Every arm trained on real text at its end: sinks, attention, norms and loss."""
+    head = [
+        "decoder",
+        "seeds",
+        "sink on the first, %",
+        "sink on the bias, %",
+        "most attention of a head",
+        "largest norm ratio",
+        "loss",
+    ]
+    return table(head, text_table_rows(arms), "toy-table")
+
+
+def text_table_rows(arms: dict[str, list[dict]]) -> list[list[str]]:
+    """A row for each arm, means over seeds; norms are the first hidden state's over the mean of the others."""
+    rows = []
+    for arm, label in TEXT_ARMS.items():
+        if arm in arms:
+            found = arms[arm]
+            ends = [row["measured"][-1] for row in found]
+            bias = arm == "key_bias"
+            rows.append(
+                [
+                    label,
+                    str(len(found)),
+                    f"{100 * last(found).mean():.1f}",
+                    f"{100 * last(found, column='bias').mean():.1f}" if bias else "—",
+                    f"{strongest(found, 0):.2f} to the bias" if bias else f"{strongest(found):.2f} to the first",
+                    f"{np.mean([max(end['hidden_norm']) for end in ends]):.1f}",
+                    f"{np.mean([end['loss'] for end in ends]):.3f}",
+                ]
+            )
+    return rows
 
 
 def toy_labels(t: Toys, arms: list[str]) -> list[str]:
@@ -173,19 +232,43 @@ def bars(ax: Axes, t: Toys, arms: list[str]) -> None:
     _finish(ax, t, shown, "attention to the first token")
 
 
-def biases(ax: Axes, t: Toys, arms: list[str]) -> None:
-    """As `bars`, with the attention to the bias beside it."""
-    shown = toy_labels(t, arms)
-    for i, arm in enumerate(shown):
-        _seeds(ax, i - 0.15, t.first(arm), plotting.COLOURS[0], "o")
-        if len(t.arms[arm][0]["attention"]) > 16:
-            _seeds(ax, i + 0.15, t.bias(arm), plotting.COLOURS[1], "s")
-    _finish(ax, t, shown, "attention")
+BIASES = {"no bias": ("default", "two random")} | {
+    label: both(arm)
+    for label, arm in {
+        "K bias": "K bias",
+        "KV bias": "KV bias",
+        "V bias": "V bias",
+        "sink logit": "sink logit",
+        "K bias, value 1": "value 1",
+        "K bias, value 5": "value 5",
+        "K bias, value 20": "value 20",
+        "K bias, even value 20": "even value 20",
+        "4 heads, K bias": "4 heads, K bias",
+        "4 heads, shared": "4 heads, shared K bias",
+        "1 of 64 dimensions": "1 dimensions",
+        "8 of 64 dimensions": "8 dimensions",
+    }.items()
+}
+
+
+def biases(axes, t: Toys) -> None:
+    """As `bars`, with the attention to the bias too: left with a fixed first token, right without one."""
+    for ax, side, title in zip(axes, (0, 1), ("first token fixed", "no fixed token"), strict=True):
+        for i, arms in enumerate(BIASES.values()):
+            if arms[side] in t.arms:
+                _seeds(ax, i - 0.15, t.first(arms[side]), plotting.COLOURS[0], "o")
+                if t.has_bias(arms[side]):
+                    _seeds(ax, i + 0.15, t.bias(arms[side]), plotting.COLOURS[1], "s")
+        _finish(ax, t, list(BIASES) if t.arms else [], "attention")
+        ax.set_title(title, loc="left")
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
-        for colour, marker, label in ((plotting.COLOURS[0], "o", "first token"), (plotting.COLOURS[1], "s", "bias"))
+        for colour, marker, label in (
+            (plotting.COLOURS[0], "o", "to the first token"),
+            (plotting.COLOURS[1], "s", "to the bias"),
+        )
     ]
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    axes[0].figure.legend(handles=handles, loc="outside upper left", ncols=2)
 
 
 def _seeds(ax: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> None:
