@@ -45,6 +45,8 @@ VARIANTS = {
     "relative": {"distance": "relative"},
     "sigmoid k": {"similarity": "sigmoid", "normalised": False, "bias": "k"},
     "kernel kv": {"similarity": "elu1_kernel", "bias": "kv"},
+    "summed heads": {"summed": True},
+    "summed heads, v": {"summed": True, "bias": "v"},
 }
 
 
@@ -108,7 +110,7 @@ def by_hand(module, query, key, value, scaling):
                     out[b, h, i] += weight * v
                 if kind.bias == "v":
                     out[b, h, i] += module.bias_value[mine]
-    return rows, out
+    return rows, out.sum(dim=1, keepdim=True) if kind.summed else out
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -133,7 +135,9 @@ def test_the_default_is_transformers_own_llama():
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"similarity": "sigmoid", "distance": "alibi"}, {"bias": "kv", "strict": True}])
+@pytest.mark.parametrize(
+    "options", [{"similarity": "sigmoid", "distance": "alibi"}, {"bias": "kv", "strict": True}, {"summed": True}]
+)
 def test_observing_changes_nothing_and_sees_the_rows(options):
     model, seen = decoder(attention=Attention(**options)), []
 

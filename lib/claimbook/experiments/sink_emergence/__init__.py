@@ -21,7 +21,7 @@ _FIXED = {"fixed": [0]}
 PRETRAINING_ARMS = {
     "packed": ({}, 5),
     "fixed": ({"corpus": _FIXED}, 5),
-    "key_bias": ({"decoder": {"attention": {"bias": "k"}}}, 1),
+    "key_bias": ({"decoder": {"attention": {"bias": "k"}}}, 5),
     "fixed_sigmoid": (
         {"corpus": _FIXED, "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}}},
         1,

@@ -367,12 +367,25 @@ def has_a_sink(arms: dict[str, list[dict]], arm: str) -> bool:
 
 
 def text(arms: dict[str, list[dict]]) -> Parts:
-    """C9, C10, C12, C14, C15: parts that training on real text decides, where the default is above the floor."""
+    """C9, C10, C12, C14, C15, C22, C28: parts that training on real text decides.
+
+    Those on what strengthens or weakens the default's sink only where the default has one.
+    """
     parts = {}
-    if has_a_sink(arms, "fixed") and "packed" in arms:
-        fixed, packed = last(arms["fixed"]), last(arms["packed"])
-        both = min(len(fixed), len(packed))
-        parts["C14"] = {"text_stronger": seeds_mean(fixed[:both] - packed[:both])}
+    if has_a_sink(arms, "fixed"):
+        fixed = arms["fixed"]
+        parts["C28"] = {"text_fixed_has": seeds_mean(massive(fixed))}
+        if "packed" in arms:
+            parts["C14"] = {"text_stronger": paired(last(fixed), last(arms["packed"]))}
+        if "key_bias" in arms:
+            without, with_bias = together(massive(fixed), massive(arms["key_bias"]))
+            parts["C28"]["text_key_bias_none"] = less_half(with_bias, without)
+    if "packed" in arms and "key_bias" in arms:
+        packed, bias = arms["packed"], arms["key_bias"]
+        parts["C22"] = {
+            "text_bias_draws": paired(last(bias, column="bias"), last(packed)),
+            "text_same_loss": paired(final_loss(bias), final_loss(packed)),
+        }
     if not has_a_sink(arms, "packed"):
         return parts
     default = last(arms["packed"])
@@ -382,16 +395,38 @@ def text(arms: dict[str, list[dict]]) -> Parts:
     }
     for claim, part, arm in (("C10", "lower_rate_weaker", "slow"), ("C12", "little_data_none", "little")):
         if arm in arms:
-            found = last(arms[arm])
-            parts[claim] = {part: less_half(found, default[: len(found)])}
+            parts[claim] = {part: less_half(*together(last(arms[arm]), default))}
     if "decay" in arms:
-        found = last(arms["decay"])
-        parts["C15"] = {"text_rise": seeds_mean(found - default[: len(found)])}
+        parts["C15"] = {"text_rise": paired(last(arms["decay"]), default)}
     return parts
 
 
+def paired(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """``a`` minus ``b``, over the seeds that both have."""
+    a, b = together(a, b)
+    return seeds_mean(a - b)
+
+
+def together(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    both = min(len(a), len(b))
+    return a[:both], b[:both]
+
+
+def massive(rows: list[dict]) -> np.ndarray:
+    """Norm of the first hidden state over the mean of the others at the end, largest over blocks, (seeds,)."""
+    return np.array([max(row["measured"][-1]["hidden_norm"]) for row in rows])
+
+
+def final_loss(rows: list[dict]) -> np.ndarray:
+    """Validation loss at the end, in nats, (seeds,)."""
+    return np.array([row["measured"][-1]["loss"] for row in rows])
+
+
+FLOORED = ("C9", "C10", "C12", "C15")  # not judged where the default has no sink, by toys neither
+
+
 def judged_by_floor(arms: dict[str, list[dict]], found: Parts) -> Parts:
-    """Without what the floor forbids: below it C9, C10, C12 and C15 are not judged, by toys neither."""
+    """Without what the floor forbids."""
     if has_a_sink(arms, "packed"):
         return found
-    return {claim: parts for claim, parts in found.items() if claim not in ("C9", "C10", "C12", "C15")}
+    return {claim: parts for claim, parts in found.items() if claim not in FLOORED}

@@ -6,6 +6,7 @@ from matplotlib.lines import Line2D
 
 from claimbook import plotting, stats
 from claimbook.display import Shown, table
+from claimbook.experiments.sink_emergence import TOYS
 from claimbook.experiments.sink_emergence.live import Found
 from claimbook.experiments.sink_emergence.parts import FLOOR, Toys, both, last, sink
 from claimbook.lm.geometry import Geometry
@@ -172,6 +173,17 @@ def strongest(rows: list[dict], column: int = -1) -> float:
     return float(np.mean([np.array(row["measured"][-1]["alpha"])[..., column].max() for row in rows]))
 
 
+def turn(rows: list[dict]) -> str:
+    """When half of the final sink is reached, in words: between which two measurements, over all seeds."""
+    before, after = [], []
+    for row in rows:
+        millions, sinks = sink_curve(row)
+        at = int(np.argmax(sinks >= sinks[-1] / 2))
+        before.append(millions[max(0, at - 1)])
+        after.append(millions[at])
+    return f"Half of it is there between {min(before):.0f} and {max(after):.0f} million tokens, whatever the seed."
+
+
 TEXT_ARMS = {
     "packed": "packed text",
     "packed_long": "packed text, twice as long",
@@ -296,6 +308,16 @@ def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
         ax.set_xticks(range(1, 6))
         ax.set_ylim(0, 1)
         plotting.legend(ax, columns=3)
+
+
+def toy_means(t: Toys) -> dict[str, tuple[float | None, float | None]]:
+    """Mean attention to the first token and to the bias of every toy there is or could be, for prose."""
+    found = {}
+    for arm in (name for family in TOYS.values() for name in family):
+        there = arm in t.arms
+        bias = t.bias(arm).mean() if there and t.has_bias(arm) else None
+        found[arm] = (t.first(arm).mean() if there else None, bias)
+    return found
 
 
 def raw_table(t: Toys, arms: list[str]) -> Shown:
