@@ -212,6 +212,10 @@ def test_toys_as_the_paper_has_them_meet_every_part():
         "little_data_none",
         "text_stronger",
         "text_rise",
+        "text_bias_draws",
+        "text_same_loss",
+        "text_fixed_has",
+        "text_key_bias_none",
     }
     assert {claim: names - text for claim, names in measured.items() if claim != "C9"} == {
         c: set(p) for c, p in found.items()
@@ -281,28 +285,48 @@ def test_a_missing_family_leaves_its_parts_untested():
 # --- real text -------------------------------------------------------------------------------------------------------
 
 
-def decoder(end, tenth=0.0, slots=0):
+def decoder(end, tenth=0.0, slots=0, hidden=1.0, loss=2.7):
     def at(step, rate):
         rates = [0.7] * slots + [rate, 0.0, 0.0, 0.0]
         alpha = [[[0.1] * (slots + 1)] * 4] * 6
-        return {"step": step, "sink": {"0.3": rates}, "alpha": alpha, "hidden_norm": [1.0] * 6, "loss": 3.0}
+        return {"step": step, "sink": {"0.3": rates}, "alpha": alpha, "hidden_norm": [0.9, hidden], "loss": loss}
 
     return {"measured": [at(0, 0.0), at(244, tenth), at(2442, end)], "tokens_per_step": 4096}
 
 
-def decoders(end, tenth=0.0, count=SEEDS, slots=0):
+def decoders(end, tenth=0.0, count=SEEDS, hidden=1.0, loss=2.7, **options):
     noise = np.random.default_rng(int(1000 * end))
+
+    def near(value):
+        return value * (1 + 0.05 * noise.standard_normal())
+
     return [
-        decoder(end * (1 + 0.05 * noise.standard_normal()), tenth * (1 + noise.random()), slots) for _ in range(count)
+        decoder(
+            near(end), tenth * (1 + noise.random()), hidden=near(hidden), loss=loss + 0.01 * noise.random(), **options
+        )
+        for _ in range(count)
     ]
 
 
 def test_below_the_floor_nothing_is_judged():
-    arms = {"packed": decoders(0.01), "fixed": decoders(0.5), "decay": decoders(0.5, count=2)}
-    assert states(parts.text(arms)) == {"C14": {"text_stronger": "met"}}
+    arms = {"packed": decoders(0.01), "fixed": decoders(0.5, hidden=8.0), "decay": decoders(0.5, count=2)}
+    assert states(parts.text(arms)) == {"C14": {"text_stronger": "met"}, "C28": {"text_fixed_has": "met"}}
     left = parts.judged_by_floor(arms, parts.toys(as_the_paper_says()))
     assert not left.keys() & {"C9", "C10", "C12", "C15"} and {"C11", "C14", "C22"} <= left.keys()
     assert parts.text({"packed": decoders(0.01), "fixed": decoders(0.02)}) == {}
+
+
+def test_a_key_bias_on_real_text():
+    arms = {"packed": decoders(0.01), "fixed": decoders(0.5, hidden=8.0)}
+    found = states(parts.text(arms | {"key_bias": decoders(0.02, slots=1)}))
+    assert found["C22"] == {"text_bias_draws": "met", "text_same_loss": "met"}
+    assert found["C28"]["text_key_bias_none"] == "met"
+    weak = {"packed": decoders(0.6), "fixed": decoders(0.5)}
+    found = states(parts.text(weak | {"key_bias": decoders(0.02, slots=1, hidden=9.0, loss=2.5)}))
+    assert found["C22"] == {"text_bias_draws": "not_met", "text_same_loss": "not_met"}
+    assert found["C28"] == {"text_fixed_has": "not_met", "text_key_bias_none": "not_met"}
+    one = states(parts.text(arms | {"key_bias": decoders(0.02, count=1, slots=1)}))
+    assert set(one["C22"].values()) == {"open"}, "one seed decides nothing"
 
 
 def test_above_the_floor_emergence_is_judged():
