@@ -194,20 +194,49 @@ def test_sliding_layers_are_named():
 
 
 def by_hand(lm, ids, edit):
-    """Loss with whole maps and values edited by ``edit(layer, probs (H, T, T), value (H, T, d))``."""
+    """Loss with whole maps; keys and values edited by ``edit(layer, key, value)``, the first token's output kept."""
 
     def function(module, query, key, value, mask, scaling=None, **options):
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1).clone(), value.repeat_interleave(groups, 1).clone()
+        own = value[:, :, 0].clone()  # its only key is itself
         hidden = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu(1)
         key, value = edit(module.layer_idx, key, value)
         probs = torch.softmax((query @ key.mT * scaling).masked_fill(hidden, -1e30), -1)
         probs = edit.after(module.layer_idx, probs) if hasattr(edit, "after") else probs
-        return (probs @ value).transpose(1, 2), None
+        out = probs @ value
+        out[:, :, 0] = own
+        return out.transpose(1, 2), None
 
     with torch.no_grad(), replaced(lm.model, function):
         hidden = hidden_states(lm.model, ids[None])[0]
         return float(token_losses(lm.model, hidden[7:-1], ids[8:]).mean())
+
+
+def mean_loss(lm, ids, change):
+    return float(real.losses_under(lm, ids, change)[7:].mean())
+
+
+def test_a_change_leaves_the_tokens_own_output_alone():
+    """Only later queries meet it: the first token's state, and so what others see of it further up, stays."""
+    lm, ids = lm_of("llama"), IDS[:1]
+    everywhere, nothing = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 2, 16)
+    for token in (0, 5):
+        with torch.no_grad():
+            before = lm.model.base_model(ids).last_hidden_state
+            with replaced(lm.model, real.Change(everywhere, value=nothing, token=token).attention):
+                after = lm.model.base_model(ids).last_hidden_state
+        assert torch.allclose(before[:, : token + 1], after[:, : token + 1], atol=1e-5)
+        assert not torch.allclose(before[:, token + 1 :], after[:, token + 1 :], atol=1e-3)
+
+
+def test_sinks_under_a_change_are_counted_anew():
+    lm, ids = lm_of("llama"), IDS[0]
+    everywhere = torch.ones(2, 4, dtype=torch.bool)
+    removed = real.Change(everywhere, remove=True)
+    with torch.no_grad():
+        real.losses_under(lm, ids, removed)
+    assert removed.sink_heads() == 0  # only the first query, of 40, still gives it anything
 
 
 def test_interventions_do_what_they_say():
@@ -239,16 +268,16 @@ def test_interventions_do_what_they_say():
     remove.after = without_first
     nothing = torch.zeros_like(mean["value"])
     with torch.no_grad():
-        base = real.loss_under(lm, ids, None, 8)
+        base = mean_loss(lm, ids, None)
         for change, edit in (
             (real.Change(heads, key=mean["key"], value=mean["value"]), exchange),
             (real.Change(heads, value=nothing), empty),
             (real.Change(heads, remove=True), remove),
         ):
-            found = real.loss_under(lm, ids, change, 8)
+            found = mean_loss(lm, ids, change)
             assert found == pytest.approx(by_hand(lm, ids, edit), abs=1e-5) and abs(found - base) > 1e-4
         no_heads = torch.zeros_like(heads)
-        assert real.loss_under(lm, ids, real.Change(no_heads, value=nothing), 8) == pytest.approx(base, abs=1e-6)
+        assert mean_loss(lm, ids, real.Change(no_heads, value=nothing)) == pytest.approx(base, abs=1e-6)
         plain = lm.model(input_ids=ids[None]).logits[0, 7:-1]
         assert base == pytest.approx(float(torch.nn.functional.cross_entropy(plain, ids[8:])), abs=1e-4)
 
@@ -260,7 +289,8 @@ def test_a_document_is_never_its_own_reference():
     with torch.no_grad():
         found = real.losses(lm, IDS[0], firsts, 0, 8)
         change = real.Change(torch.ones(2, 4, dtype=torch.bool), key=firsts[1]["key"], value=firsts[1]["value"])
-        assert found["loss"]["exchanged in all heads"] == pytest.approx(real.loss_under(lm, IDS[0], change, 8))
+        assert found["loss"]["exchanged in all heads"] == pytest.approx(mean_loss(lm, IDS[0], change))
+    assert found["early"].keys() == found["loss"].keys() and found["early"]["as it is"] != found["loss"]["as it is"]
     assert len(found["similar"]["key"]) == 2 and found["loss"].keys() >= {"as it is", "removed in sink heads"}
 
 

@@ -21,7 +21,8 @@ _FIXED = {"fixed": [0]}
 PRETRAINING_ARMS = {
     "packed": ({}, 5),
     "fixed": ({"corpus": _FIXED}, 5),
-    "key_bias": ({"decoder": {"attention": {"bias": "k"}}}, 5),
+    "fixed_key_bias": ({"corpus": _FIXED, "decoder": {"attention": {"bias": "k"}}}, 5),
+    "key_bias": ({"decoder": {"attention": {"bias": "k"}}}, 1),
     "fixed_sigmoid": (
         {"corpus": _FIXED, "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}}},
         1,
@@ -91,7 +92,9 @@ STORED |= {
 
 _K, _SIGMOID = {"attention": {"bias": "k"}}, {"attention": {"similarity": "sigmoid", "normalised": False}}
 _THREE = {"decoder": {"layers": 3}}
+_FOUR = {"layers": 3, "heads": 4}
 _NO_FIXED = {"fixed": None}
+TOY_SEEDS = {"batch": 20}  # "no effect" takes a narrow interval; sized by the five seeds of the default toy
 
 _BIASES = {
     "K bias": _K,
@@ -117,7 +120,7 @@ TOYS = {
         f"rate {rate:g}, {steps} steps": {"recipe": {"rate": rate, "steps": steps}}
         for rate, steps in ((3e-4, 4000), (1e-3, 1200), (1e-2, 120))
     },
-    "batch": {f"batch {size}": {"text": {"batch": size}} for size in (16, 128)},
+    "batch": {f"batch {size}": {"text": {"batch": size}} for size in (16, 48, 128)},
     "decay": {f"decay {decay:g}": {"recipe": {"weight_decay": decay}} for decay in (0.1, 0.5, 2.0, 5.0)},
     "data": {f"{pool} samples": {"text": {"pool": pool}} for pool in (16, 256)},
     "tokens": {
@@ -126,16 +129,22 @@ TOYS = {
         "one random": {"text": {**_NO_FIXED, "bigram_from": 1}},
         "two random": {"text": _NO_FIXED},
     },
-    "masks": {
+    "places": {
+        "three, fixed at 2": {**_THREE, "text": {"fixed": 1}},
+        "three, fixed at 3": {**_THREE, "text": {"fixed": 2}},
         "three, prefix 5": {**_THREE, "attention": {"prefix": 5}, "text": {**_NO_FIXED, "unscored": 4}},
-        **{f"window {size}": {"attention": {"window": size}} for size in (4, 16)},
+        "three, own key seen": {**_THREE, "attention": {"strict": False}},
+        "three, two random, own key seen": {**_THREE, "attention": {"strict": False}, "text": _NO_FIXED},
     },
+    "windows": {f"window {size}": {"attention": {"window": size}} for size in (4, 16)},
+    # one layer without positions sees a bag of keys and cannot copy; one head has one slope of ALiBi
     "positions": {
-        "none": {"decoder": {"positions": "none"}},
-        "absolute": {"decoder": {"positions": "sinusoidal"}},
-        "learned": {"decoder": {"positions": "learned"}},
-        "relative": {"decoder": {"positions": "none"}, "attention": {"distance": "relative"}},
-        "alibi": {"decoder": {"positions": "none"}, "attention": {"distance": "alibi"}},
+        "rotary": {"decoder": _FOUR},
+        "none": {"decoder": _FOUR | {"positions": "none"}},
+        "absolute": {"decoder": _FOUR | {"positions": "sinusoidal"}},
+        "learned": {"decoder": _FOUR | {"positions": "learned"}},
+        "relative": {"decoder": _FOUR | {"positions": "none"}, "attention": {"distance": "relative"}},
+        "alibi": {"decoder": _FOUR | {"positions": "none"}, "attention": {"distance": "alibi"}},
     },
     "layers": {
         "three layers": _THREE,
@@ -174,7 +183,12 @@ TOYS = {
 STORED |= {
     f"toys_{family}": Stored(
         "toys:run",
-        {"arms": arms, "recipe": {"steps": 400, "rate": 3e-3, "betas": [0.9, 0.999]}, "n_seeds": 5, "seed": 0},
+        {
+            "arms": arms,
+            "recipe": {"steps": 400, "rate": 3e-3, "betas": [0.9, 0.999]},
+            "n_seeds": TOY_SEEDS.get(family, 5),
+            "seed": 0,
+        },
         prefix={"n_seeds": 1},
     )
     for family, arms in TOYS.items()

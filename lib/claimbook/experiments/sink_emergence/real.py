@@ -302,44 +302,55 @@ def losses(lm: LM, ids: Tensor, firsts: list[dict], at: int, loss_from: int) -> 
         "removed in sink heads": Change(sinks, remove=True),
         "removed in all heads": Change(everywhere, remove=True),
     }
+    found = {name: losses_under(lm, ids, plan) for name, plan in plans.items()}
     return {
         "sink_heads": float(sinks.float().mean()),
+        "sink_heads_under": {name: plan.sink_heads() for name, plan in plans.items() if plan},
         "similar": similar,
-        "loss": {name: loss_under(lm, ids, plan, loss_from) for name, plan in plans.items()},
+        "loss": {name: float(loss[loss_from - 1 :].mean()) for name, loss in found.items()},
+        "early": {name: float(loss[1 : loss_from - 1].mean()) for name, loss in found.items()},
     }
 
 
 class Change:
     """What to do to one token in chosen heads (L, H): another key or value (L, H_kv, d), or removal from the softmax.
 
-    The first query keeps its only key when the first token is removed.
+    Later queries alone meet the change: the token's own output stays as it is, or its state would change as well.
     """
 
     def __init__(self, heads: Tensor, key=None, value=None, remove: bool = False, token: int = 0):
         self.heads, self.key, self.value, self.remove, self.token = heads, key, value, remove, token
+        self._alpha: dict[int, Tensor] = {}
+
+    def sink_heads(self) -> float:
+        """Share of heads with a sink on the first token, under the change, of the text read last."""
+        return float((torch.stack(list(self._alpha.values())) > EPSILON).float().mean())
 
     def attention(self, module, query, key, value, mask, scaling=None, **options) -> tuple[Tensor, None]:
         """Attention function for `replaced`; key and value heads are spread over the query heads that share them."""
-        groups, layer = query.shape[1] // key.shape[1], module.layer_idx
+        groups, layer, at = query.shape[1] // key.shape[1], module.layer_idx, self.token
         chosen = self.heads[layer].nonzero()[:, 0]
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+        itself = causal_probs(query[:, :, at : at + 1], key[:, :, : at + 1], at, scaling, **options)
+        own = itself @ value[:, :, : at + 1]
         if self.key is not None:
-            key[:, chosen, self.token] = self.key[layer][chosen // groups]
+            key[:, chosen, at] = self.key[layer][chosen // groups]
         if self.value is not None:
-            value[:, chosen, self.token] = self.value[layer][chosen // groups]
+            value[:, chosen, at] = self.value[layer][chosen // groups]
+        probs = causal_probs(query, key, 0, scaling, **options)
         if self.remove:
-            probs = causal_probs(query, key, 0, scaling, **options)
             kept = probs[:, chosen].clone()
-            kept[:, :, 1:, self.token] = 0
+            kept[:, :, at + 1 :, at] = 0
             probs[:, chosen] = kept / kept.sum(dim=-1, keepdim=True)
-        else:
-            probs = causal_probs(query, key, 0, scaling, **options)
-        return (probs @ value).transpose(1, 2), None
+        self._alpha[layer] = probs[0, :, :, 0].mean(dim=1)
+        out = probs @ value
+        out[:, :, at] = own[:, :, 0]
+        return out.transpose(1, 2), None
 
 
-def loss_under(lm: LM, ids: Tensor, change: Change | None, loss_from: int) -> float:
-    """Mean loss in nats of the tokens from ``loss_from`` on."""
+def losses_under(lm: LM, ids: Tensor, change: Change | None) -> Tensor:
+    """Loss in nats of each token but the first, (T - 1,)."""
     function: Callable = ordinary_attention if change is None else change.attention
     with replaced(lm.model, function):
         hidden = hidden_states(lm.model, ids[None])[0]
-    return float(token_losses(lm.model, hidden[loss_from - 1 : -1], ids[loss_from:]).mean())
+    return token_losses(lm.model, hidden[:-1], ids[1:])

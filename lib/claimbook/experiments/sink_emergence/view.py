@@ -121,11 +121,13 @@ def emergence(axes, arms: dict[str, list[dict]]) -> None:
         if arm in arms:
             drawn.append(Line2D([], [], label=f"{label} ({seeds(arms[arm])})", **look))
     if drawn:
+        drawn.append(
+            bottom.axhline(
+                100 * FLOOR, color="black", linewidth=1.2, linestyle=":", label="floor: below, nothing is judged"
+            )
+        )
         bottom.set(xlabel="training tokens, millions", ylabel="heads with a sink, %", ylim=(-0.5, None))
         bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        plotting.reference_line(bottom, 100 * FLOOR, "")
-        bottom.text(0.02, 100 * FLOOR, "floor: below, nothing is judged", va="bottom", fontsize=11,
-                    transform=bottom.get_yaxis_transform())  # fmt: skip
         top.set_xlim(bottom.get_xlim())
 
 
@@ -307,7 +309,7 @@ def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
         plotting.curves(ax, series, xlabel="token", ylabel="attention")
         ax.set_xticks(range(1, 6))
         ax.set_ylim(0, 1)
-        plotting.legend(ax, columns=3)
+        plotting.legend(ax, columns=2)
 
 
 def toy_means(t: Toys) -> dict[str, tuple[float | None, float | None]]:
