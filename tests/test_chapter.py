@@ -65,6 +65,27 @@ def test_the_verdict_follows_the_measurement(book):
     assert finished(judge_all(start(), value=4.0))["claims"]["C1"]["verdict"] == "contradicted"
 
 
+def test_a_closed_gate_leaves_a_claim_inconclusive_and_its_parts_shown(book):
+    ledger = book / "data" / "claims" / f"{CHAPTER}.yaml"
+    edit(ledger, "    parts:\n      - name: halved", "    gate: the coin is fair\n    parts:\n      - name: halved")
+    with pytest.raises(ClaimbookError, match=r"C1 has a gate: say how it stands \(run.gate\) before you judge"):
+        judge_all(start())
+    run = start()
+    assert "judged only if the coin is fair: scatter" in str(run.table())
+    run.gate("C1", passed=False, found="heads nine times in ten")
+    entry = finished(judge_all(run))["claims"]["C1"]
+    assert entry["verdict"] == "inconclusive" and entry["parts"]["halved"]["state"] == "met"
+    assert entry["reason"] == "the gate is closed (the coin is fair): heads nine times in ten"
+    run = start()
+    run.gate("C1", passed=True, found="heads half the time")
+    assert finished(judge_all(run))["claims"]["C1"]["verdict"] == "reproduced"
+    with pytest.raises(ClaimbookError, match="C2 has no gate in its ledger"):
+        start().gate("C2", passed=True, found="")
+    with pytest.raises(ClaimbookError, match="was judged already: say how its gate stands before"):
+        run.gate("C1", passed=True, found="")
+    assert judge_all(start(tier="smoke")).judged["C1"]["verdict"] is None, "a smoke run passes no gate"
+
+
 def test_unmeasured_parts_never_pass(book):
     run = start()
     for claim_id in ("C1", "C2", "C3"):

@@ -63,6 +63,7 @@ class ChapterRun:
     began: float = field(default_factory=time.monotonic)
     measured: dict = field(default_factory=dict)  # claim id -> model -> part -> measurement
     judged: dict[str, dict] = field(default_factory=dict)  # claim id -> entry of the result file
+    gates: dict[str, str | None] = field(default_factory=dict)  # claim id -> what closed its gate; None: open
     deviations: dict[str, list[str]] = field(default_factory=dict)
     stored_runs: dict[str, str] = field(default_factory=dict)
     glued: dict[str, str] = field(default_factory=dict)
@@ -118,6 +119,15 @@ class ChapterRun:
             for part_name, measurement in measured.items():
                 self.measure(claim_id, part_name, measurement, model)
 
+    def gate(self, claim_id: str, passed: bool, found: str) -> None:
+        """Say whether the claim's gate is passed, and what was ``found``. ClaimbookError for a claim without one."""
+        claim = self.ledger.claim(claim_id)
+        if claim.gate is None:
+            raise ClaimbookError(f"{self._name(claim)} has no gate in its ledger")
+        if claim_id in self.judged:
+            raise ClaimbookError(f"{self._name(claim)} was judged already: say how its gate stands before you judge")
+        self.gates[claim_id] = None if passed else found
+
     def state(self, claim_id: str, part_name: str) -> str:
         """How a part stands before the verdict, in words: met, not met, open, untested."""
         claim = self.ledger.claim(claim_id)
@@ -135,10 +145,14 @@ class ChapterRun:
         claim = self.ledger.claim(claim_id)
         if claim_id in self.judged:
             raise ClaimbookError(f"{self._name(claim)} was judged already")
+        tested = not isinstance(claim.tier(self._ledger_tier), NotTested)
+        if claim.gate and tested and not self.smoke and claim_id not in self.gates:
+            raise ClaimbookError(f"{self._name(claim)} has a gate: say how it stands (run.gate) before you judge")
         taken = self.measured.get(claim_id, {})
         deciding = self.decides(claim)
+        closed = self.gates.get(claim_id)
         judgements = {
-            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {}), self.exact)
+            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {}), self.exact, closed)
             for model in {deciding, *taken}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)

@@ -194,6 +194,7 @@ class Claim(Model):
     scope: Literal["universal", "named_models", "large_models"]
     published: Published
     parts: list[Part] = []
+    gate: Text | None = None  # what must be there before the parts can say anything; closed: inconclusive, parts shown
     decided_by: str | None = None
     weight: int = Field(ge=1, le=2)  # 2 headline, 1 supporting
     tiers: Tiers
@@ -295,7 +296,7 @@ def measuring_keys(ledger: Ledger, tier: str = "cpu") -> dict:
 
 
 def _measuring(claim: Claim, tier: str) -> dict:
-    keys = claim.model_dump(mode="json", include={"version", "scope", "decided_by", "at_most"})
+    keys = claim.model_dump(mode="json", include={"version", "scope", "decided_by", "at_most", "gate"})
     parts = {part.name: part.model_dump(mode="json", exclude={"why", "name"}) for part in claim.parts}
     state = claim.tier(tier)
     tested = f"not_tested: {state.not_tested}" if isinstance(state, NotTested) else state

@@ -71,7 +71,8 @@ def criteria(claim: Claim) -> str:
     state = claim.tier("cpu")
     if hasattr(state, "not_tested"):
         return f"not tested: {state.not_tested.replace('_', ' ')}"
-    return "; ".join(f"{part.quantity} {_region(part)}" for part in claim.parts)
+    gate = f"judged only if {claim.gate}: " if claim.gate else ""
+    return gate + "; ".join(f"{part.quantity} {_region(part)}" for part in claim.parts)
 
 
 def _region(part) -> str:

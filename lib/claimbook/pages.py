@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from html import escape
 
-from claimbook import assets, files, paths, scoreboard
+from claimbook import assets, files, paths, scoreboard, verdicts
 from claimbook.claims import Change
 from claimbook.display import number
 from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing
@@ -139,6 +139,8 @@ def _claim_row(standing: Standing) -> list:
     says = f"{_reference(standing)} · {headline}{claim.text} ({claim.where}){outside}"
     word = f"{WORDS[standing.word][0]} **{standing.word}** · {standing.fidelity}"
     remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")] + _other_models(standing)
+    if claim.gate and (standing.entry.get("reason") or "").startswith(verdicts.CLOSED):
+        remarks.append(standing.entry["reason"])
     if claim.changelog:
         remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
     verdict = "; ".join([word, *filter(None, remarks)])

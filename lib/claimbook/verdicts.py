@@ -23,6 +23,8 @@ wholly below one half; else open.
 | yes | at least one of the two | | any | ``partial`` |
 | otherwise | | | | ``inconclusive`` |
 
+A claim whose gate is closed is inconclusive whatever the states of its parts.
+
 A verdict is given as soon as the open parts can no longer change it: with one part met and one not, or one that cannot
 be tested, the claim is partial whatever the rest turns out to be; met and open alone may still become reproduced, not
 met and open alone contradicted, so both are inconclusive. So is a claim of which nothing was measured, or only parts
@@ -42,6 +44,7 @@ Measurement = Estimate | Votes | Exact | None
 
 LEVEL = 0.05
 ENOUGH_UNITS = 20  # with fewer, a verdict says what it speaks for
+CLOSED = "the gate is closed"  # begins the reason of a claim that its gate keeps from being judged
 MECHANISM = {
     "reproduced": "mechanism seen",
     "partial": "mechanism partly seen",
@@ -116,10 +119,18 @@ def spoken(verdict: Verdict, fidelity: Fidelity | None) -> str:
     return verdict.replace("_", " ")
 
 
-def judge(claim: Claim, tier: str, measurements: Mapping[str, Measurement], exact: bool = True) -> Judgement:
+def judge(
+    claim: Claim,
+    tier: str,
+    measurements: Mapping[str, Measurement],
+    exact: bool = True,
+    closed: str | None = None,
+) -> Judgement:
     """Judge a claim at a tier (cpu or gpu) from its parts' measurements, by part name; an absent one is untested.
 
     Not ``exact``: what ran is not what the tier names (another model or text), so its "exact" reads "reduced".
+    ``closed``: what was found in place of what the claim's gate asks for; then the claim is inconclusive, whatever
+    its parts, which keep their states.
     """
     fidelity = claim.tier(tier)
     if fidelity == "exact" and not exact:
@@ -135,6 +146,8 @@ def judge(claim: Claim, tier: str, measurements: Mapping[str, Measurement], exac
     reason = _reason(parts)
     if verdict == "reproduced" and claim.at_most:
         verdict, reason = claim.at_most, f"at most {claim.at_most}: {claim.at_most_why}"
+    if closed is not None:
+        verdict, reason = "inconclusive", f"{CLOSED} ({claim.gate}): {closed}"
     return _judgement(claim, verdict, fidelity, reason, parts, _speaks_for(parts))
 
 
