@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from claimbook import claims, parameters, paths, plotting, verdicts
-from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, live, parts, toys, view
+from claimbook.experiments.sink_emergence import (
+    PRETRAINING_ARMS,
+    STORED,
+    TOYS,
+    live,
+    parts,
+    text_parts,
+    toy_parts,
+    toys,
+    view,
+)
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe
@@ -149,10 +159,10 @@ def test_windows_and_interventions():
 # --- toys ------------------------------------------------------------------------------------------------------------
 
 
-def arm(first=0.45, bias=None, *, second=0.04, hidden=5.0, copied=0.99, loss=2.17, seed=0):
+def arm(first=0.45, bias=None, *, second=0.04, hidden=5.0, copied=0.99, loss=2.17, seed=0, seeds=SEEDS):
     noise = np.random.default_rng(seed)
     rows = []
-    for _ in range(SEEDS):
+    for _ in range(seeds):
         attention = [first, second, 0.03, 0.02, *[0.01] * 12]
         attention = [bias, *attention] if bias is not None else attention
         rows.append(
@@ -161,6 +171,7 @@ def arm(first=0.45, bias=None, *, second=0.04, hidden=5.0, copied=0.99, loss=2.1
                 "hidden": hidden * (1 + 0.02 * noise.standard_normal()),
                 "validation": loss + 0.001 * noise.standard_normal(),
                 "copied": copied,
+                "alpha": [0.07, first * (1 + 0.02 * noise.standard_normal())],
                 "share_of_most": 0.8 + 0.01 * noise.standard_normal(),
                 "most": first + 0.01 * noise.standard_normal(),
             }
@@ -176,7 +187,8 @@ def as_the_paper_says():
         "rate 0.0003, 4000 steps": {"first": 0.2}, "rate 0.001, 1200 steps": {"first": 0.3},
         "rate 0.01, 120 steps": {"first": 0.7}, "16 samples": {"first": 0.05},
         "fixed at 2": {"first": 0.03, "second": 0.5}, "two random": {"first": 0.05, "second": 0.4},
-        "three, two random": {"first": 0.05, "second": 0.4},
+        "three, two random": {"first": 0.05, "second": 0.4}, "three, fixed at 2": {"first": 0.03, "second": 0.5},
+        "relative": {"first": 0.8},
         "decay 0.5": {"first": 0.95}, "decay 5": {"first": 0.01},
         "K bias": {"first": 0.05, "bias": 0.7}, "KV bias": {"first": 0.05, "bias": 0.7},
         "value 20": {"first": 0.6, "bias": 0.02}, "even value 20": {"first": 0.4, "bias": 0.02},
@@ -191,35 +203,29 @@ def as_the_paper_says():
         **{f"unfixed, {name}": {"first": 0.05, "bias": 0.02} for name in ("value 20", "even value 20")},
         **{f"unfixed, {name}": {"first": 0.05, "bias": 0.3}
            for name in ("value 1", "value 5", "1 dimensions", "8 dimensions")},
-        **{name: {"first": 0.02} for name in ("elu", "identity kernel", "mlp kernel", *parts.SIGMOID)},
+        **{name: {"first": 0.02} for name in ("elu", "identity kernel", "mlp kernel", *toy_parts.SIGMOID)},
         "rows of 2": {"first": 0.75}, "rows of 0.1": {"first": 0.1},
         "three, K bias": {"first": 0.05, "bias": 0.6, "hidden": 1.0}, "three, sigmoid": {"first": 0.05, "hidden": 1.0},
     }  # fmt: skip
     found |= {name: arm(**options, seed=100 + i) for i, (name, options) in enumerate(changed.items())}
-    for row in found["fixed at 3"]:
+    found |= {name: arm(seed=50 + i, seeds=20) for i, name in enumerate(TOYS["batch"])}
+    for row in found["three, fixed at 3"]:
         row["attention"][:3] = [0.03, 0.03, 0.5 + 0.01 * row["hidden"]]
     return found
 
 
 def test_toys_as_the_paper_has_them_meet_every_part():
-    found = states(parts.toys(as_the_paper_says()))
+    found = states(toy_parts.parts(as_the_paper_says()))
     assert {claim: set(one.values()) for claim, one in found.items()} == {claim: {"met"} for claim in found}
     measured = {claim.id: {part.name for part in claim.parts} for claim in LEDGER.claims if claim.tiers.cpu == "toy"}
-    text = {
-        "emerges",
-        "not_at_first",
-        "lower_rate_weaker",
-        "little_data_none",
-        "text_stronger",
-        "text_rise",
-        "text_bias_draws",
-        "text_same_loss",
-        "text_fixed_has",
-        "text_key_bias_none",
-    }
+    text = {name for claim in LEDGER.claims for name in (part.name for part in claim.parts) if by_text(name)}
     assert {claim: names - text for claim, names in measured.items() if claim != "C9"} == {
         c: set(p) for c, p in found.items()
     }
+
+
+def by_text(part):
+    return part.startswith("text_") or part in ("emerges", "not_at_first", "lower_rate_weaker", "little_data_none")
 
 
 def test_toys_that_are_all_alike_fail_what_asks_for_a_difference():
@@ -230,23 +236,50 @@ def test_toys_that_are_all_alike_fail_what_asks_for_a_difference():
     for before in ("", "unfixed, "):
         alike |= {before + name: arm(bias=0.4, seed=3) for name in ("value 20", "even value 20")}
         alike |= {before + name: arm(bias=0.01, seed=3) for name in ("1 dimensions", "8 dimensions", "sink logit")}
-    found = states(parts.toys(alike))
+    found = states(toy_parts.parts(alike))
     for claim, part in (
         ("C12", "toy_little_data"), ("C13", "two_random_move"), ("C14", "moves_there"), ("C15", "toy_rise"),
         ("C15", "toy_destroyed"), ("C22", "key_bias_takes"), ("C22", "key_bias_frees"), ("C23", "falls"),
         ("C22", "key_bias_takes_alone"), ("C22", "kv_bias_takes_alone"), ("C23", "falls_alone"),
         ("C23", "falls_evenly_alone"), ("C24", "few_dimensions_less"), ("C24", "few_dimensions_less_alone"),
         ("C25", "sigmoid_none"), ("C26", "double_more"), ("C26", "tenth_less"),
-        ("C26", "sigmoid_never"), ("C28", "default_has"), ("C28", "key_bias_none"),
+        ("C26", "sigmoid_never"), ("C28", "default_has"), ("C12", "toy_never"),
     ):  # fmt: skip
         assert found[claim][part] == "not_met", (claim, part)
+    assert found["C28"].keys() == {"default_has"} and found["C19"].keys() == {"post_norm_has_it"}, (
+        "without massive activations there is nothing to follow"
+    )
+
+
+def test_massive_activations_are_counted_from_a_ratio_of_one():
+    found = as_the_paper_says()
+    found |= {"three, K bias": arm(bias=0.6, hidden=4.5, seed=1), "three, V bias": arm(hidden=1.2, seed=2)}
+    assert states(toy_parts.parts(found))["C28"] == {
+        "default_has": "met", "key_bias_none": "not_met", "sigmoid_none": "met", "value_bias_has": "not_met",
+    }  # fmt: skip
+
+
+def test_attention_counts_above_what_even_attention_gives():
+    rows = np.tril(np.ones((64, 64)), -1)  # a query does not see its own key
+    rows /= np.maximum(rows.sum(axis=1, keepdims=True), 1)
+    expected = (rows.sum(axis=0) / np.arange(64, 0, -1))[:16]
+    assert np.allclose(toy_parts.even("default"), expected, atol=1e-6)
+    beside = np.hstack([np.ones((64, 1)), np.tril(np.ones((64, 64)), -1)])
+    beside /= beside.sum(axis=1, keepdims=True)
+    assert np.allclose(toy_parts.even("K bias")[:2], [beside[:, 0].mean(), beside[:, 1].mean()], atol=1e-6)
+    assert toy_parts.even("relative")[0] > 0.3, "the paper's relative bias alone draws to the first"
+    chance = {
+        name: arm(first=0.074, second=0.059, bias=0.074 if "bias" in name else None) for name in ("default", "K bias")
+    }
+    t = toy_parts.Toys(chance)
+    assert abs(t.extra().mean()) < 0.002 and abs(t.extra_bias("K bias").mean()) < 0.002
 
 
 def test_toys_without_sinks_fail_what_asks_for_one():
     found = as_the_paper_says()
     for name in (
-        *parts.POSITIONS,
-        *parts.FEED_FORWARD,
+        *toy_parts.POSITIONS,
+        *toy_parts.FEED_FORWARD,
         "4 heads",
         "4 heads, summed",
         "three, post-norm",
@@ -258,7 +291,7 @@ def test_toys_without_sinks_fail_what_asks_for_one():
     for row in found["three, prefix 5"]:
         row["attention"][8] = 0.3
         row["share_of_most"] -= 0.5
-    failed = states(parts.toys(found))
+    failed = states(toy_parts.parts(found))
     assert set(failed["C18"].values()) == set(failed["C19"].values()) == set(failed["C16"].values()) == {"not_met"}
     for claim, part in (
         ("C20", "least_of_all"),
@@ -272,22 +305,22 @@ def test_toys_without_sinks_fail_what_asks_for_one():
 
 def test_a_toy_that_does_not_solve_the_task_says_nothing_about_positions():
     found = as_the_paper_says() | {"none": arm(first=0.05, copied=0.3)}
-    assert states(parts.toys(found))["C18"]["none"] == "open"
+    assert states(toy_parts.parts(found))["C18"]["none"] == "open"
 
 
 def test_a_missing_family_leaves_its_parts_untested():
     found = as_the_paper_says()
     del found["decay 5"]
-    measured = parts.toys(found)
-    assert "C15" not in measured and "C14" in measured and parts.toys({}) == {}
+    measured = toy_parts.parts(found)
+    assert "C15" not in measured and "C14" in measured and toy_parts.parts({}) == {}
 
 
 # --- real text -------------------------------------------------------------------------------------------------------
 
 
-def decoder(end, tenth=0.0, slots=0, hidden=1.0, loss=2.7):
+def decoder(end, tenth=0.0, slots=0, hidden=1.0, loss=2.7, on_bias=0.7):
     def at(step, rate):
-        rates = [0.7] * slots + [rate, 0.0, 0.0, 0.0]
+        rates = [on_bias] * slots + [rate, 0.0, 0.0, 0.0]
         alpha = [[[0.1] * (slots + 1)] * 4] * 6
         return {"step": step, "sink": {"0.3": rates}, "alpha": alpha, "hidden_norm": [0.9, hidden], "loss": loss}
 
@@ -308,41 +341,38 @@ def decoders(end, tenth=0.0, count=SEEDS, hidden=1.0, loss=2.7, **options):
     ]
 
 
-def test_below_the_floor_nothing_is_judged():
-    arms = {"packed": decoders(0.01), "fixed": decoders(0.5, hidden=8.0), "decay": decoders(0.5, count=2)}
-    assert states(parts.text(arms)) == {"C14": {"text_stronger": "met"}, "C28": {"text_fixed_has": "met"}}
-    left = parts.judged_by_floor(arms, parts.toys(as_the_paper_says()))
-    assert not left.keys() & {"C9", "C10", "C12", "C15"} and {"C11", "C14", "C22"} <= left.keys()
-    assert parts.text({"packed": decoders(0.01), "fixed": decoders(0.02)}) == {}
+def test_parts_on_real_text_can_be_met_and_not_met():
+    arms = {"packed": decoders(0.1, tenth=0.001), "fixed": decoders(0.5, hidden=8.0)}
+    bias = {"fixed_key_bias": decoders(0.02, slots=1, hidden=1.1)}
+    found = states(text_parts.parts(arms | bias))
+    assert found == {
+        "C9": {"emerges": "met", "not_at_first": "met"},
+        "C14": {"text_stronger": "met"},
+        "C22": {"text_bias_takes": "met", "text_bias_frees": "met", "text_same_loss": "met"},
+        "C28": {"text_fixed_has": "met", "text_key_bias_none": "met"},
+    }
+    arms = {"packed": decoders(0.05, tenth=0.1), "fixed": decoders(0.1, hidden=2.0)}
+    bias = {"fixed_key_bias": decoders(0.2, slots=1, hidden=3.0, loss=2.5, on_bias=0.01)}
+    found = states(text_parts.parts(arms | bias))
+    assert {state for measured in found.values() for state in measured.values()} == {"not_met"}
 
 
-def test_a_key_bias_on_real_text():
-    arms = {"packed": decoders(0.01), "fixed": decoders(0.5, hidden=8.0)}
-    found = states(parts.text(arms | {"key_bias": decoders(0.02, slots=1)}))
-    assert found["C22"] == {"text_bias_draws": "met", "text_same_loss": "met"}
-    assert found["C28"]["text_key_bias_none"] == "met"
-    weak = {"packed": decoders(0.6), "fixed": decoders(0.5)}
-    found = states(parts.text(weak | {"key_bias": decoders(0.02, slots=1, hidden=9.0, loss=2.5)}))
-    assert found["C22"] == {"text_bias_draws": "not_met", "text_same_loss": "not_met"}
-    assert found["C28"] == {"text_fixed_has": "not_met", "text_key_bias_none": "not_met"}
-    one = states(parts.text(arms | {"key_bias": decoders(0.02, count=1, slots=1)}))
-    assert set(one["C22"].values()) == {"open"}, "one seed decides nothing"
+def test_one_seed_is_shown_and_decides_nothing():
+    arms = {"fixed": decoders(0.5)} | {f"fixed_{name}": decoders(0.01, count=1) for name in ("slow", "little", "decay")}
+    found = states(text_parts.parts(arms))
+    assert {found[claim][part] for claim, part in (
+        ("C10", "lower_rate_weaker"), ("C12", "little_data_none"), ("C15", "text_rise"))} == {"open"}  # fmt: skip
 
 
-def test_above_the_floor_emergence_is_judged():
-    arms = {"packed": decoders(0.2, tenth=0.001), "fixed": decoders(0.25)}
-    found = states(parts.text(arms))
-    assert found["C9"] == {"emerges": "met", "not_at_first": "met"} and found["C14"]["text_stronger"] == "not_met"
-    arms = {"packed": decoders(0.05, tenth=0.1), "slow": decoders(0.01, count=2), "little": decoders(0.01, count=2)}
-    found = states(parts.text(arms))
-    assert set(found["C9"].values()) == {"not_met"}
-    assert found["C10"]["lower_rate_weaker"] == found["C12"]["little_data_none"] == "open", "two seeds decide nothing"
-    assert parts.judged_by_floor(arms, {"C10": {}}) == {"C10": {}}
+def test_the_floor():
+    assert not text_parts.has_a_sink({"packed": decoders(0.01)}, "packed")
+    assert text_parts.has_a_sink({"packed": decoders(0.2)}, "packed") and not text_parts.has_a_sink({}, "packed")
+    assert {claim.id for claim in LEDGER.claims if claim.gate} == set(text_parts.GATED)
 
 
 def test_the_first_token_comes_after_the_bias():
     found = decoders(0.2, slots=1)
-    assert parts.last(found).max() < 0.3 and parts.last(found, column="bias").min() == 0.7
+    assert text_parts.last(found).max() < 0.3 and text_parts.last(found, column="bias").min() == 0.7
 
 
 # --- declarations ----------------------------------------------------------------------------------------------------
@@ -369,7 +399,7 @@ def test_every_declared_training_is_well_formed():
 
 
 def test_figures_draw_what_there_is_and_say_what_there_is_not():
-    t, none = parts.Toys(as_the_paper_says()), parts.Toys({})
+    t, none = toy_parts.Toys(as_the_paper_says()), toy_parts.Toys({})
     curves, epsilons, lengths = domain_curves()
     config = {"epsilons": epsilons, "lengths": lengths}
     arms = {"packed": decoders(0.01), "fixed": decoders(0.2)}

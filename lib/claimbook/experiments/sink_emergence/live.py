@@ -1,6 +1,7 @@
 """What the notebook runs live, by tier, and when a stored run speaks for it."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -157,12 +158,13 @@ def toy_runs(run) -> dict[str, list[dict]]:
 
 
 def text_runs(run) -> dict[str, list[dict]]:
-    """Every arm trained on real text that is stored: curves and metrics, one entry for each seed."""
+    """Every arm trained on real text that is stored: curves and metrics, one entry for each seed, from seed 0 on."""
     found = {}
     for arm, (_, seeds) in PRETRAINING_ARMS.items():
         stored = [run.stored(f"text_{arm}_{seed}") for seed in range(seeds)]
-        if any(stored):
-            found[arm] = [one["curves"] | one["metrics"] | {"wall_s": one["wall_s"]} for one in stored if one]
+        stored = list(takewhile(bool, stored))  # arms are compared seed by seed: none may be left out in between
+        if stored:
+            found[arm] = [one["curves"] | one["metrics"] | {"wall_s": one["wall_s"]} for one in stored]
     return found
 
 

@@ -8,7 +8,8 @@ from claimbook import plotting, stats
 from claimbook.display import Shown, table
 from claimbook.experiments.sink_emergence import TOYS
 from claimbook.experiments.sink_emergence.live import Found
-from claimbook.experiments.sink_emergence.parts import FLOOR, Toys, both, last, sink
+from claimbook.experiments.sink_emergence.text_parts import FLOOR, last, sink
+from claimbook.experiments.sink_emergence.toy_parts import Toys, both, even
 from claimbook.lm.geometry import Geometry
 
 TOKENS_A_STEP = "tokens_per_step"
@@ -296,7 +297,9 @@ def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str) -> None:
     ax.set_yticks(range(len(shown)), shown)
     ax.set(xlabel=xlabel, ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
     ax.grid(axis="y", visible=False)
-    plotting.reference_line(ax, t.first().mean() / 2, "half of default", axis="x")
+    level = even("default")[0]
+    ax.axvline(level, color=plotting.SOFT, linewidth=1.2, linestyle=":")
+    plotting.reference_line(ax, (level + t.first().mean()) / 2, "half of default", axis="x")
 
 
 def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
