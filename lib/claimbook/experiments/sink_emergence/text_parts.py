@@ -30,6 +30,14 @@ def has_a_sink(arms: dict[str, list[dict]], arm: str) -> bool:
     return arm in arms and float(last(arms[arm]).mean()) >= FLOOR
 
 
+def floor(arms: dict[str, list[dict]]) -> tuple[bool, str]:
+    """Whether the gate is passed, and what was found, in words."""
+    if "packed" not in arms:
+        return False, "no training is stored"
+    share = 100 * last(arms["packed"]).mean()
+    return has_a_sink(arms, "packed"), f"{share:.1f} % of heads and samples in {len(arms['packed'])} seeds"
+
+
 def parts(arms: dict[str, list[dict]]) -> Parts:
     """Every part that has the arms it needs. One or two seeds are too few to decide it, and are shown."""
     found = {}

@@ -85,16 +85,25 @@ def norms(ax: Axes, by_model: dict[str, Geometry]) -> None:
     plotting.reference_line(ax, 1, "")
 
 
-def rises(curves: dict) -> dict[str, stats.Estimate]:
-    """Rise of the loss under each intervention; empty where nothing was measured."""
+def rises(curves: dict, which: str = "loss") -> dict[str, stats.Estimate]:
+    """Rise of the loss under each intervention, of "early" tokens or of later ones; empty where none was measured."""
     if not curves:
         return {}
     rows = curves["documents"]
-    base = np.array([row["loss"]["as it is"] for row in rows])
-    names = [name for name in rows[0]["loss"] if name != "as it is"]
-    return {
-        name: stats.paired_difference([row["loss"][name] for row in rows], base, unit="documents") for name in names
-    }
+    base = np.array([row[which]["as it is"] for row in rows])
+    names = [name for name in rows[0][which] if name != "as it is"]
+    return {name: stats.paired_difference([row[which][name] for row in rows], base, unit="documents") for name in names}
+
+
+def sinks_under(curves: dict, name: str) -> str | None:
+    """How many heads still have a sink on the first token under an intervention, in words."""
+    if not curves:
+        return None
+    before, after = (
+        100 * np.mean([row["sink_heads"] for row in curves["documents"]]),
+        100 * np.mean([row["sink_heads_under"][name] for row in curves["documents"]]),
+    )
+    return f"A sink on the first token is left in {after:.0f} % of heads, against {before:.0f} % without the change."
 
 
 # --- trained here ------------------------------------------------------------------------------------------------
@@ -192,6 +201,7 @@ TEXT_ARMS = {
     "packed_long": "packed text, twice as long",
     "key_bias": "packed text, key bias",
     "fixed": "first token fixed",
+    "fixed_key_bias": "fixed, key bias",
     "fixed_slow": "fixed, a quarter of the rate",
     "fixed_little": "fixed, a fiftieth of the data",
     "fixed_decay": "fixed, decay 0.5",
@@ -220,7 +230,7 @@ def text_table_rows(arms: dict[str, list[dict]]) -> list[list[str]]:
         if arm in arms:
             found = arms[arm]
             ends = [row["measured"][-1] for row in found]
-            bias = arm == "key_bias"
+            bias = arm in ("key_bias", "fixed_key_bias")
             rows.append(
                 [
                     label,
@@ -240,11 +250,11 @@ def toy_labels(t: Toys, arms: list[str]) -> list[str]:
 
 
 def bars(ax: Axes, t: Toys, arms: list[str]) -> None:
-    """Attention to the first token, a row for each arm, a dot for each seed; half of the default's is marked."""
+    """Attention to the first token, a row for each arm, a dot for each seed; half of the first arm's is marked."""
     shown = toy_labels(t, arms)
     for i, arm in enumerate(shown):
         _seeds(ax, i, t.first(arm), plotting.COLOURS[0], "o")
-    _finish(ax, t, shown, "attention to the first token")
+    _finish(ax, t, shown, "attention to the first token", arms[0])
 
 
 BIASES = {"no bias": ("default", "two random")} | {
@@ -291,15 +301,17 @@ def _seeds(ax: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> 
     ax.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.6)
 
 
-def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str) -> None:
+def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str, base: str = "default") -> None:
+    """Labels, and two lines: what even attention gives, and half of what ``base`` has beyond it."""
     if not shown:
         return
     ax.set_yticks(range(len(shown)), shown)
     ax.set(xlabel=xlabel, ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
     ax.grid(axis="y", visible=False)
-    level = even("default")[0]
-    ax.axvline(level, color=plotting.SOFT, linewidth=1.2, linestyle=":")
-    plotting.reference_line(ax, (level + t.first().mean()) / 2, "half of default", axis="x")
+    if base in t.arms:
+        level = even(base)[0]
+        ax.axvline(level, color=plotting.SOFT, linewidth=1.4, linestyle=":")
+        plotting.reference_line(ax, (level + t.first(base).mean()) / 2, f"half of {base}", axis="x")
 
 
 def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
