@@ -1,0 +1,132 @@
+"""Secondary attention sinks (Wong et al., arXiv 2512.22213): who is one, where it begins, how long it lasts.
+
+The paper's body could not be read; the rules are re-derived from the authors' repository (no licence, commit 11eefcc).
+Layers count blocks from 0: row l is the output of block l, the last one before the final norm. Norms and cosines with
+the primary sink's state are (L, T).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+COSINE = 0.9  # above it a state counts as aligned with the primary's
+LONG, SHORT = 15, 4  # the repository's labels: layers that a primary may lack, layers that noise lasts at most
+
+
+@dataclass(frozen=True)
+class Sink:
+    """One token that is a sink for some blocks: the first of them, and how many."""
+
+    token: int
+    start: int
+    lifetime: int
+    contiguous: bool
+
+    @property
+    def level(self) -> tuple[int, int]:
+        """The paper's sink level: start and lifetime."""
+        return self.start, self.lifetime
+
+
+def primary(norms: Tensor, candidates: int = 2) -> int:
+    """The primary sink: the one of the first ``candidates`` tokens whose norm, mean over blocks, is largest.
+
+    The repository takes 2, and 3 behind a chat template.
+    """
+    return int(norms[:, :candidates].mean(dim=0).argmax())
+
+
+def clipper(norms: Tensor) -> tuple[int, int]:
+    """Blocks ``start … end - 1`` in which the primary, of norms (L,), is massive: steepest rise to steepest fall.
+
+    The fall is looked for after the rise. Where the rise comes last of all, there is none, and end is L.
+    """
+    steps = norms[1:] - norms[:-1]
+    start = int(steps.argmax()) + 1
+    if start >= len(steps):
+        return start, len(norms)
+    return start, start + 1 + int(steps[start:].argmin())
+
+
+def official(norms: Tensor, cosines: Tensor, at: int, cosine: float = COSINE) -> Tensor:
+    """The repository's detector, bool (L, T): aligned with the primary, either way round, while that is massive.
+
+    Tokens up to the primary at ``at`` are none. It has no test of the norm: where all states are alike it flags
+    everything, where other sinks come before the massive primary it flags nothing.
+    """
+    start, end = clipper(norms[:, at])
+    flags = cosines.abs() > cosine
+    flags[:start] = flags[end:] = False
+    return _after(flags, at)
+
+
+def by_norm(norms: Tensor, cosines: Tensor, at: int, times: float, cosine: float = COSINE) -> Tensor:
+    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block."""
+    long = norms > times * norms.median(dim=1, keepdim=True).values
+    return _after((cosines > cosine) & long, at)
+
+
+def _after(flags: Tensor, at: int) -> Tensor:
+    flags = flags.clone()
+    flags[:, : at + 1] = False
+    return flags
+
+
+def sinks(flags: Tensor) -> list[Sink]:
+    """Every flagged token of flags (L, T): its first block, how many, and whether they follow one another."""
+    found = []
+    for token in flags.any(dim=0).nonzero()[:, 0].tolist():
+        blocks = flags[:, token].nonzero()[:, 0]
+        lifetime = len(blocks)
+        contiguous = int(blocks[-1] - blocks[0]) + 1 == lifetime
+        found.append(Sink(token, int(blocks[0]), lifetime, contiguous))
+    return found
+
+
+def label(lifetime: int, layers: int) -> str:
+    """The repository's label: "secondary", "primary-like" or "noise". Its constants suit models of 28 to 64 blocks."""
+    if lifetime >= layers - LONG:
+        return "primary-like"
+    return "secondary" if lifetime > SHORT else "noise"
+
+
+def rescaled_label(lifetime: int, primary_lifetime: int) -> str:
+    """The same for models of any depth: primary-like from 0.9 of the primary's own lifetime on, noise up to a tenth."""
+    if lifetime >= 0.9 * primary_lifetime:
+        return "primary-like"
+    return "secondary" if lifetime > 0.1 * primary_lifetime else "noise"
+
+
+def levels(found: list[Sink], least: float = 0.05) -> dict[tuple[int, int], int]:
+    """Sink levels with their counts: pairs of equal start and neighbouring lifetimes are one level, named by its mode.
+
+    Levels with fewer than ``least`` of all tokens are left out. What the paper merges is not known: our rule.
+    """
+    counts = Counter(sink.level for sink in found)
+    merged: dict[tuple[int, int], int] = {}
+    group: list[tuple[int, int]] = []
+    for pair in [*sorted(counts), None]:
+        if group and (pair is None or pair[0] != group[-1][0] or pair[1] > group[-1][1] + 1):
+            total = sum(counts[one] for one in group)
+            merged[max(group, key=lambda one: (counts[one], one))] = total
+            group = []
+        if pair is not None:
+            group.append(pair)
+    return {level: count for level, count in merged.items() if count >= least * len(found)}
+
+
+def score(column: Tensor, visible: Tensor) -> Tensor:
+    """Sink score of a key: mean of what it is given, (…, T) over queries, over those that see it, bool (T,).
+
+    The paper's formula is not known; this is the sink metric of arXiv 2410.10781 for any token and any mask.
+    """
+    return (column * visible).sum(dim=-1) / visible.sum().clamp(min=1)
+
+
+def alignment(states: Tensor, at: int) -> tuple[Tensor, Tensor]:
+    """Norms and cosines with the state of token ``at``, (T,) each, of states (T, d)."""
+    states = states.float()
+    norms = states.norm(dim=-1)
+    return norms, torch.nn.functional.cosine_similarity(states, states[at : at + 1], dim=-1)

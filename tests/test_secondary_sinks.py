@@ -1,0 +1,125 @@
+"""Detectors of secondary sinks: planted ones are found where they are, off-by-ones and signs turn these tests red."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claimbook.papers import secondary_sinks as method
+from claimbook.papers.secondary_sinks import Sink
+
+LAYERS, TOKENS, WIDTH = 12, 20, 16
+START, LIFE, TOKEN = 4, 5, 9
+
+
+def planted(sign=1.0, anisotropic=0.0):
+    """States (L, T, d): a primary at 0, massive in blocks 2 to 9, and a token that joins it in blocks 4 to 8."""
+    draw = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(WIDTH, generator=draw), dim=0)
+    states = torch.randn(LAYERS, TOKENS, WIDTH, generator=draw) + anisotropic * direction
+    states[2:10, 0] = 500 * direction
+    states[START : START + LIFE, TOKEN] += sign * 80 * direction
+    return states
+
+
+def seen(states, at=0):
+    pairs = [method.alignment(block, at) for block in states]
+    return torch.stack([norms for norms, _ in pairs]), torch.stack([cosines for _, cosines in pairs])
+
+
+def test_the_primary_is_the_longest_of_the_first_tokens():
+    norms, _ = seen(planted())
+    assert method.primary(norms) == 0
+    swapped = norms[:, [1, 0, *range(2, TOKENS)]]
+    assert method.primary(swapped) == 1
+    assert method.primary(norms[:, [2, 1, 0]], candidates=2) == 1 or method.primary(norms[:, [2, 1, 0]], 3) == 2
+
+
+def test_the_clipper_is_the_steepest_rise_and_the_steepest_fall_after_it():
+    norms, _ = seen(planted())
+    assert method.clipper(norms[:, 0]) == (2, 10)
+    assert method.clipper(torch.tensor([9.0, 1.0, 1.0, 8.0, 8.0, 3.0])) == (3, 5), "an earlier fall does not count"
+    assert method.clipper(torch.tensor([1.0, 1.0, 1.0, 8.0])) == (3, 4), "a rise in the last block has no fall"
+
+
+@pytest.mark.parametrize("rule", ["official", "by_norm"])
+def test_a_planted_sink_is_found_where_it_is(rule):
+    norms, cosines = seen(planted())
+    flags = method.official(norms, cosines, 0) if rule == "official" else method.by_norm(norms, cosines, 0, 5)
+    assert method.sinks(flags) == [Sink(TOKEN, START, LIFE, contiguous=True)]
+
+
+def test_a_sink_that_points_the_other_way_is_one_for_the_official_rule_alone():
+    norms, cosines = seen(planted(sign=-1.0))
+    assert [one.token for one in method.sinks(method.official(norms, cosines, 0))] == [TOKEN]
+    assert method.sinks(method.by_norm(norms, cosines, 0, 5)) == []
+
+
+def test_without_a_norm_the_official_rule_flags_all_where_states_are_alike():
+    norms, cosines = seen(planted(anisotropic=30.0))
+    assert len(method.sinks(method.official(norms, cosines, 0))) == TOKENS - 1
+    assert [one.token for one in method.sinks(method.by_norm(norms, cosines, 0, 2))] == [TOKEN]
+
+
+def test_what_comes_before_the_massive_primary_escapes_the_official_rule():
+    states = planted()
+    states[0:2, 5] = 40 * states[2, 0] / 500
+    states[0:2, 0] = states[2, 0] / 10
+    norms, cosines = seen(states)
+    assert method.clipper(norms[:, 0]) == (2, 10)
+    assert 5 not in [one.token for one in method.sinks(method.official(norms, cosines, 0))]
+    assert Sink(5, 0, 2, True) in method.sinks(method.by_norm(norms, cosines, 0, 5))
+
+
+def test_no_sink_is_found_where_none_is():
+    states = planted()
+    states[:, TOKEN] = torch.randn(LAYERS, WIDTH, generator=torch.Generator().manual_seed(1))
+    norms, cosines = seen(states)
+    assert method.sinks(method.official(norms, cosines, 0)) == method.sinks(method.by_norm(norms, cosines, 0, 3)) == []
+
+
+def test_tokens_up_to_the_primary_are_no_secondary_sinks():
+    states = planted()
+    states = states[:, [1, TOKEN, 0, *range(3, TOKENS)]]  # the primary at 2, the aligned token before it
+    norms, cosines = seen(states, at=2)
+    found = {one.token for one in method.sinks(method.official(norms, cosines, 2))}
+    assert found == {TOKEN}, "its copy after the primary alone"
+
+
+def test_lifetimes_count_flagged_blocks_and_gaps_are_told():
+    flags = torch.zeros(6, 3, dtype=torch.bool)
+    flags[1:5, 1] = True
+    flags[[0, 2, 3], 2] = True
+    assert method.sinks(flags) == [Sink(1, 1, 4, True), Sink(2, 0, 3, False)]
+
+
+def test_labels_as_in_the_repository():
+    assert [method.label(lifetime, 48) for lifetime in (4, 5, 32, 33)] == [
+        "noise", "secondary", "secondary", "primary-like",
+    ]  # fmt: skip
+    assert method.label(4, 18) == "primary-like", "its constants do not suit a shallow model"
+    assert [method.rescaled_label(lifetime, 20) for lifetime in (2, 3, 17, 18)] == [
+        "noise", "secondary", "secondary", "primary-like",
+    ]  # fmt: skip
+
+
+def test_levels_merge_neighbouring_lifetimes_of_one_start():
+    """The published counts of R1-Distill-Qwen-14B: all start at 22, lifetimes 22 to 24 and a few of 2 to 4."""
+    lifetimes = {22: 98, 23: 114, 24: 45, 2: 3, 3: 3, 4: 2, 16: 1, 17: 1, 18: 1, 20: 1, 21: 1}
+    found = [Sink(0, 22, lifetime, True) for lifetime, count in lifetimes.items() for _ in range(count)]
+    assert method.levels(found) == {(22, 23): 98 + 114 + 45 + 1 + 1}
+    assert method.levels(found, least=0.0) == {(22, 3): 8, (22, 18): 3, (22, 23): 259}
+    assert method.levels([Sink(0, 16, 18, True), Sink(1, 17, 18, True)]) == {(16, 18): 1, (17, 18): 1}
+    assert method.levels([]) == {}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=30))
+def test_levels_lose_no_token(pairs):
+    found = [Sink(i, start, lifetime, True) for i, (start, lifetime) in enumerate(pairs)]
+    assert sum(method.levels(found, least=0.0).values()) == len(found)
+
+
+def test_a_score_is_the_mean_over_the_queries_that_see_the_key():
+    column = torch.tensor([[0.0, 0.0, 1.0, 0.4, 0.4, 0.0]])
+    sees = torch.tensor([False, False, True, True, True, False])  # a window of three
+    assert torch.allclose(method.score(column, sees), torch.tensor([0.6]))
