@@ -23,8 +23,7 @@ def planted(sign=1.0, anisotropic=0.0):
 
 
 def seen(states, at=0):
-    pairs = [method.alignment(block, at) for block in states]
-    return torch.stack([norms for norms, _ in pairs]), torch.stack([cosines for _, cosines in pairs])
+    return states.norm(dim=-1), torch.nn.functional.cosine_similarity(states, states[:, at : at + 1], dim=-1)
 
 
 def test_the_primary_is_the_longest_of_the_first_tokens():
@@ -117,9 +116,3 @@ def test_levels_merge_neighbouring_lifetimes_of_one_start():
 def test_levels_lose_no_token(pairs):
     found = [Sink(i, start, lifetime, True) for i, (start, lifetime) in enumerate(pairs)]
     assert sum(method.levels(found, least=0.0).values()) == len(found)
-
-
-def test_a_score_is_the_mean_over_the_queries_that_see_the_key():
-    column = torch.tensor([[0.0, 0.0, 1.0, 0.4, 0.4, 0.0]])
-    sees = torch.tensor([False, False, True, True, True, False])  # a window of three
-    assert torch.allclose(method.score(column, sees), torch.tensor([0.6]))

@@ -8,7 +8,6 @@ the primary sink's state are (L, T).
 from collections import Counter
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 COSINE = 0.9  # above it a state counts as aligned with the primary's
@@ -115,18 +114,3 @@ def levels(found: list[Sink], least: float = 0.05) -> dict[tuple[int, int], int]
         if pair is not None:
             group.append(pair)
     return {level: count for level, count in merged.items() if count >= least * len(found)}
-
-
-def score(column: Tensor, visible: Tensor) -> Tensor:
-    """Sink score of a key: mean of what it is given, (…, T) over queries, over those that see it, bool (T,).
-
-    The paper's formula is not known; this is the sink metric of arXiv 2410.10781 for any token and any mask.
-    """
-    return (column * visible).sum(dim=-1) / visible.sum().clamp(min=1)
-
-
-def alignment(states: Tensor, at: int) -> tuple[Tensor, Tensor]:
-    """Norms and cosines with the state of token ``at``, (T,) each, of states (T, d)."""
-    states = states.float()
-    norms = states.norm(dim=-1)
-    return norms, torch.nn.functional.cosine_similarity(states, states[at : at + 1], dim=-1)

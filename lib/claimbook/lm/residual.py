@@ -1,0 +1,54 @@
+"""The residual stream of one text, block by block, as norms and cosines: nothing of size (L, T, d) is held."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from claimbook.lm import writes
+from claimbook.lm.attention import observed
+from claimbook.metrics.columns import VisibleColumns
+
+SINK_HEAD = 0.3  # a head has a sink where it gives a key more than this on average (arXiv 2410.10781)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What tokens carry and are given, (L, T) each; cosines are with token ``at``.
+
+    ``norm``, ``cosine``: of the state after the block. ``attention_…``, ``feed_forward_…``: of what the block's two
+    halves write. ``given``: mean attention from the queries that see the token, mean over heads. ``heads``: share of
+    heads that give it more than 0.3.
+    """
+
+    at: int
+    norm: Tensor
+    cosine: Tensor
+    attention_norm: Tensor
+    attention_cosine: Tensor
+    feed_forward_norm: Tensor
+    feed_forward_cosine: Tensor
+    given: Tensor
+    heads: Tensor
+
+
+@torch.no_grad()
+def trace(model, ids: Tensor, at: int = 0) -> Stream:
+    """The stream of ids (T,). ClaimbookError for a family whose writes cannot be told apart (`writes.writers`)."""
+    columns, rows = VisibleColumns(), {}
+
+    def see(layer: int, before: Tensor, attention: Tensor, feed_forward: Tensor, after: Tensor) -> None:
+        rows[layer] = [number for part in (after, attention, feed_forward) for number in _seen_from(part[0], at)]
+
+    with writes.observed(model, see), observed(model, columns):
+        model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
+    numbers = [torch.stack([rows[layer][i] for layer in sorted(rows)]) for i in range(6)]
+    given = columns.result()
+    return Stream(at, *numbers, given=given.mean(dim=1), heads=(given > SINK_HEAD).float().mean(dim=1))
+
+
+def _seen_from(states: Tensor, at: int) -> tuple[Tensor, Tensor]:
+    """Norms, and cosines with token ``at``, (T,) each, of states (T, d)."""
+    states = states.float()
+    return states.norm(dim=-1).cpu(), cosine_similarity(states, states[at : at + 1], dim=-1).cpu()

@@ -1,0 +1,50 @@
+"""The residual stream by block: numbers against transformers' own states, and columns against whole maps."""
+
+import pytest
+import torch
+
+from claimbook.lm import tiny, writes
+from claimbook.lm.attention import observed
+from claimbook.lm.residual import trace
+from claimbook.metrics.columns import VisibleColumns
+
+IDS = torch.randint(1, 300, (200,), generator=torch.Generator().manual_seed(0))
+
+
+def model_of(name):
+    return tiny.build(f"{tiny.PREFIX}{name}")[0]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3_text", "gpt_neox", "gpt2", "falcon"])
+@pytest.mark.parametrize("at", [0, 3])
+def test_norms_and_cosines_are_those_of_the_states(name, at):
+    model = model_of(name)
+    found = trace(model, IDS, at)
+    with torch.no_grad():
+        first = model.base_model(IDS[None], use_cache=False, output_hidden_states=True).hidden_states[1][0]
+    assert torch.allclose(found.norm[0], first.norm(dim=-1), rtol=1e-4)
+    cosine = torch.nn.functional.cosine_similarity(first, first[at][None], dim=-1)
+    assert torch.allclose(found.cosine[0], cosine, atol=1e-4) and found.cosine[:, at].min() > 0.999
+    assert found.given.shape == found.heads.shape == found.feed_forward_norm.shape == (2, 200)
+    kept = {}
+    with torch.no_grad(), writes.observed(model, lambda layer, *parts: kept.update({layer: parts})):
+        model.base_model(IDS[None], use_cache=False)
+    assert torch.allclose(found.attention_norm[1], kept[1][1][0].norm(dim=-1), rtol=1e-3)
+    assert torch.allclose(found.feed_forward_norm[1], kept[1][2][0].norm(dim=-1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "mistral"])
+def test_columns_are_means_over_the_queries_that_see_a_key(name):
+    """Gemma's first layer and Mistral's both see 48 tokens only: a denominator of T - k would be wrong there."""
+    model, columns = model_of(name), VisibleColumns()
+    with torch.no_grad(), observed(model, columns):
+        model.base_model(IDS[None], use_cache=False)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        maps = model(IDS[None], output_attentions=True, use_cache=False).attentions
+    distance = torch.arange(200)[:, None] - torch.arange(200)
+    for layer, whole in enumerate(maps):
+        narrow = name == "mistral" or (name == "gemma3_text" and layer == 0)
+        sees = (distance >= 0) & (distance < (48 if narrow else 200))
+        expected = (whole[0] * sees).sum(dim=1) / sees.sum(dim=0)
+        assert torch.allclose(columns.result()[layer], expected, atol=1e-6)
