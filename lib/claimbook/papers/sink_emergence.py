@@ -29,7 +29,7 @@ def rotary_bound(query: Tensor, key: Tensor, scaling: float) -> Tensor:
     """Proposition 4, rotary positions: the most that query t can give to any of its t keys. (…, T).
 
     e^(2 xi) / (e^(2 xi) + t - 1) with xi = |q| |k| ``scaling``, of equal queries and keys (…, T, d); rotating them
-    changes their angle, never their norm. The paper leaves the scaling out, which only loosens its bound.
+    changes their angle, never their norm. As transcribed, the paper leaves the scaling out, which loosens its bound.
     """
     xi = (query.norm(dim=-1) * key.norm(dim=-1) * scaling).double()
     others = torch.arange(query.shape[-2], device=query.device, dtype=torch.float64)
