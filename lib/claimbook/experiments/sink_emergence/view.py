@@ -254,7 +254,8 @@ def bars(ax: Axes, t: Toys, arms: list[str]) -> None:
     shown = toy_labels(t, arms)
     for i, arm in enumerate(shown):
         _seeds(ax, i, t.first(arm), plotting.COLOURS[0], "o")
-    _finish(ax, t, shown, "attention to the first token", arms[0])
+    if _finish(ax, t, shown, "attention to the first token", arms[0]):
+        plotting.legend(ax, columns=1)
 
 
 BIASES = {"no bias": ("default", "two random")} | {
@@ -284,7 +285,7 @@ def biases(axes, t: Toys) -> None:
                 _seeds(ax, i - 0.15, t.first(arms[side]), plotting.COLOURS[0], "o")
                 if t.has_bias(arms[side]):
                     _seeds(ax, i + 0.15, t.bias(arms[side]), plotting.COLOURS[1], "s")
-        _finish(ax, t, list(BIASES) if t.arms else [], "attention")
+        lines = _finish(ax, t, list(BIASES) if t.arms else [], "attention")
         ax.set_title(title, loc="left")
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
@@ -293,7 +294,7 @@ def biases(axes, t: Toys) -> None:
             (plotting.COLOURS[1], "s", "to the bias"),
         )
     ]
-    axes[0].figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    axes[0].figure.legend(handles=[*handles, *lines], loc="outside upper left", ncols=2)
 
 
 def _seeds(ax: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> None:
@@ -301,17 +302,21 @@ def _seeds(ax: Axes, y: float, values: np.ndarray, colour: str, marker: str) -> 
     ax.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.6)
 
 
-def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str, base: str = "default") -> None:
-    """Labels, and two lines: what even attention gives, and half of what ``base`` has beyond it."""
+def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str, base: str = "default") -> list[Line2D]:
+    """Labels, and two lines, returned: what even attention gives, and half of what ``base`` has beyond it."""
     if not shown:
-        return
+        return []
     ax.set_yticks(range(len(shown)), shown)
     ax.set(xlabel=xlabel, ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
     ax.grid(axis="y", visible=False)
-    if base in t.arms:
-        level = even(base)[0]
-        ax.axvline(level, color=plotting.SOFT, linewidth=1.4, linestyle=":")
-        plotting.reference_line(ax, (level + t.first(base).mean()) / 2, f"half of {base}", axis="x")
+    if base not in t.arms:
+        return []
+    level = even(base)[0]
+    half = (level + t.first(base).mean()) / 2
+    return [
+        ax.axvline(x, color=plotting.INK, linewidth=1.4, linestyle=line, zorder=1, label=label)
+        for x, line, label in ((level, ":", "even attention"), (half, (0, (6, 3)), f"half of {base}"))
+    ]
 
 
 def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
