@@ -406,8 +406,8 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
     for draw in (
         lambda ax: view.bars(ax, t, ["default", "sigmoid"]),
         lambda ax: view.bars(ax, none, ["default"]),
-        lambda ax: view.first_tokens(ax, t, {"fixed": "default"}),
-        lambda ax: view.first_tokens(ax, none, {"fixed": "default"}),
+        lambda ax: view.first_tokens(ax, t, {"fixed": "default"}, "attention"),
+        lambda ax: view.first_tokens(ax, none, {"fixed": "default"}, "attention"),
         lambda ax: view.lengths(ax, curves, "text", config),
         lambda ax: view.lengths(ax, {}, "text", config),
         lambda ax: view.blocks(ax, {"a-1b": curves, "b-2b": {}}, "text"),

@@ -319,16 +319,16 @@ def _finish(ax: Axes, t: Toys, shown: list[str], xlabel: str, base: str = "defau
     ]
 
 
-def first_tokens(ax: Axes, t: Toys, arms: dict[str, str]) -> None:
+def first_tokens(ax: Axes, t: Toys, arms: dict[str, str], ylabel: str) -> None:
     """Attention to each of the first five tokens, mean over seeds, a line for each arm."""
     series = {}
     for label, arm in arms.items():
         if arm in t.arms:
             series[label] = (np.arange(1, 6), [t.column(arm, token).mean() for token in range(5)])
     if series:
-        plotting.curves(ax, series, xlabel="token", ylabel="attention")
+        plotting.curves(ax, series, xlabel="token", ylabel=ylabel)
         ax.set_xticks(range(1, 6))
-        ax.set_ylim(0, 1)
+        ax.set_ylim(0, 1.08 * max(max(y) for _, y in series.values()))
         plotting.legend(ax, columns=2)
 
 
