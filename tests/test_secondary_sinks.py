@@ -5,6 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import planted as planted_model
+from claimbook.lm import writes
+from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
 from claimbook.papers.secondary_sinks import Sink
 
@@ -116,3 +119,48 @@ def test_levels_merge_neighbouring_lifetimes_of_one_start():
 def test_levels_lose_no_token(pairs):
     found = [Sink(i, start, lifetime, True) for i, (start, lifetime) in enumerate(pairs)]
     assert sum(method.levels(found, least=0.0).values()) == len(found)
+
+
+# --- in a model: sinks planted by hand -----------------------------------------------------------------------------
+
+
+def found_in(built, rule, **options):
+    stream = trace(built, planted_model.text())
+    at = method.primary(stream.norm)
+    flags = rule(stream.norm, stream.cosine, at, **options)
+    return at, method.sinks(flags), stream
+
+
+@pytest.mark.parametrize("first, last", [(4, 7), (3, 8), (5, 6)])
+def test_a_model_with_a_planted_sink(first, last):
+    """Written by block ``first``, taken back by block ``last``: flagged after blocks first … last - 1, no other."""
+    built = planted_model.model((first, last))
+    for rule, options in ((method.official, {}), (method.by_norm, {"times": 3})):
+        at, found, stream = found_in(built, rule, **options)
+        assert at == 0
+        assert found == [Sink(place, first, last - first, True) for place in (12, 30)]
+        assert stream.norm[first, 12] == pytest.approx(60.5, abs=2)
+    assert stream.feed_forward_cosine[first, 12] == pytest.approx(0, abs=1e-3), "the primary's own write came earlier"
+
+
+def test_a_model_without_a_planted_sink():
+    built = planted_model.model(norm=0.0)
+    assert found_in(built, method.official)[1] == found_in(built, method.by_norm, times=3)[1] == []
+
+
+def test_a_planted_sink_that_points_the_other_way():
+    built = planted_model.model(norm=-60.0)
+    assert len(found_in(built, method.official)[1]) == 2 and found_in(built, method.by_norm, times=3)[1] == []
+
+
+def test_scaling_a_write_scales_the_sink():
+    """Twice the write and the same taking-back leaves a state that lives on; none leaves no sink from the start."""
+    built = planted_model.model((4, 7))
+    with writes.scaled(built, 4, [12], 0.0):
+        _, gone, _ = found_in(built, method.by_norm, times=3)
+    assert all(sink.token != 12 or sink.start == 7 for sink in gone), "what is taken back was never there"
+    with writes.scaled(built, 4, [12], 2.0):
+        _, longer, stream = found_in(built, method.by_norm, times=3)
+    assert stream.norm[4, 12] == pytest.approx(120, abs=3)
+    assert next(sink for sink in longer if sink.token == 12).lifetime > 3
+    assert next(sink for sink in longer if sink.token == 30).lifetime == 3
