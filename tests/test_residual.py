@@ -31,6 +31,9 @@ def test_norms_and_cosines_are_those_of_the_states(name, at):
         model.base_model(IDS[None], use_cache=False)
     assert torch.allclose(found.attention_norm[1], kept[1][1][0].norm(dim=-1), rtol=1e-3)
     assert torch.allclose(found.feed_forward_norm[1], kept[1][2][0].norm(dim=-1), rtol=1e-3)
+    written, state = kept[1][2][0], kept[1][3][0]
+    for direction, cosines in ((written[at], found.feed_forward_cosine), (state[at], found.feed_forward_along)):
+        assert torch.allclose(cosines[1], torch.cosine_similarity(written, direction[None], dim=-1), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "mistral"])

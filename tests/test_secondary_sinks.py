@@ -1,12 +1,16 @@
 """Detectors of secondary sinks: planted ones are found where they are, off-by-ones and signs turn these tests red."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import planted as planted_model
-from claimbook.lm import writes
+from claimbook.experiments.secondary_sinks import find
+from claimbook.lm import tiny, writes
+from claimbook.lm.load import LM
 from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
 from claimbook.papers.secondary_sinks import Sink
@@ -140,7 +144,8 @@ def test_a_model_with_a_planted_sink(first, last):
         assert at == 0
         assert found == [Sink(place, first, last - first, True) for place in (12, 30)]
         assert stream.norm[first, 12] == pytest.approx(60.5, abs=2)
-    assert stream.feed_forward_cosine[first, 12] == pytest.approx(0, abs=1e-3), "the primary's own write came earlier"
+    assert stream.feed_forward_along[first, 12] > 0.99, "written along the primary's state"
+    assert stream.feed_forward_cosine[first, 12] == pytest.approx(0, abs=1e-3), "whose own write came earlier"
 
 
 def test_a_model_without_a_planted_sink():
@@ -164,3 +169,35 @@ def test_scaling_a_write_scales_the_sink():
     assert stream.norm[4, 12] == pytest.approx(120, abs=3)
     assert next(sink for sink in longer if sink.token == 12).lifetime > 3
     assert next(sink for sink in longer if sink.token == 30).lifetime == 3
+
+
+def test_a_text_is_told_in_plain_numbers():
+    built = planted_model.model((4, 7))
+    lm = LM("planted", built, tiny.byte_tokenizer())
+    ids = planted_model.text(length=80, at=(12, 30))
+    ids[40] = 7  # of the same kind, but no sink: block 4 is kept from writing for it
+    with writes.scaled(built, 4, [40], 0.0), writes.scaled(built, 7, [40], 0.0):
+        found = find.find(lm, ids)
+        told = json.loads(json.dumps(find.row(lm, found, "3 x")))
+    assert told["primary"]["token"] == 0 and (told["primary"]["start"], told["primary"]["end"]) == (2, 9)
+    assert [sink["token"] for sink in told["sinks"]] == [12, 30] and told["rules"].keys() == {
+        "official",
+        *(f"{k} x" for k in find.TIMES),
+    }
+    sink = told["sinks"][0]
+    assert len(sink["norm"]) == len(sink["given"]) == len(told["median_norm"]) == planted_model.BLOCKS
+    assert sink["at_start"]["feed_forward_along"] > 0.99 > abs(sink["controls"][0]["feed_forward_along"])
+    assert find.controls(found, "3 x") == {12: [40], 30: [40]}
+
+
+def test_tokens_too_near_the_end_to_be_scored_are_left_out():
+    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
+    found = find.find(lm, planted_model.text(length=40, at=(12, 30)))
+    assert found.tokens("official") == {12}
+
+
+def test_the_primary_need_not_be_the_first_token():
+    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
+    ids = planted_model.text(length=80)
+    ids[[0, 1]] = ids[[1, 0]]
+    assert find.find(lm, ids).stream.at == 1

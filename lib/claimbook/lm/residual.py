@@ -18,8 +18,9 @@ class Stream:
     """What tokens carry and are given, (L, T) each; cosines are with token ``at``.
 
     ``norm``, ``cosine``: of the state after the block. ``attention_…``, ``feed_forward_…``: of what the block's two
-    halves write. ``given``: mean attention from the queries that see the token, mean over heads. ``heads``: share of
-    heads that give it more than 0.3.
+    halves write; their cosine is with what they write for token ``at``, ``…_along`` that with its state. ``given``:
+    mean attention from the queries that see the token, mean over heads. ``heads``: share of heads that give it more
+    than 0.3.
     """
 
     at: int
@@ -27,8 +28,10 @@ class Stream:
     cosine: Tensor
     attention_norm: Tensor
     attention_cosine: Tensor
+    attention_along: Tensor
     feed_forward_norm: Tensor
     feed_forward_cosine: Tensor
+    feed_forward_along: Tensor
     given: Tensor
     heads: Tensor
 
@@ -39,16 +42,19 @@ def trace(model, ids: Tensor, at: int = 0) -> Stream:
     columns, rows = VisibleColumns(), {}
 
     def see(layer: int, before: Tensor, attention: Tensor, feed_forward: Tensor, after: Tensor) -> None:
-        rows[layer] = [number for part in (after, attention, feed_forward) for number in _seen_from(part[0], at)]
+        state, *halves = (part[0].float() for part in (after, attention, feed_forward))
+        numbers = [state.norm(dim=-1), _cosine(state, state[at])]
+        for written in halves:
+            numbers += [written.norm(dim=-1), _cosine(written, written[at]), _cosine(written, state[at])]
+        rows[layer] = torch.stack(numbers).cpu()
 
     with writes.observed(model, see), observed(model, columns):
         model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
-    numbers = [torch.stack([rows[layer][i] for layer in sorted(rows)]) for i in range(6)]
+    numbers = torch.stack([rows[layer] for layer in sorted(rows)], dim=1)  # (8, L, T)
     given = columns.result()
     return Stream(at, *numbers, given=given.mean(dim=1), heads=(given > SINK_HEAD).float().mean(dim=1))
 
 
-def _seen_from(states: Tensor, at: int) -> tuple[Tensor, Tensor]:
-    """Norms, and cosines with token ``at``, (T,) each, of states (T, d)."""
-    states = states.float()
-    return states.norm(dim=-1).cpu(), cosine_similarity(states, states[at : at + 1], dim=-1).cpu()
+def _cosine(states: Tensor, direction: Tensor) -> Tensor:
+    """(T,) of states (T, d) and a direction (d,)."""
+    return cosine_similarity(states, direction[None], dim=-1)

@@ -1,0 +1,1 @@
+"""What the chapter on secondary sinks measures. Stored runs will be declared here, one experiment a module."""
