@@ -136,7 +136,7 @@ def emergence(axes, arms: dict[str, list[dict]]) -> None:
                 100 * FLOOR, color="black", linewidth=1.2, linestyle=":", label="floor: below, nothing is judged"
             )
         )
-        bottom.set(xlabel="training tokens, millions", ylabel="heads with a sink, %", ylim=(-0.5, None))
+        bottom.set(xlabel="training tokens, millions", ylabel="heads and samples with a sink, %", ylim=(-0.5, None))
         bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         top.set_xlim(bottom.get_xlim())
 
@@ -159,7 +159,7 @@ def heads(ax: Axes, row: dict) -> None:
     for edge in range(1, layers):
         ax.axhline(per_layer * edge, color="white", linewidth=0.6)
     bar = ax.figure.colorbar(image, ax=ax, location="top", aspect=40, pad=0.02)
-    bar.set_label("attention that a head gives to the first token")
+    bar.set_label("attention that a head gives to the first token (seed 0)")
     bar.outline.set_visible(False)
 
 
@@ -193,7 +193,9 @@ def turn(rows: list[dict]) -> str:
         at = int(np.argmax(sinks >= sinks[-1] / 2))
         before.append(millions[max(0, at - 1)])
         after.append(millions[at])
-    return f"Half of it is there between {min(before):.0f} and {max(after):.0f} million tokens, whatever the seed."
+    return (
+        f"Half of it is reached between {min(before):.0f} and {max(after):.0f} million tokens in each of {seeds(rows)}."
+    )
 
 
 TEXT_ARMS = {
