@@ -113,6 +113,7 @@ def sinks_under(curves: dict, name: str) -> str | None:
 SINKS = {
     "fixed": ("first token, always the same", "first"),
     "packed": ("first token, packed text", "first"),
+    "fixed_key_bias": ("key bias beside that token", "bias"),
     "key_bias": ("key bias, packed text", "bias"),
 }
 
@@ -136,7 +137,7 @@ def emergence(axes, arms: dict[str, list[dict]]) -> None:
                 100 * FLOOR, color="black", linewidth=1.2, linestyle=":", label="floor: below, nothing is judged"
             )
         )
-        bottom.set(xlabel="training tokens, millions", ylabel="heads and samples with a sink, %", ylim=(-0.5, None))
+        bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
         bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         top.set_xlim(bottom.get_xlim())
 
