@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planted as planted_model
-from claimbook.experiments.secondary_sinks import find
+from claimbook.experiments.secondary_sinks import change, find
 from claimbook.lm import tiny, writes
 from claimbook.lm.load import LM
 from claimbook.lm.residual import trace
@@ -201,3 +201,38 @@ def test_the_primary_need_not_be_the_first_token():
     ids = planted_model.text(length=80)
     ids[[0, 1]] = ids[[1, 0]]
     assert find.find(lm, ids).stream.at == 1
+
+
+# --- interventions -------------------------------------------------------------------------------------------------
+
+
+def planted_text():
+    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
+    ids = planted_model.text(length=80, at=(12, 30))
+    return lm, find.find(lm, ids)
+
+
+def test_the_write_of_one_sink_is_scaled():
+    lm, found = planted_text()
+    sink = found.sinks["3 x"][0]
+    told = change.scaling(lm, found, sink, times=3, factors=(0.0, 1.0, 2.0))
+    written = [row["written"] for row in told["factors"]]
+    assert written[0] == 0 and written[2] == pytest.approx(2 * written[1], rel=1e-3) and written[1] > 50
+    unchanged = told["factors"][1]
+    assert unchanged["lifetime"] == sink.lifetime == 3
+    assert unchanged["given"] == pytest.approx(float(found.stream.given[4:7, 12].mean()), abs=1e-6)
+    assert told["factors"][2]["lifetime"] > 3
+    assert [sink.token for sink in find.find(lm, found.ids).sinks["3 x"]] == [12, 30], "nothing stays behind"
+
+
+def test_sinks_are_removed_and_so_are_as_many_like_tokens():
+    lm, found = planted_text()
+    assert change.removal(lm, found, "3 x") == {}, "no other token of this kind"
+    ids = found.ids.clone()
+    ids[40] = 7
+    with writes.scaled(lm.model, 4, [40], 0.0), writes.scaled(lm.model, 7, [40], 0.0):
+        found = find.find(lm, ids)
+        told = change.removal(lm, found, "3 x")
+    assert told["sinks"] == 2 and told["blocks"] == [4]
+    assert told["unchanged"]["loss"] == told["without controls"]["loss"] != told["without sinks"]["loss"]
+    assert len(told["unchanged"]["primary"]) == planted_model.BLOCKS
