@@ -74,7 +74,7 @@ def other_kernel(nb):
 @pytest.mark.parametrize(
     "doctor, said",
     [
-        (clear_outputs, "11 of 11 code cells were never executed"),
+        (clear_outputs, "12 of 12 code cells were never executed"),
         (swap_counts, "not executed in order"),
         (add_error, "stored error ValueError"),
         (add_warning, "stderr"),
