@@ -27,13 +27,7 @@ PRETRAINING_ARMS = {
         {"corpus": _FIXED, "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}}},
         1,
     ),
-    "fixed_decay": ({"corpus": _FIXED, "recipe": {"weight_decay": 0.5}}, 1),
-    "fixed_slow": ({"corpus": _FIXED, "recipe": {"rate": 7.5e-4}}, 1),
     "fixed_little": ({"corpus": _FIXED | {"unique_tokens": 231_924}}, 1),  # a fiftieth
-    "packed_long": (
-        {"recipe": {"steps": 4884}, "measure_at": [*_PRETRAINING["measure_at"], *range(2684, 4885, 440)]},
-        1,
-    ),
 }
 
 
@@ -43,7 +37,7 @@ def _pretraining(change: dict, seed: int) -> Stored:
         "corpus": _CORPUS | change.get("corpus", {}),
         "decoder": _DECODER | change.get("decoder", {}),
         "recipe": recipe,
-        **_PRETRAINING | {"measure_at": change.get("measure_at", _PRETRAINING["measure_at"])},
+        **_PRETRAINING,
         "seed": seed,
     }
     return Stored("pretraining:run", config, assets=_TEXTS, prefix={"recipe": recipe | {"steps": 44}})

@@ -201,7 +201,6 @@ def turn(rows: list[dict]) -> str:
 
 TEXT_ARMS = {
     "packed": "packed text",
-    "packed_long": "packed text, twice as long",
     "key_bias": "packed text, key bias",
     "fixed": "first token fixed",
     "fixed_key_bias": "fixed, key bias",
