@@ -9,8 +9,7 @@ from torch.nn.functional import cosine_similarity
 from claimbook.lm import writes
 from claimbook.lm.attention import observed
 from claimbook.metrics.columns import VisibleColumns
-
-SINK_HEAD = 0.3  # a head has a sink where it gives a key more than this on average (arXiv 2410.10781)
+from claimbook.metrics.sinks import EPSILON
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def trace(model, ids: Tensor, at: int = 0) -> Stream:
         model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
     numbers = torch.stack([rows[layer] for layer in sorted(rows)], dim=1)  # (8, L, T)
     given = columns.result()
-    return Stream(at, *numbers, given=given.mean(dim=1), heads=(given > SINK_HEAD).float().mean(dim=1))
+    return Stream(at, *numbers, given=given.mean(dim=1), heads=(given > EPSILON).float().mean(dim=1))
 
 
 def _cosine(states: Tensor, direction: Tensor) -> Tensor:
