@@ -28,6 +28,9 @@ PRETRAINING_ARMS = {
         1,
     ),
     "fixed_little": ({"corpus": _FIXED | {"unique_tokens": 231_924}}, 1),  # a fiftieth
+    "fixed_slow": ({"corpus": _FIXED, "recipe": {"rate": 7.5e-4}}, 1),
+    "fixed_decay": ({"corpus": _FIXED, "recipe": {"weight_decay": 0.5}}, 1),
+    "packed_long": ({"recipe": {"steps": 7326}, "measure_at": [0, 244, 732, 1220, *range(1708, 7327, 488), 7326]}, 1),
 }
 
 
@@ -37,7 +40,7 @@ def _pretraining(change: dict, seed: int) -> Stored:
         "corpus": _CORPUS | change.get("corpus", {}),
         "decoder": _DECODER | change.get("decoder", {}),
         "recipe": recipe,
-        **_PRETRAINING,
+        **_PRETRAINING | {key: change[key] for key in ("measure_at",) if key in change},
         "seed": seed,
     }
     return Stored("pretraining:run", config, assets=_TEXTS, prefix={"recipe": recipe | {"steps": 44}})
