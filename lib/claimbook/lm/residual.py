@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from claimbook.lm import writes
-from claimbook.lm.attention import observed
+from claimbook.lm.attention import causal_probs, grouped_matmul, observed, replaced
 from claimbook.metrics.columns import VisibleColumns
 from claimbook.metrics.sinks import EPSILON
 
@@ -18,8 +18,8 @@ class Stream:
 
     ``norm``, ``cosine``: of the state after the block. ``attention_…``, ``feed_forward_…``: of what the block's two
     halves write; their cosine is with what they write for token ``at``, ``…_along`` that with its state. ``given``:
-    mean attention from the queries that see the token, mean over heads. ``heads``: share of heads that give it more
-    than 0.3.
+    mean attention from the queries that see the token, mean over heads; ``even``: what it would be if they shared it
+    evenly among all they see. ``heads``: share of heads that give it more than 0.3.
     """
 
     at: int
@@ -32,6 +32,7 @@ class Stream:
     feed_forward_cosine: Tensor
     feed_forward_along: Tensor
     given: Tensor
+    even: Tensor
     heads: Tensor
 
 
@@ -51,7 +52,28 @@ def trace(model, ids: Tensor, at: int = 0) -> Stream:
         model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
     numbers = torch.stack([rows[layer] for layer in sorted(rows)], dim=1)  # (8, L, T)
     given = columns.result()
-    return Stream(at, *numbers, given=given.mean(dim=1), heads=(given > EPSILON).float().mean(dim=1))
+    return Stream(
+        at, *numbers, given=given.mean(dim=1), even=columns.even(), heads=(given > EPSILON).float().mean(dim=1)
+    )
+
+
+@torch.no_grad()
+def keys_and_values(model, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms of the keys and of the values of ids (T,), mean over heads, (L, T) each.
+
+    Holds the attention map of one layer at a time: for texts of some hundreds of tokens.
+    """
+    rows = {}
+
+    def function(module, query, key, value, mask, scaling=None, **options):
+        rows[module.layer_idx] = torch.stack([part[0].float().norm(dim=-1).mean(dim=0) for part in (key, value)]).cpu()
+        probs = causal_probs(query, key, 0, scaling, **options)
+        return grouped_matmul(probs, value).transpose(1, 2), None
+
+    with replaced(model, function):
+        model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
+    keys, values = torch.stack([rows[layer] for layer in sorted(rows)], dim=1)
+    return keys, values
 
 
 def _cosine(states: Tensor, direction: Tensor) -> Tensor:

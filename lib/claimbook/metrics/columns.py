@@ -13,18 +13,26 @@ class VisibleColumns:
 
     def __init__(self):
         self._sums: dict[int, Tensor] = {}  # layer -> (H, n)
-        self._seen: dict[int, Tensor] = {}  # layer -> (n,)
+        self._seen: dict[int, Tensor] = {}  # layer -> (2, n): queries that see a key, and their even shares summed
 
     def update(self, layer: int, start: int, probs: Tensor) -> None:
         """``probs`` (B, H, b, n) of queries ``start … start+b-1``."""
         given = (probs.sum(dim=(0, 2)) / len(probs)).cpu()
-        seen = (probs[0] > 0).any(dim=0).sum(dim=0).cpu()
+        sees = (probs[0] > 0).any(dim=0)  # (b, n)
+        seen = torch.stack([sees.sum(dim=0), (sees / sees.sum(dim=1, keepdim=True).clamp(min=1)).sum(dim=0)]).cpu()
         if layer in self._sums:
             before = self._sums[layer].shape[1]
             given[:, :before] += self._sums[layer]
-            seen[:before] += self._seen[layer]
+            seen[:, :before] += self._seen[layer]
         self._sums[layer], self._seen[layer] = given, seen
 
     def result(self) -> Tensor:
         """(L, H, T)."""
-        return torch.stack([self._sums[layer] / self._seen[layer].clamp(min=1) for layer in sorted(self._sums)])
+        return torch.stack([self._sums[layer] / self._counts(layer) for layer in sorted(self._sums)])
+
+    def even(self) -> Tensor:
+        """(L, T): what each key would be given if every query shared its attention evenly among the keys it sees."""
+        return torch.stack([self._seen[layer][1] / self._counts(layer) for layer in sorted(self._seen)])
+
+    def _counts(self, layer: int) -> Tensor:
+        return self._seen[layer][0].clamp(min=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 COSINE = 0.9  # above it a state counts as aligned with the primary's
 LONG, SHORT = 15, 4  # the repository's labels: layers that a primary may lack, layers that noise lasts at most
+SHALLOWEST = 28  # blocks of the shallowest model for which the repository's constants were made
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Sink:
     start: int
     lifetime: int
     contiguous: bool
+
+    @property
+    def attended(self) -> slice:
+        """The blocks whose attention meets the sink: those that read its state, one after those that wrote it."""
+        return slice(self.start + 1, self.start + self.lifetime + 1)
 
     @property
     def level(self) -> tuple[int, int]:
@@ -62,9 +68,18 @@ def official(norms: Tensor, cosines: Tensor, at: int, cosine: float = COSINE) ->
 
 
 def by_norm(norms: Tensor, cosines: Tensor, at: int, times: float, cosine: float = COSINE) -> Tensor:
-    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block."""
-    long = norms > times * norms.median(dim=1, keepdim=True).values
-    return _after((cosines > cosine) & long, at)
+    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block.
+
+    No attention reads the state after the last block, so no token is a sink there.
+    """
+    flags = _after((cosines > cosine) & long(norms, times), at)
+    flags[-1] = False
+    return flags
+
+
+def long(norms: Tensor, times: float) -> Tensor:
+    """bool (L, T): states longer than ``times`` the median of their block."""
+    return norms > times * norms.median(dim=1, keepdim=True).values
 
 
 def _after(flags: Tensor, at: int) -> Tensor:
@@ -96,6 +111,11 @@ def rescaled_label(lifetime: int, primary_lifetime: int) -> str:
     if lifetime >= 0.9 * primary_lifetime:
         return "primary-like"
     return "secondary" if lifetime > 0.1 * primary_lifetime else "noise"
+
+
+def official_label(lifetime: int, layers: int, primary_lifetime: int) -> str:
+    """The repository's label, or for models too shallow for its constants the rescaled one."""
+    return label(lifetime, layers) if layers >= SHALLOWEST else rescaled_label(lifetime, primary_lifetime)
 
 
 def levels(found: list[Sink], least: float = 0.05) -> dict[tuple[int, int], int]:

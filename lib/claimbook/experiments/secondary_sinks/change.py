@@ -1,28 +1,53 @@
-"""What secondary sinks do: one write scaled, and all of them taken away, against tokens of the same kind."""
+"""What secondary sinks do: one write scaled, all of them taken away against tokens of the same kind, keys and values."""
 
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from claimbook.experiments.secondary_sinks.find import Found, controls
+from claimbook.experiments.secondary_sinks import texts
+from claimbook.experiments.secondary_sinks.find import LATE, Found, controls, find
 from claimbook.lm import residual, writes
-from claimbook.lm.load import LM
+from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.lm.residual import Stream
 from claimbook.papers import secondary_sinks as method
+from claimbook.sweeps import checkpointed
 
 FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the write that makes a sink
 
 
-def scaling(lm: LM, found: Found, sink: method.Sink, times: int, factors: tuple[float, ...] = FACTORS) -> dict:
+def run(config: dict, work: Path, progress) -> dict:
+    """Stored run: every intervention on the beginnings of the texts, one row for each."""
+    lm = load(config["model"], "cpu")
+    beginnings = texts.of_asset(lm, config["text"], config["skip"], config["n_texts"], config["length"])
+    jobs = {str(i): partial(changed, lm, ids, config["rule"]) for i, ids in enumerate(beginnings)}
+    return {"metrics": {"layers": lm.layers}, "curves": {"texts": list(checkpointed(jobs, work, progress).values())}}
+
+
+def changed(lm: LM, ids: Tensor, rule: str) -> dict:
+    """One text: the sink with the median write scaled, all sinks removed, keys and values. Empty parts without sinks."""
+    found = find(lm, ids)
+    sinks = found.secondary(rule)
+    written = sorted(sinks, key=lambda sink: float(found.stream.feed_forward_norm[sink.start, sink.token]))
+    return {
+        "sinks": len(sinks),
+        "scaled": scaling(lm, found, written[(len(written) - 1) // 2], rule) if sinks else {},
+        "removed": removal(lm, found, rule),
+        "heads": keys_and_values(lm, found, sinks) if sinks else {},
+    }
+
+
+def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[float, ...] = FACTORS) -> dict:
     """The write that makes ``sink`` multiplied by each of ``factors``: how long the state, the attention, the life.
 
-    ``given``: mean attention to the token over the blocks in which it is a sink unchanged. ``lifetime``: blocks in
-    which our rule flags it. ``written``: norm of the scaled write. ``primary``: what the primary is given meanwhile.
+    ``given``: mean attention to the token over the blocks that meet it while it is a sink unchanged. ``lifetime``: blocks in
+    which ``rule`` flags it. ``written``: norm of the scaled write. ``primary``: what the primary is given meanwhile.
     """
-    alive = slice(sink.start, sink.start + sink.lifetime)
+    alive, times = sink.attended, int(rule.split()[0])
     rows = []
     for factor in factors:
         with writes.scaled(lm.model, sink.start, [sink.token], factor):
@@ -44,10 +69,15 @@ def removal(lm: LM, found: Found, rule: str) -> dict:
     """Without the writes that make the sinks of ``rule``, and without those of as many like tokens, for comparison.
 
     Each of "unchanged", "without sinks", "without controls": what the primary is given by block, and the mean loss in
-    nats. Empty where the text has no sink, or no token of the same kind.
+    nats. ``alive``: blocks whose attention meets one of the sinks. Empty where no sink has another token of the same kind.
     """
-    sinks, beside = found.sinks[rule], controls(found, rule, count=1)
-    pairs = [(sink, beside[sink.token][0]) for sink in sinks if beside[sink.token]]
+    beside = controls(found, rule)
+    pairs, taken = [], set()
+    for sink in found.secondary(rule):
+        free = [other for other in beside[sink.token] if other not in taken]
+        if free:
+            pairs.append((sink, free[0]))
+            taken.add(free[0])
     if not pairs:
         return {}
     plans = {
@@ -62,7 +92,30 @@ def removal(lm: LM, found: Found, rule: str) -> dict:
                 stack.enter_context(writes.scaled(lm.model, block, tokens, 0.0))
             stream, loss = residual.trace(lm.model, found.ids, found.stream.at), mean_loss(lm, found.ids)
         told[name] = {"primary": _of_primary(stream), "loss": loss}
-    return {"sinks": len(pairs), "blocks": sorted({sink.start for sink, _ in pairs}), **told}
+    alive = sorted({block for sink, _ in pairs for block in range(sink.attended.start, sink.attended.stop)})
+    return {"sinks": len(pairs), "alive": alive, **told}
+
+
+def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink]) -> dict:
+    """Norms of the sinks' keys and values, of the primary's and (median) of ordinary tokens', while the sinks live.
+
+    ``…_over``: the sinks' over the ordinary ones', mean over sinks and the blocks of their lives; ``nearer``: share of
+    sinks whose key norm is nearer, in ratio, to the primary's than to the ordinary ones'.
+    """
+    keys, values = residual.keys_and_values(lm.model, found.ids)
+    flagged = {sink.token for some in found.sinks.values() for sink in some if some is not found.sinks["official"]}
+    usual = [i for i in range(found.stream.at + 1, len(found.ids) - LATE) if i not in flagged]
+    ratios, nearer = defaultdict(list), []
+    for sink in sinks:
+        life = sink.attended
+        for name, norms in (("key", keys), ("value", values)):
+            ordinary = norms[life, usual].median(dim=1).values
+            ratios[f"{name}_over"].append(float((norms[life, sink.token] / ordinary).mean()))
+            ratios[f"primary_{name}_over"].append(float((norms[life, found.stream.at] / ordinary).mean()))
+        ordinary = keys[life, usual].median(dim=1).values.log().mean()
+        own, primary = (keys[life, token].log().mean() for token in (sink.token, found.stream.at))
+        nearer.append(bool((own - primary).abs() < (own - ordinary).abs()))
+    return {name: sum(some) / len(some) for name, some in ratios.items()} | {"nearer": sum(nearer) / len(nearer)}
 
 
 def _by_block(pairs) -> dict[int, list[int]]:

@@ -1,7 +1,12 @@
 """Sinks of one text by every rule, with what they carry and are given; and tokens of the same kind that are none."""
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 
 from claimbook.lm import residual
@@ -12,18 +17,42 @@ from claimbook.papers import secondary_sinks as method
 TIMES = (3, 4, 5, 6, 8)  # of the median norm: the range over which our own rule is reported
 LATE = 20  # tokens at the end of a text that have too few queries behind them to be scored
 CONTROLS = 5  # tokens of the same kind that are compared with one sink, at most
+DRAWN = 3  # sinks of a text whose curves are kept for figures: those with the longest states
+HALVES = ("attention", "feed_forward")
 
 
 @dataclass(frozen=True)
 class Found:
-    """One text: its primary, and its secondary sinks by rule ("official", or times the median norm)."""
+    """One text: its primary, and every token that a rule flags ("official", or so many times the median norm)."""
 
     stream: Stream
     ids: Tensor
     sinks: dict[str, list[method.Sink]]
 
-    def tokens(self, rule: str) -> set[int]:
-        return {sink.token for sink in self.sinks[rule]}
+    @cached_property
+    def massive(self) -> tuple[int, int]:
+        """First block in which the primary is massive, and the first in which it no longer is."""
+        return method.clipper(self.stream.norm[:, self.stream.at])
+
+    def secondary(self, rule: str) -> list[method.Sink]:
+        """The flagged tokens that last long enough to count, and not as long as the primary."""
+        start, end = self.massive
+        layers = len(self.stream.norm)
+        if rule == "official":
+            return [one for one in self.sinks[rule] if self._official(one, layers, end - start) == "secondary"]
+        primary = self.primary_lifetime(rule)
+        return [one for one in self.sinks[rule] if method.rescaled_label(one.lifetime, primary) == "secondary"]
+
+    @staticmethod
+    def _official(sink: method.Sink, layers: int, primary: int) -> str:
+        return method.official_label(sink.lifetime, layers, primary)
+
+    def primary_lifetime(self, rule: str) -> int:
+        """Blocks in which the primary itself meets a rule."""
+        start, end = self.massive
+        if rule == "official":
+            return end - start
+        return int(method.long(self.stream.norm, int(rule.split()[0]))[:-1, self.stream.at].sum())
 
 
 def find(lm: LM, ids: Tensor, chat: bool = False) -> Found:
@@ -40,33 +69,108 @@ def find(lm: LM, ids: Tensor, chat: bool = False) -> Found:
 
 
 def controls(found: Found, rule: str, count: int = CONTROLS) -> dict[int, list[int]]:
-    """By sink: the nearest tokens with the same id that no rule flags, at most ``count`` each."""
-    flagged = set().union(*(found.tokens(one) for one in found.sinks))
+    """By secondary sink: the nearest tokens with the same id that the norm-aware rule never flags, at most ``count``.
+
+    The lowest threshold decides: what a sink is compared with is not one by any.
+    """
+    flagged = {sink.token for sink in found.sinks[f"{min(TIMES)} x"]}
     others = {}
-    for sink in found.sinks[rule]:
+    for sink in found.secondary(rule):
         same = (found.ids == found.ids[sink.token]).nonzero()[:, 0].tolist()
         free = [place for place in same if place not in flagged and found.stream.at < place < len(found.ids) - LATE]
         others[sink.token] = sorted(free, key=lambda place: abs(place - sink.token))[:count]
     return others
 
 
+# --- a text as plain numbers ---------------------------------------------------------------------------------------
+
+
 def row(lm: LM, found: Found, rule: str) -> dict:
-    """One text as plain numbers: the primary by block, every rule's sinks, and those of ``rule`` by block."""
+    """One text: the primary by block, what each rule finds, and the secondary sinks of ``rule`` one by one.
+
+    ``little`` and ``drawn``: the share of all scored tokens that are no content words, and the curves of the sinks
+    with the longest states. Numbers have four digits.
+    """
     stream, beside = found.stream, controls(found, rule)
-    start, end = method.clipper(stream.norm[:, stream.at])
-    return {
-        "tokens": len(found.ids),
-        "primary": {"token": stream.at, "start": start, "end": end, **_curves(stream, stream.at)},
-        "median_norm": stream.norm.median(dim=1).values.tolist(),
-        "rules": {name: [asdict(sink) for sink in sinks] for name, sinks in found.sinks.items()},
-        "sinks": [
-            asdict(sink)
-            | {"text": lm.tokenizer.decode([int(found.ids[sink.token])]), **_curves(stream, sink.token)}
-            | {"controls": [_at_start(stream, place, sink.start) for place in beside[sink.token]]}
-            | {"at_start": _at_start(stream, sink.token, sink.start)}
-            for sink in found.sinks[rule]
-        ],
+    start, end = found.massive
+    sinks = found.secondary(rule)
+    longest = sorted(sinks, key=lambda sink: -float(stream.norm[sink.start, sink.token]))[:DRAWN]
+    scored = found.ids[stream.at + 1 : len(found.ids) - LATE].tolist()
+    return _short(
+        {
+            "tokens": len(found.ids),
+            "primary": {"token": stream.at, "start": start, "end": end, **_curves(stream, stream.at)},
+            "median_norm": stream.norm.median(dim=1).values.tolist(),
+            "rules": {name: summary(found, name) for name in found.sinks},
+            "overlap": {name: _overlap(found, name, rule) for name in found.sinks},
+            "sinks": [_told(lm, found, sink, beside[sink.token]) for sink in sinks],
+            "drawn": [{"token": sink.token, **_curves(stream, sink.token)} for sink in longest],
+            "little": float(np.mean([little_meaning(lm.tokenizer.decode([one])) for one in scored])),
+            "same": _same(found, sinks, scored),
+        }
+    )
+
+
+def summary(found: Found, rule: str) -> dict:
+    """What one rule finds: how many tokens it flags, its secondary sinks' levels, and what these are given."""
+    sinks, stream = found.secondary(rule), found.stream
+    levels = Counter(sink.level for sink in sinks)
+    told = {
+        "flagged": len(found.sinks[rule]),
+        "secondary": len(sinks),
+        "levels": [[*level, count] for level, count in sorted(levels.items())],
+        "primary_lifetime": found.primary_lifetime(rule),
     }
+    if sinks:
+        lives = [(sink.token, sink.attended) for sink in sinks]
+        told["given"] = float(np.mean([stream.given[life, token].mean() for token, life in lives]))
+        told["even"] = float(np.mean([stream.even[life, token].mean() for token, life in lives]))
+        told["primary_given"] = float(np.mean([stream.given[life, stream.at].mean() for _, life in lives]))
+    return told
+
+
+def _overlap(found: Found, rule: str, other: str) -> float:
+    """Intersection over union of two rules' secondary sinks; 1 where neither has any."""
+    a, b = ({sink.token for sink in found.secondary(one)} for one in (rule, other))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def _told(lm: LM, found: Found, sink: method.Sink, beside: list[int]) -> dict:
+    """One sink: where it lives, its text, what it is given, what its first block writes for it and for its like."""
+    stream = found.stream
+    text = lm.tokenizer.decode([int(found.ids[sink.token])])
+    written, like = at_block(stream, [sink.token], sink.start), at_block(stream, beside, sink.start)
+    return {
+        "token": sink.token,
+        "start": sink.start,
+        "lifetime": sink.lifetime,
+        "text": text,
+        "little": little_meaning(text),
+        "first": bool((found.ids[: sink.token] != found.ids[sink.token]).all()),
+        "given": float(stream.given[sink.attended, sink.token].mean()),
+        "state": float(stream.norm[sink.start, sink.token]),
+        "written": {name: values[0] for name, values in written.items()},
+        "like": {name: float(np.mean(values)) for name, values in like.items()} if beside else None,
+        "wins": {
+            half: float(np.mean([written[f"{half}_along"][0] > other for other in like[f"{half}_along"]]))
+            for half in HALVES
+        }
+        if beside
+        else None,
+    }
+
+
+def at_block(stream: Stream, tokens: list[int], block: int) -> dict[str, list[float]]:
+    """What one block writes for tokens: norms of both halves, and cosines with the primary's state."""
+    names = [f"{half}_{what}" for half in HALVES for what in ("norm", "along")]
+    return {name: getattr(stream, name)[block, tokens].tolist() for name in names}
+
+
+def _same(found: Found, sinks: list[method.Sink], scored: list[int]) -> list[int]:
+    """How many scored tokens have the id of a sink, and how many of them are none."""
+    kinds = {int(found.ids[sink.token]) for sink in sinks}
+    every = sum(one in kinds for one in scored)
+    return [every, every - len(sinks)]
 
 
 def _curves(stream: Stream, token: int) -> dict[str, list[float]]:
@@ -74,7 +178,27 @@ def _curves(stream: Stream, token: int) -> dict[str, list[float]]:
     return {name: getattr(stream, name)[:, token].tolist() for name in ("norm", "given", "heads")}
 
 
-def _at_start(stream: Stream, token: int, start: int) -> dict[str, float]:
-    """What block ``start`` writes for a token: norms, cosines with its writes for the primary, and with its state."""
-    names = [f"{half}_{what}" for half in ("attention", "feed_forward") for what in ("norm", "cosine", "along")]
-    return {name: float(getattr(stream, name)[start, token]) for name in names}
+def little_meaning(text: str) -> bool:
+    """Whether a token carries little meaning: it has no letter, or is a function word (scikit-learn's list)."""
+    word = text.strip().lower()
+    return not any(letter.isalpha() for letter in word) or word in ENGLISH_STOP_WORDS
+
+
+def _short(value):
+    """Floats to four significant digits, all the way down."""
+    if isinstance(value, dict):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def same_everywhere(found: Found) -> dict[str, float]:
+    """By threshold: how well the sinks that it finds agree with those of the other thresholds, mean overlap."""
+    rules = [f"{k} x" for k in TIMES]
+    return {a: float(np.mean([_overlap(found, a, b) for b in rules if b != a])) for a in rules}
+
+
+def tokens_map(stream: Stream) -> Tensor:
+    """(L, T): norm of every state over the median of its block, as a logarithm to the base of ten."""
+    return torch.log10(stream.norm / stream.norm.median(dim=1, keepdim=True).values)
