@@ -5,7 +5,7 @@ import torch
 
 from claimbook.lm import tiny, writes
 from claimbook.lm.attention import observed
-from claimbook.lm.residual import trace
+from claimbook.lm.residual import keys_and_values, trace
 from claimbook.metrics.columns import VisibleColumns
 
 IDS = torch.randint(1, 300, (200,), generator=torch.Generator().manual_seed(0))
@@ -51,3 +51,24 @@ def test_columns_are_means_over_the_queries_that_see_a_key(name):
         sees = (distance >= 0) & (distance < (48 if narrow else 200))
         expected = (whole[0] * sees).sum(dim=1) / sees.sum(dim=0)
         assert torch.allclose(columns.result()[layer], expected, atol=1e-6)
+
+
+def test_an_even_share_is_that_among_all_keys_in_sight():
+    """A full layer: the k-th key is shared by queries k … T - 1, of which query i sees i + 1; a window: 48 at most."""
+    for name, window in (("llama", 200), ("mistral", 48)):
+        even = trace(model_of(name), IDS).even
+        sees = torch.arange(200)[:, None] - torch.arange(200)
+        sees = ((sees >= 0) & (sees < window)).float()
+        expected = (sees / sees.sum(dim=1, keepdim=True)).sum(dim=0) / sees.sum(dim=0)
+        assert torch.allclose(even, expected.expand(2, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
+def test_norms_of_keys_and_values_are_those_in_the_cache(name):
+    model = model_of(name)
+    keys, values = keys_and_values(model, IDS[:40])
+    with torch.no_grad():
+        cache = model(IDS[None, :40], use_cache=True).past_key_values
+    for layer in range(2):
+        for norms, kept in ((keys, cache.layers[layer].keys), (values, cache.layers[layer].values)):
+            assert torch.allclose(norms[layer], kept[0].norm(dim=-1).mean(dim=0), rtol=1e-4)

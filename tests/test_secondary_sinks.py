@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planted as planted_model
-from claimbook.experiments.secondary_sinks import change, find
-from claimbook.lm import tiny, writes
+from claimbook.experiments.secondary_sinks import change, find, probe
+from claimbook.lm import residual, tiny, writes
 from claimbook.lm.load import LM
 from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
@@ -174,7 +174,7 @@ def test_scaling_a_write_scales_the_sink():
 def test_a_text_is_told_in_plain_numbers():
     built = planted_model.model((4, 7))
     lm = LM("planted", built, tiny.byte_tokenizer())
-    ids = planted_model.text(length=80, at=(12, 30))
+    ids = planted_model.text(length=160, at=(12, 30))
     ids[40] = 7  # of the same kind, but no sink: block 4 is kept from writing for it
     with writes.scaled(built, 4, [40], 0.0), writes.scaled(built, 7, [40], 0.0):
         found = find.find(lm, ids)
@@ -185,20 +185,28 @@ def test_a_text_is_told_in_plain_numbers():
         *(f"{k} x" for k in find.TIMES),
     }
     sink = told["sinks"][0]
-    assert len(sink["norm"]) == len(sink["given"]) == len(told["median_norm"]) == planted_model.BLOCKS
-    assert sink["at_start"]["feed_forward_along"] > 0.99 > abs(sink["controls"][0]["feed_forward_along"])
+    drawn = told["drawn"][0]
+    assert len(drawn["norm"]) == len(drawn["given"]) == len(told["median_norm"]) == planted_model.BLOCKS
+    assert sink["start"] == 4 and sink["lifetime"] == sink["aligned"] == 3 and sink["first"]
+    assert not told["sinks"][1]["first"], "the same token came before"
+    assert sink["written"]["feed_forward_along"] > 0.99 > abs(sink["like"]["feed_forward_along"])
+    assert sink["wins"]["feed_forward"] == 1 and sink["given"] == pytest.approx(
+        float(found.stream.given[5:8, 12].mean()), rel=1e-3
+    ), "the attention of block 4 comes before what it writes"
+    assert told["same"] == [3, 1] and told["rules"]["3 x"]["levels"] == [[4, 3, 2]]
+    assert told["overlap"]["3 x"]["8 x"] == told["overlap"]["8 x"]["3 x"]
     assert find.controls(found, "3 x") == {12: [40], 30: [40]}
 
 
 def test_tokens_too_near_the_end_to_be_scored_are_left_out():
     lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    found = find.find(lm, planted_model.text(length=40, at=(12, 30)))
-    assert found.tokens("official") == {12}
+    found = find.find(lm, planted_model.text(length=90, at=(12, 30)))
+    assert [sink.token for sink in found.sinks["official"]] == [12]
 
 
 def test_the_primary_need_not_be_the_first_token():
     lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    ids = planted_model.text(length=80)
+    ids = planted_model.text(length=160)
     ids[[0, 1]] = ids[[1, 0]]
     assert find.find(lm, ids).stream.at == 1
 
@@ -208,31 +216,79 @@ def test_the_primary_need_not_be_the_first_token():
 
 def planted_text():
     lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    ids = planted_model.text(length=80, at=(12, 30))
+    ids = planted_model.text(length=160, at=(12, 30))
     return lm, find.find(lm, ids)
 
 
 def test_the_write_of_one_sink_is_scaled():
     lm, found = planted_text()
     sink = found.sinks["3 x"][0]
-    told = change.scaling(lm, found, sink, times=3, factors=(0.0, 1.0, 2.0))
+    told = change.scaling(lm, found, sink, "3 x", factors=(0.0, 1.0, 2.0))
     written = [row["written"] for row in told["factors"]]
     assert written[0] == 0 and written[2] == pytest.approx(2 * written[1], rel=1e-3) and written[1] > 50
     unchanged = told["factors"][1]
     assert unchanged["lifetime"] == sink.lifetime == 3
-    assert unchanged["given"] == pytest.approx(float(found.stream.given[4:7, 12].mean()), abs=1e-6)
+    assert unchanged["given"] == pytest.approx(float(found.stream.given[5:8, 12].mean()), abs=1e-6)
     assert told["factors"][2]["lifetime"] > 3
     assert [sink.token for sink in find.find(lm, found.ids).sinks["3 x"]] == [12, 30], "nothing stays behind"
 
 
 def test_sinks_are_removed_and_so_are_as_many_like_tokens():
     lm, found = planted_text()
-    assert change.removal(lm, found, "3 x") == {}, "no other token of this kind"
+    told = change.removal(lm, found, "3 x")
+    assert told["sinks"] == 2 and told["like"] == 0, "no other token of this kind: neighbours stand in"
+    assert [place for _, place in change.others(found, "3 x")[0]] == [11, 29]
     ids = found.ids.clone()
     ids[40] = 7
     with writes.scaled(lm.model, 4, [40], 0.0), writes.scaled(lm.model, 7, [40], 0.0):
         found = find.find(lm, ids)
         told = change.removal(lm, found, "3 x")
-    assert told["sinks"] == 2 and told["blocks"] == [4]
-    assert told["unchanged"]["loss"] == told["without controls"]["loss"] != told["without sinks"]["loss"]
+    assert told["sinks"] == 2 and told["like"] == 1 and told["alive"] == [5, 6, 7]
+    assert told["unchanged"]["loss"] == told["without others"]["loss"] != told["without sinks"]["loss"]
     assert len(told["unchanged"]["primary"]) == planted_model.BLOCKS
+
+
+def test_a_scaled_write_is_followed_the_other_way_round_too():
+    lm, found = planted_text()
+    told = change.scaling(lm, found, found.secondary("3 x")[0], "3 x", factors=(-1.0, 1.0, 4.0))
+    turned, once, fourfold = told["factors"]
+    assert turned["written"] == pytest.approx(once["written"], rel=1e-3) and turned["aligned"] == 0
+    assert fourfold["aligned"] >= once["aligned"] == 3
+
+
+def test_keys_and_values_of_sinks_are_told_beside_ordinary_ones():
+    lm, found = planted_text()
+    told = change.keys_and_values(lm, found, found.secondary("3 x"))
+    keys, values = residual.keys_and_values(lm.model, found.ids)
+    usual = [i for i in range(1, 160 - find.LATE) if i not in (12, 30)]
+    expected = [(values[5:8, token] / values[5:8, usual].median(dim=1).values).mean() for token in (12, 30)]
+    assert told["value_over"] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
+    assert 0 <= told["nearer"] <= 1 and keys.shape == (planted_model.BLOCKS, 160)
+
+
+def test_the_probe_names_the_neuron_that_writes_a_planted_sink():
+    lm, found = planted_text()
+    told = probe.probed(lm, [found.ids, planted_model.text(length=160, at=(20, 40))], "3 x")
+    assert told == {"metrics": {}, "curves": {}}, "no like tokens to compare with"
+    inputs = probe.inputs_of(lm, found.ids, 4)
+    # the write alone is scaled by neuron 1, which the planting gave to the secondary sinks
+    told = probe.neurons(lm, 4, inputs[[12, 30]], probe.layer(lm, 4, inputs[[12]])[0])
+    assert told["neurons"][0] == 1 and told["contributions"][0] / told["length"] == pytest.approx(1, abs=1e-3)
+
+
+def test_principal_directions_are_the_widest_first_and_of_length_one():
+    points = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9, 1, 3, 1])
+    directions = probe.principal(points)
+    assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-5)
+    assert directions[0].abs().argmax() == 1 and directions[1].abs().argmax() == 3
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt_neox", "phi3"])
+def test_the_probed_layer_is_the_one_that_writes(name):
+    """The layer alone, fed with its inputs, gives what the model's hooks see it write: with the norm behind it too."""
+    lm = LM(name, *tiny.build(f"tiny-random-{name}"))
+    ids, kept = torch.randint(1, 300, (30,), generator=torch.Generator().manual_seed(0)), {}
+    with torch.no_grad(), writes.observed(lm.model, lambda layer, *parts: kept.update({layer: parts[2][0]})):
+        lm.model.base_model(ids[None], use_cache=False)
+    with torch.no_grad():
+        assert torch.allclose(probe.layer(lm, 1, probe.inputs_of(lm, ids, 1)), kept[1], atol=1e-4)

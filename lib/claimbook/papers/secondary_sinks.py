@@ -88,6 +88,12 @@ def _after(flags: Tensor, at: int) -> Tensor:
     return flags
 
 
+def aligned_for(cosines: Tensor, start: int, cosine: float = COSINE) -> int:
+    """For how many blocks on end from ``start`` a state, cosines (L,), is aligned; the last block does not count."""
+    apart = (cosines[start:-1] <= cosine).nonzero()
+    return int(apart[0]) if len(apart) else max(0, len(cosines) - 1 - start)
+
+
 def sinks(flags: Tensor) -> list[Sink]:
     """Every flagged token of flags (L, T): its first block, how many, and whether they follow one another."""
     found = []

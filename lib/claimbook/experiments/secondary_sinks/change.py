@@ -1,4 +1,4 @@
-"""What secondary sinks do: one write scaled, all of them taken away against tokens of the same kind, keys and values."""
+"""What secondary sinks do: one write scaled, all of them taken away beside tokens that are none, keys and values."""
 
 from collections import defaultdict
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from claimbook.lm.residual import Stream
 from claimbook.papers import secondary_sinks as method
 from claimbook.sweeps import checkpointed
 
-FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the write that makes a sink
+FACTORS = (-1.0, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the write that makes a sink; -1: as long, but the other way
 
 
 def run(config: dict, work: Path, progress) -> dict:
@@ -29,7 +29,7 @@ def run(config: dict, work: Path, progress) -> dict:
 
 
 def changed(lm: LM, ids: Tensor, rule: str) -> dict:
-    """One text: the sink with the median write scaled, all sinks removed, keys and values. Empty parts without sinks."""
+    """One text: the sink with the median write scaled, all sinks removed, keys and values. Empty without sinks."""
     found = find(lm, ids)
     sinks = found.secondary(rule)
     written = sorted(sinks, key=lambda sink: float(found.stream.feed_forward_norm[sink.start, sink.token]))
@@ -44,8 +44,9 @@ def changed(lm: LM, ids: Tensor, rule: str) -> dict:
 def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[float, ...] = FACTORS) -> dict:
     """The write that makes ``sink`` multiplied by each of ``factors``: how long the state, the attention, the life.
 
-    ``given``: mean attention to the token over the blocks that meet it while it is a sink unchanged. ``lifetime``: blocks in
-    which ``rule`` flags it. ``written``: norm of the scaled write. ``primary``: what the primary is given meanwhile.
+    ``given``, ``primary``: mean attention to the token and to the primary, over the blocks that meet the token while it
+    is a sink unchanged. ``lifetime``: blocks in which ``rule`` flags it; ``aligned``: for how many its state stays
+    aligned, whatever the norm. ``written``: norm of the scaled write.
     """
     alive, times = sink.attended, int(rule.split()[0])
     rows = []
@@ -59,6 +60,7 @@ def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[f
                 "written": float(stream.feed_forward_norm[sink.start, sink.token]),
                 "given": float(stream.given[alive, sink.token].mean()),
                 "lifetime": int(flags[:, sink.token].sum()),
+                "aligned": method.aligned_for(stream.cosine[:, sink.token], sink.start),
                 "primary": float(stream.given[alive, stream.at].mean()),
             }
         )
@@ -68,22 +70,17 @@ def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[f
 def removal(lm: LM, found: Found, rule: str) -> dict:
     """Without the writes that make the sinks of ``rule``, and without those of as many like tokens, for comparison.
 
-    Each of "unchanged", "without sinks", "without controls": what the primary is given by block, and the mean loss in
-    nats. ``alive``: blocks whose attention meets one of the sinks. Empty where no sink has another token of the same kind.
+    Each of "unchanged", "without sinks", "without others": what the primary is given by block, and the mean loss in
+    nats. ``alive``: blocks whose attention meets one of the sinks; ``like``: how many of the others have a sink's id,
+    the rest being neighbours. Empty without sinks.
     """
-    beside = controls(found, rule)
-    pairs, taken = [], set()
-    for sink in found.secondary(rule):
-        free = [other for other in beside[sink.token] if other not in taken]
-        if free:
-            pairs.append((sink, free[0]))
-            taken.add(free[0])
+    pairs, like = others(found, rule)
     if not pairs:
         return {}
     plans = {
         "unchanged": {},
         "without sinks": _by_block((sink.start, sink.token) for sink, _ in pairs),
-        "without controls": _by_block((sink.start, other) for sink, other in pairs),
+        "without others": _by_block((sink.start, other) for sink, other in pairs),
     }
     told = {}
     for name, plan in plans.items():
@@ -93,7 +90,21 @@ def removal(lm: LM, found: Found, rule: str) -> dict:
             stream, loss = residual.trace(lm.model, found.ids, found.stream.at), mean_loss(lm, found.ids)
         told[name] = {"primary": _of_primary(stream), "loss": loss}
     alive = sorted({block for sink, _ in pairs for block in range(sink.attended.start, sink.attended.stop)})
-    return {"sinks": len(pairs), "alive": alive, **told}
+    return {"sinks": len(pairs), "like": like, "alive": alive, **told}
+
+
+def others(found: Found, rule: str) -> tuple[list[tuple[method.Sink, int]], int]:
+    """Each sink with a token that is none: the nearest like one that is free, else the nearest of all; and how many."""
+    beside, flagged = controls(found, rule), {sink.token for sink in found.sinks[rule]}
+    scored = range(found.stream.at + 1, len(found.ids) - LATE)
+    pairs, taken, like = [], set(flagged), 0
+    for sink in found.secondary(rule):
+        free = [other for other in beside[sink.token] if other not in taken]
+        like += bool(free)
+        free = free or sorted(set(scored) - taken, key=lambda place, sink=sink: abs(place - sink.token))
+        pairs.append((sink, free[0]))
+        taken.add(free[0])
+    return pairs, like
 
 
 def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink]) -> dict:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 
 from claimbook.lm import residual
@@ -15,7 +13,7 @@ from claimbook.lm.residual import Stream
 from claimbook.papers import secondary_sinks as method
 
 TIMES = (3, 4, 5, 6, 8)  # of the median norm: the range over which our own rule is reported
-LATE = 20  # tokens at the end of a text that have too few queries behind them to be scored
+LATE = 64  # tokens at the end of a text that have too few queries behind them to be scored
 CONTROLS = 5  # tokens of the same kind that are compared with one sink, at most
 DRAWN = 3  # sinks of a text whose curves are kept for figures: those with the longest states
 HALVES = ("attention", "feed_forward")
@@ -69,11 +67,8 @@ def find(lm: LM, ids: Tensor, chat: bool = False) -> Found:
 
 
 def controls(found: Found, rule: str, count: int = CONTROLS) -> dict[int, list[int]]:
-    """By secondary sink: the nearest tokens with the same id that the norm-aware rule never flags, at most ``count``.
-
-    The lowest threshold decides: what a sink is compared with is not one by any.
-    """
-    flagged = {sink.token for sink in found.sinks[f"{min(TIMES)} x"]}
+    """By secondary sink: like tokens, the nearest with the same id that ``rule`` does not flag, at most ``count``."""
+    flagged = {sink.token for sink in found.sinks[rule]}
     others = {}
     for sink in found.secondary(rule):
         same = (found.ids == found.ids[sink.token]).nonzero()[:, 0].tolist()
@@ -88,8 +83,9 @@ def controls(found: Found, rule: str, count: int = CONTROLS) -> dict[int, list[i
 def row(lm: LM, found: Found, rule: str) -> dict:
     """One text: the primary by block, what each rule finds, and the secondary sinks of ``rule`` one by one.
 
-    ``little`` and ``drawn``: the share of all scored tokens that are no content words, and the curves of the sinks
-    with the longest states. Numbers have four digits.
+    ``little``: share of all scored tokens without a letter. ``drawn``: curves of the sinks with the longest states.
+    ``same``: how many scored tokens have a sink's id, of ids that occur twice or more, and how many of them are none.
+    Numbers have four digits.
     """
     stream, beside = found.stream, controls(found, rule)
     start, end = found.massive
@@ -102,11 +98,11 @@ def row(lm: LM, found: Found, rule: str) -> dict:
             "primary": {"token": stream.at, "start": start, "end": end, **_curves(stream, stream.at)},
             "median_norm": stream.norm.median(dim=1).values.tolist(),
             "rules": {name: summary(found, name) for name in found.sinks},
-            "overlap": {name: _overlap(found, name, rule) for name in found.sinks},
+            "overlap": overlaps(found),
             "sinks": [_told(lm, found, sink, beside[sink.token]) for sink in sinks],
             "drawn": [{"token": sink.token, **_curves(stream, sink.token)} for sink in longest],
             "little": float(np.mean([little_meaning(lm.tokenizer.decode([one])) for one in scored])),
-            "same": _same(found, sinks, scored),
+            "same": _same(Counter(scored), [int(found.ids[sink.token]) for sink in sinks]),
         }
     )
 
@@ -129,10 +125,14 @@ def summary(found: Found, rule: str) -> dict:
     return told
 
 
-def _overlap(found: Found, rule: str, other: str) -> float:
-    """Intersection over union of two rules' secondary sinks; 1 where neither has any."""
-    a, b = ({sink.token for sink in found.secondary(one)} for one in (rule, other))
-    return len(a & b) / len(a | b) if a | b else 1.0
+def overlaps(found: Found) -> dict[str, dict[str, float]]:
+    """Of every two thresholds: intersection over union of their secondary sinks; 1 where neither has any."""
+    rules = [f"{k} x" for k in TIMES]
+    sets = {rule: {sink.token for sink in found.secondary(rule)} for rule in rules}
+    return {
+        a: {b: len(sets[a] & sets[b]) / len(sets[a] | sets[b]) if sets[a] | sets[b] else 1.0 for b in rules}
+        for a in rules
+    }
 
 
 def _told(lm: LM, found: Found, sink: method.Sink, beside: list[int]) -> dict:
@@ -147,7 +147,9 @@ def _told(lm: LM, found: Found, sink: method.Sink, beside: list[int]) -> dict:
         "text": text,
         "little": little_meaning(text),
         "first": bool((found.ids[: sink.token] != found.ids[sink.token]).all()),
+        "aligned": method.aligned_for(stream.cosine[:, sink.token], sink.start),
         "given": float(stream.given[sink.attended, sink.token].mean()),
+        "given_like": float(stream.given[sink.attended, beside].mean()) if beside else None,
         "state": float(stream.norm[sink.start, sink.token]),
         "written": {name: values[0] for name, values in written.items()},
         "like": {name: float(np.mean(values)) for name, values in like.items()} if beside else None,
@@ -166,11 +168,11 @@ def at_block(stream: Stream, tokens: list[int], block: int) -> dict[str, list[fl
     return {name: getattr(stream, name)[block, tokens].tolist() for name in names}
 
 
-def _same(found: Found, sinks: list[method.Sink], scored: list[int]) -> list[int]:
-    """How many scored tokens have the id of a sink, and how many of them are none."""
-    kinds = {int(found.ids[sink.token]) for sink in sinks}
-    every = sum(one in kinds for one in scored)
-    return [every, every - len(sinks)]
+def _same(counts: Counter, kinds: list[int]) -> list[int]:
+    """Of the ids of sinks that occur twice or more: how often they occur, and how often as no sink."""
+    sinks = Counter(kinds)
+    often = [kind for kind in sinks if counts[kind] > 1]
+    return [sum(counts[kind] for kind in often), sum(counts[kind] - sinks[kind] for kind in often)]
 
 
 def _curves(stream: Stream, token: int) -> dict[str, list[float]]:
@@ -179,9 +181,8 @@ def _curves(stream: Stream, token: int) -> dict[str, list[float]]:
 
 
 def little_meaning(text: str) -> bool:
-    """Whether a token carries little meaning: it has no letter, or is a function word (scikit-learn's list)."""
-    word = text.strip().lower()
-    return not any(letter.isalpha() for letter in word) or word in ENGLISH_STOP_WORDS
+    """Whether a token has no letter: spaces, digits, signs."""
+    return not any(letter.isalpha() for letter in text)
 
 
 def _short(value):
@@ -191,14 +192,3 @@ def _short(value):
     if isinstance(value, list):
         return [_short(one) for one in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def same_everywhere(found: Found) -> dict[str, float]:
-    """By threshold: how well the sinks that it finds agree with those of the other thresholds, mean overlap."""
-    rules = [f"{k} x" for k in TIMES]
-    return {a: float(np.mean([_overlap(found, a, b) for b in rules if b != a])) for a in rules}
-
-
-def tokens_map(stream: Stream) -> Tensor:
-    """(L, T): norm of every state over the median of its block, as a logarithm to the base of ten."""
-    return torch.log10(stream.norm / stream.norm.median(dim=1, keepdim=True).values)
