@@ -1,4 +1,4 @@
-"""Which texts are read: documents of an asset, a reader's own file, or problems and what a model writes about them."""
+"""Which texts are read, documents of an asset or a reader's own file, and the stored runs that read them."""
 
 from functools import partial
 from pathlib import Path

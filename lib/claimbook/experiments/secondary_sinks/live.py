@@ -1,0 +1,108 @@
+"""What the notebook runs live, by tier, and when a stored run speaks for it."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.secondary_sinks import MODELS, RULE, STORED, TEXT, change, probe, texts, traces
+from claimbook.experiments.secondary_sinks.find import Found, find, row
+from claimbook.lm.load import LM, load
+
+PAPERS = ("qwen3-4b-base", "qwen3-14b", "deepseek-r1-distill-qwen-14b", "qwq-32b")
+AGAIN = {"smoke": (1, 200), "cpu": (8, 2048)}  # texts of the stored run that are read again, and their tokens
+SEEN = {"smoke": 200, "cpu": 512, "gpu": 512}  # tokens of the text that the map shows
+TRACE = {"smoke": 64, "cpu": 512, "gpu": 16_384}  # tokens that a model writes about a problem, at most
+BEGINNING = STORED["changes"].config["length"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model: rows of texts and of interventions, the layer alone, and one text in full for the map."""
+
+    rows: list[dict]
+    changes: list[dict] = field(default_factory=list)
+    probe: dict = field(default_factory=lambda: {"metrics": {}, "curves": {}})
+    shown: Found | None = None
+    words: list[str] = field(default_factory=list)
+    again: str = ""  # whether what was read again agrees with what is stored
+
+
+def measure(run, name: str, text: str, n_texts: int) -> Measured:
+    """Everything about one model of a run: stored where a stored run speaks for it, else measured now."""
+    lm = load(name, run.device, run.parameters["dtype"])
+    inputs = ids_of(lm, run.tier, text, n_texts)
+    found = find(lm, inputs[0][: SEEN[run.tier]])
+    seen = {"shown": found, "words": [lm.tokenizer.decode([one]) for one in found.ids.tolist()]}
+    stored = speaks(run, name, text)
+    if stored:
+        rows = stored["texts"]["curves"]["texts"]
+        again = agreement(lm, inputs, rows, run.tier) if name == run.models[0] else ""
+        return Measured(rows, stored["changes"]["curves"]["texts"], stored["probe"], again=again, **seen)
+    rows = [row(lm, find(lm, ids, chat=chat(lm, run.tier)), RULE) for ids in inputs]
+    if run.smoke:
+        return Measured(rows, **seen)
+    beginnings = [ids[:BEGINNING] for ids in inputs]
+    changed = [change.changed(lm, ids, RULE) for ids in beginnings]
+    return Measured(rows, changed, probe.probed(lm, beginnings, RULE), **seen)
+
+
+def speaks(run, name: str, text: str) -> dict[str, dict]:
+    """The model's stored runs by experiment, all of them or none: those of the reference's models on its own text."""
+    if name not in MODELS or text or run.tier == "gpu":
+        return {}
+    found = {key: run.stored(f"{key}{MODELS[name]}") for key in ("texts", "changes", "probe")}
+    return found if all(found.values()) else {}
+
+
+def ids_of(lm: LM, tier: str, text: str, n_texts: int) -> list[Tensor]:
+    """What is read: the documents of the stored run or of a text of one's own; at the gpu tier without one, traces.
+
+    Texts are cut to what the model was trained on.
+    """
+    if tier == "gpu" and not text:
+        return traces.traces(lm, n_texts, min(TRACE[tier], lm.trained_context // 2))
+    config = STORED["texts"].config
+    count, length = (1, SEEN["smoke"]) if tier == "smoke" else (n_texts, config["length"])
+    skip = config["skip"] if not text else 0
+    return texts.of_asset(lm, text or TEXT, skip, count, min(length, lm.trained_context))
+
+
+def chat(lm: LM, tier: str) -> bool:
+    """Whether what is read stands behind a chat template: traces of models that have one."""
+    return tier == "gpu" and bool(lm.tokenizer.chat_template)
+
+
+@torch.no_grad()
+def agreement(lm: LM, inputs: list[Tensor], rows: list[dict], tier: str, tolerance: float = 1e-3) -> str:
+    """One stable line: do texts read now give what is stored of them?"""
+    count, length = AGAIN[tier]
+    if length < rows[0]["tokens"]:
+        return "texts were not read again at this tier"
+    now = [row(lm, find(lm, ids), RULE) for ids in inputs[:count]]
+    worst = max(difference(a, b) for a, b in zip(now, rows, strict=False))
+    if worst > tolerance:
+        return f"{len(now)} texts read again differ from the stored run by {worst:.2g}"
+    return f"{len(now)} of {len(rows)} texts read again agree with the stored run within {100 * tolerance:g} %"
+
+
+def difference(now, stored) -> float:
+    """Largest relative difference of two rows; infinite where their sinks differ."""
+    if isinstance(now, dict):
+        if now.keys() != stored.keys():
+            return float("inf")
+        return max((difference(now[key], stored[key]) for key in now), default=0.0)
+    if isinstance(now, list):
+        if len(now) != len(stored):
+            return float("inf")
+        return max((difference(a, b) for a, b in zip(now, stored, strict=True)), default=0.0)
+    if isinstance(now, float):
+        return abs(now - stored) / max(abs(stored), 1e-2)
+    return 0.0 if now == stored else float("inf")
+
+
+def check_models(run) -> None:
+    """ClaimbookError before anything is loaded where a run cannot work."""
+    if not run.models:
+        raise ClaimbookError("secondary_sinks needs a model: give MODELS=, such as smollm2-135m")
