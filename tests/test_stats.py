@@ -182,6 +182,26 @@ def test_constant_samples_have_a_value_and_no_interval(constant, n):
     assert has_no_interval(stats.prediction_interval([constant] * n))
 
 
+@pytest.mark.parametrize("n", [2, 24, 100])
+def test_constant_samples_of_a_quantity_with_ends_have_that_of_a_share(n):
+    """All n shares are 0: the mean is at most that of a proportion of 0 in n; in between, either end may have the rest."""
+    none = stats.mean([0.0] * n, within=(0, 1), unit="texts")
+    share = stats.proportion(0, n)
+    assert (none.value, none.low, none.high) == pytest.approx((0, 0, share.high))
+    half = stats.mean([0.5] * n, within=(0, 1))
+    assert (half.low, half.high) == pytest.approx((0.5 - share.high / 2, 0.5 + share.high / 2))
+    assert half.method == "mean over units, all equal, exact binomial share of others"
+
+
+def test_ends_change_nothing_where_samples_vary_and_are_checked_where_not():
+    varied = [0.1, 0.2, 0.4, 0.4]
+    assert stats.mean(varied, within=(0, 1)) == stats.mean(varied)
+    assert has_no_interval(stats.mean([0.5], within=(0, 1)))
+    assert has_no_interval(stats.mean([math.nan] * 3, within=(0, 1)))
+    with pytest.raises(ValueError, match=r"2.0 lie outside 0 to 1"):
+        stats.mean([2.0] * 5, within=(0, 1))
+
+
 @given(samples(), st.floats(0.01, 10), st.sampled_from([1.0, 1e3, 1e6]))
 def test_a_constant_difference_has_no_interval_though_rounding_makes_it_vary(b, shift, size):
     b = b * size

@@ -19,8 +19,9 @@ stays open:
 
 - a NaN or infinite sample: a failed measurement, value and interval NaN;
 - empty: value and interval NaN, n = 0; a single sample: a value without an interval;
-- constant samples (spread within rounding): a value without an interval, as their spread is unknown, not zero. What is
-  deterministic is an `Exact`, "all 20 agree" is a `proportion` or `Votes`;
+- constant samples (spread within rounding): a value without an interval, as their spread is unknown, not zero, unless
+  the quantity has ends (`mean` with ``within``). What is deterministic is an `Exact`, "all 20 agree" is a `proportion`
+  or `Votes`;
 - so few distinct values that a resample without spread is likely (19 zeros and a one): a value without an interval.
 
 A wrong shape or unequal pairs are a programmer's mistake: ``ValueError``.
@@ -93,10 +94,26 @@ class Exact:
 
 
 @_by_rule
-def mean(samples, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
-    """Mean over independent units, shape (n,); the order of the units does not matter."""
+def mean(
+    samples, *, unit: str = "units", within: tuple[float, float] | None = None, resamples=10_000, seed=0
+) -> Estimate:
+    """Mean over independent units, shape (n,); the order of the units does not matter.
+
+    ``within``: the least and the largest value that the quantity can have. With them constant samples, which have no
+    spread to judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other
+    (Clopper and Pearson), which may lie at either end.
+    """
     samples = np.asarray(samples, dtype=float)
-    return _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
+    found = _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
+    if within is None or not (found.n > 1 and np.isfinite(samples).all() and np.ptp(samples) == 0):
+        return found
+    least, most = within
+    if not least <= found.value <= most:
+        raise ValueError(f"samples of {found.value} lie outside {least} to {most}")
+    other = 1 - TAIL ** (1 / found.n)
+    low, high = found.value - other * (found.value - least), found.value + other * (most - found.value)
+    method = f"mean over {unit}, all equal, exact binomial share of others"
+    return Estimate(found.value, low, high, found.n, method, unit=unit)
 
 
 @_by_rule

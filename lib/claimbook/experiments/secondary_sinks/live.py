@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.secondary_sinks import MODELS, RULE, STORED, TEXT, change, probe, texts, traces
 from claimbook.experiments.secondary_sinks.find import Found, find, row
+from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 
 PAPERS = ("qwen3-4b-base", "qwen3-14b", "deepseek-r1-distill-qwen-14b", "qwq-32b")
-AGAIN = {"smoke": (1, 200), "cpu": (8, 2048)}  # texts of the stored run that are read again, and their tokens
+AGAIN = {"smoke": 1, "cpu": 8}  # texts of the stored run that are read again, of the run's first model
 SEEN = {"smoke": 200, "cpu": 512, "gpu": 512}  # tokens of the text that the map shows
-TRACE = {"smoke": 64, "cpu": 512, "gpu": 16_384}  # tokens that a model writes about a problem, at most
+TRACE = 16_384  # tokens that a model writes about a problem at the gpu tier, at most, as in the paper
 BEGINNING = STORED["changes"].config["length"]
 
 
@@ -32,13 +34,14 @@ class Measured:
 def measure(run, name: str, text: str, n_texts: int) -> Measured:
     """Everything about one model of a run: stored where a stored run speaks for it, else measured now."""
     lm = load(name, run.device, run.parameters["dtype"])
-    inputs = ids_of(lm, run.tier, text, n_texts)
+    stored = speaks(run, name, text)
+    again = AGAIN.get(run.tier, 1) if stored and name == run.models[0] else 1
+    inputs = ids_of(lm, run, text, again if stored else n_texts)
     found = find(lm, inputs[0][: SEEN[run.tier]])
     seen = {"shown": found, "words": [lm.tokenizer.decode([one]) for one in found.ids.tolist()]}
-    stored = speaks(run, name, text)
     if stored:
         rows = stored["texts"]["curves"]["texts"]
-        again = agreement(lm, inputs, rows, run.tier) if name == run.models[0] else ""
+        again = agreement(lm, inputs, rows) if name == run.models[0] else ""
         return Measured(rows, stored["changes"]["curves"]["texts"], stored["probe"], again=again, **seen)
     rows = [row(lm, find(lm, ids, chat=chat(lm, run.tier)), RULE) for ids in inputs]
     if run.smoke:
@@ -50,23 +53,27 @@ def measure(run, name: str, text: str, n_texts: int) -> Measured:
 
 def speaks(run, name: str, text: str) -> dict[str, dict]:
     """The model's stored runs by experiment, all of them or none: those of the reference's models on its own text."""
-    if name not in MODELS or text or run.tier == "gpu":
+    if name not in MODELS or text or run.seed or run.tier == "gpu":
         return {}
     found = {key: run.stored(f"{key}{MODELS[name]}") for key in ("texts", "changes", "probe")}
     return found if all(found.values()) else {}
 
 
-def ids_of(lm: LM, tier: str, text: str, n_texts: int) -> list[Tensor]:
-    """What is read: the documents of the stored run or of a text of one's own; at the gpu tier without one, traces.
+def ids_of(lm: LM, run, text: str, count: int) -> list[Tensor]:
+    """What is read: documents of the stored run, or with a seed others; a text of one's own; at the gpu tier traces.
 
-    Texts are cut to what the model was trained on.
+    Texts are cut to what the model was trained on. ClaimbookError when there are too few.
     """
-    if tier == "gpu" and not text:
-        return traces.traces(lm, n_texts, min(TRACE[tier], lm.trained_context // 2))
+    if run.tier == "gpu" and not text:
+        return traces.traces(lm, count, min(TRACE, lm.trained_context // 2))
     config = STORED["texts"].config
-    count, length = (1, SEEN["smoke"]) if tier == "smoke" else (n_texts, config["length"])
-    skip = config["skip"] if not text else 0
-    return texts.of_asset(lm, text or TEXT, skip, count, min(length, lm.trained_context))
+    length = min(SEEN["smoke"] if run.smoke else config["length"], lm.trained_context)
+    if text or not run.seed:
+        return texts.of_asset(lm, text or TEXT, 0 if text else config["skip"], 1 if run.smoke else count, length)
+    every = [document.ids[:length] for document in corpora.documents(lm, TEXT, config["length"])]
+    if count > len(every):
+        raise ClaimbookError(f"'{TEXT}' has {len(every)} documents for {lm.name}: lower documents={count}")
+    return [every[i] for i in np.random.default_rng(run.seed).permutation(len(every))[:count]]
 
 
 def chat(lm: LM, tier: str) -> bool:
@@ -75,12 +82,11 @@ def chat(lm: LM, tier: str) -> bool:
 
 
 @torch.no_grad()
-def agreement(lm: LM, inputs: list[Tensor], rows: list[dict], tier: str, tolerance: float = 1e-3) -> str:
+def agreement(lm: LM, inputs: list[Tensor], rows: list[dict], tolerance: float = 1e-3) -> str:
     """One stable line: do texts read now give what is stored of them?"""
-    count, length = AGAIN[tier]
-    if length < rows[0]["tokens"]:
+    if len(inputs[0]) < rows[0]["tokens"]:
         return "texts were not read again at this tier"
-    now = [row(lm, find(lm, ids), RULE) for ids in inputs[:count]]
+    now = [row(lm, find(lm, ids), RULE) for ids in inputs]
     worst = max(difference(a, b) for a, b in zip(now, rows, strict=False))
     if worst > tolerance:
         return f"{len(now)} texts read again differ from the stored run by {worst:.2g}"
@@ -100,9 +106,3 @@ def difference(now, stored) -> float:
     if isinstance(now, float):
         return abs(now - stored) / max(abs(stored), 1e-2)
     return 0.0 if now == stored else float("inf")
-
-
-def check_models(run) -> None:
-    """ClaimbookError before anything is loaded where a run cannot work."""
-    if not run.models:
-        raise ClaimbookError("secondary_sinks needs a model: give MODELS=, such as smollm2-135m")

@@ -17,6 +17,7 @@ Parts = dict[str, dict[str, Measurement]]
 
 MOST = 3.4  # secondary sinks in 1,000 tokens: ten times the largest rate published, see the ledger
 MASSIVE = 10.0  # times the median norm
+SHARE = (0.0, 1.0)  # the ends of a share: samples that are all equal have an interval all the same
 ENOUGH = 20  # sinks, for what is said of all of a model's
 
 
@@ -44,20 +45,20 @@ def texts(rows: list[dict], rule: str) -> Parts:
             "C6": formation(rows, layers),
             "C7": {
                 "score_follows_norm": over_texts(rows, follows_norm),
-                "life_follows_norm": over_texts(rows, longer_lives_longer),
+                "life_follows_norm": over_texts(rows, longer_lives_longer, SHARE),
             },
             "C8": primary(rows),
             "C13": {
-                "little_meaning": over_texts(rows, little),
+                "little_meaning": over_texts(rows, little, SHARE),
                 "more_than_others": over_texts(rows, lambda row: little(row) - row["little"] if row["sinks"] else None),
                 "usually_none": over_texts(
-                    rows, lambda row: row["same"][1] / row["same"][0] if row["same"][0] else None
+                    rows, lambda row: row["same"][1] / row["same"][0] if row["same"][0] else None, SHARE
                 ),
             },
             "C15": {
-                "feed_forward_separates": over_texts(rows, lambda row: wins(row, "feed_forward")),
+                "feed_forward_separates": over_texts(rows, lambda row: wins(row, "feed_forward"), SHARE),
                 "attention_separates_less": over_texts(rows, lambda row: _apart(row)),
-                "attention_prepares": over_texts(rows, lambda row: wins(row, "attention")),
+                "attention_prepares": over_texts(rows, lambda row: wins(row, "attention"), SHARE),
             },
             "C16": ours(rows, rule),
         }
@@ -126,17 +127,17 @@ def formation(rows: list[dict], layers: int) -> dict[str, Measurement]:
         return {}
     block = commonest(every)
 
-    def of_sinks(value: Callable[[dict], float | None]) -> Estimate | None:
-        return over_texts(rows, lambda row: _mean(value(sink) for sink in row["sinks"]))
+    def of_sinks(value: Callable[[dict], float | None], within=None) -> Estimate | None:
+        return over_texts(rows, lambda row: _mean(value(sink) for sink in row["sinks"]), within)
 
     return {
         "aligned": of_sinks(lambda sink: sink["written"]["feed_forward_along"]),
         "above_attention": of_sinks(lambda s: s["written"]["feed_forward_along"] - s["written"]["attention_along"]),
-        "feed_forward_makes_it": of_sinks(lambda sink: feed_forward_share(sink["written"])),
+        "feed_forward_makes_it": of_sinks(lambda sink: feed_forward_share(sink["written"]), SHARE),
         "not_the_token": of_sinks(
             lambda s: s["written"]["feed_forward_along"] - s["like"]["feed_forward_along"] if s["like"] else None
         ),
-        "one_module": of_sinks(lambda sink: float(sink["start"] == block)),
+        "one_module": of_sinks(lambda sink: float(sink["start"] == block), SHARE),
         "middle_module": Exact(block / layers, len(every)),
     }
 
@@ -213,7 +214,7 @@ def ours(rows: list[dict], rule: str) -> dict[str, Measurement]:
     return {
         "in_most_texts": stats.proportion(sum(bool(row["sinks"]) for row in rows), len(rows), unit="texts"),
         "whatever_the_threshold": over_texts(
-            with_some, lambda row: min(min(one.values()) for one in row["overlap"].values())
+            with_some, lambda row: min(min(one.values()) for one in row["overlap"].values()), SHARE
         ),
         "short": over_texts(rows, lambda row: _shorter(row, rule)),
         "weaker": ratio(rows, rule, "given", "primary_given"),
@@ -323,10 +324,12 @@ def chosen(by_model: list[list[dict]]) -> str:
 # --- over texts ----------------------------------------------------------------------------------------------------
 
 
-def over_texts(rows: list[dict], value: Callable[[dict], float | None]) -> Estimate | None:
-    """Mean over texts of a number of each; texts that have none (None) are left out."""
+def over_texts(
+    rows: list[dict], value: Callable[[dict], float | None], within: tuple[float, float] | None = None
+) -> Estimate | None:
+    """Mean over texts of a number of each; texts that have none (None) are left out. ``within``: the number's ends."""
     found = [number for number in map(value, rows) if number is not None]
-    return stats.mean(found, unit="texts") if found else None
+    return stats.mean(found, unit="texts", within=within) if found else None
 
 
 def _votes(rows: list[dict], rule: Callable[[dict], bool]) -> Votes | None:

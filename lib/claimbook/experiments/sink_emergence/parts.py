@@ -38,7 +38,7 @@ def protocol(found: Found) -> Parts:
             "first_is_largest": Votes(int(first.sum()), len(first), 1 / 32, unit="samples"),
         },
         "C2": {
-            "random_keeps": stats.mean(found.rate("random")[:, 0].numpy(), unit="samples"),
+            "random_keeps": stats.mean(found.rate("random")[:, 0].numpy(), unit="samples", within=(0, 1)),
             "repeated_loses": stats.proportion(kept, len(found.repeated), unit="samples"),
         },
         "C3": repeats,

@@ -1,0 +1,231 @@
+"""The chapter's figures and tables: each draws what it is given and measures nothing."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from claimbook import plotting, stats
+from claimbook.display import Shown, number, table
+from claimbook.experiments.secondary_sinks.find import TIMES, Found
+from claimbook.experiments.secondary_sinks.live import Measured
+from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
+from claimbook.stats import Estimate
+
+MAP = 96  # tokens on the map
+BLANKS = {" ": "space", "\n": "newline", "\t": "tab"}
+
+
+def short(model: str) -> str:
+    return model.rsplit("-", 1)[0]
+
+
+def tokens_by_blocks(ax: Axes, found: Found, words: list[str], rule: str, title: str) -> None:
+    """Every token of a text's beginning, a column each, block by block: how long its state is. Sinks are named."""
+    norms = found.stream.norm[:, :MAP]
+    ratio = np.log10((norms / found.stream.norm.median(dim=1, keepdim=True).values).numpy())
+    image = ax.imshow(ratio, aspect="auto", interpolation="nearest", origin="lower", vmin=0, vmax=2)
+    ax.grid(visible=False)
+    ax.set(xlabel="token", ylabel="block")
+    named = [sink for sink in found.secondary(rule) if sink.token < MAP]
+    places = [found.stream.at, *(sink.token for sink in named)]
+    top = ax.secondary_xaxis("top")
+    top.set_xticks(
+        places, ["primary", *(word(words[sink.token]) for sink in named)], rotation=60, ha="left", fontsize=10
+    )
+    top.tick_params(length=3)
+    ax.set_title(title, loc="right", fontsize=12)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, ticks=[0, 1, 2])
+    bar.ax.set_yticklabels(["1", "10", "100"])
+    bar.set_label("norm over the median")
+    bar.outline.set_visible(False)
+
+
+def word(text: str) -> str:
+    """A token as it can be read in a figure."""
+    return BLANKS.get(text, text.strip() or repr(text)[1:-1])
+
+
+def where_rules_look(ax: Axes, measured: Measured, title: str) -> None:
+    """Norms by block: the primary, the longest secondary sinks of every text, the median; and the official window."""
+    rows = measured.rows
+    blocks = np.arange(len(rows[0]["median_norm"]))
+    mean = {
+        "primary": np.exp(np.mean([np.log(row["primary"]["norm"]) for row in rows], axis=0)),
+        "median of all tokens": np.exp(np.mean([np.log(row["median_norm"]) for row in rows], axis=0)),
+    }
+    sinks = [np.array(one["norm"]) for row in rows for one in row["drawn"]]
+    for i, norms in enumerate(sinks):
+        label = "sinks of our rule, at most three a text" if i == 0 else None
+        ax.plot(blocks, norms, color=plotting.COLOURS[1], linewidth=0.8, alpha=0.45, label=label, zorder=1)
+    for i, (label, norms) in enumerate(mean.items()):
+        look = {"color": (plotting.COLOURS[0], plotting.INK)[i], "linestyle": plotting.LINES[i]}
+        ax.plot(blocks, norms, label=label, **look)
+    start, end = (int(np.median([row["primary"][key] for row in rows])) for key in ("start", "end"))
+    ax.axvspan(start - 0.5, end - 0.5, color=plotting.COLOURS[2], alpha=0.12, label="where the official rule looks")
+    ax.set_yscale("log")
+    plotting.plain_ticks(ax.yaxis)
+    ax.set(xlabel="block", ylabel="norm of the state")
+    ax.set_title(title, loc="right", fontsize=12)
+
+
+def levels(ax: Axes, rows: list[dict], rule: str, title: str) -> None:
+    """How many sinks have each start and lifetime; a logarithm, as in the repository's figure."""
+    blocks = len(rows[0]["median_norm"])
+    counts = np.zeros((blocks, blocks))
+    for start, life in zip(starts(rows, rule), lifetimes(rows, rule), strict=True):
+        counts[life, start] += 1
+    shown = np.where(counts, np.log10(counts.clip(min=1)), np.nan)
+    image = ax.imshow(shown, aspect="auto", origin="lower", vmin=0, vmax=max(1.0, float(np.log10(counts.max() + 1))))
+    ax.set(xlabel="start, block", ylabel="lifetime, blocks", title=title)
+    ax.title.set_fontsize(12)
+    bar = ax.figure.colorbar(image, ax=ax, location="bottom", pad=0.02, ticks=range(5))
+    bar.ax.set_xticklabels([f"{10**power:,}" for power in range(5)][: len(bar.get_ticks())])
+    bar.set_label("sinks")
+    bar.outline.set_visible(False)
+
+
+def by_rule(measured: dict[str, Measured]) -> Shown:
+    """What every rule and threshold finds, by model."""
+    head = [
+        "model",
+        "rule",
+        "texts with any",
+        "per 1,000 tokens",
+        "start",
+        "lifetime",
+        "attention, %",
+        "× even",
+        "× primary's",
+    ]
+    rows = []
+    for model, one in measured.items():
+        for rule in ("official", *(f"{k} x" for k in TIMES)):
+            rows.append([short(model), rule.replace(" x", " × median"), *_found(one.rows, rule)])
+    return table(head, rows, "toy-table")
+
+
+def _found(rows: list[dict], rule: str) -> list[str]:
+    told = [row["rules"][rule] for row in rows]
+    some = [one for one in told if one["secondary"]]
+    count = sum(one["secondary"] for one in told)
+    tokens = sum(row["tokens"] for row in rows)
+    cells = [f"{len(some)} of {len(told)}", number(1000 * count / tokens)]
+    if not some:
+        return cells + ["—"] * 5
+    given, even, primary = (np.array([one[name] for one in some]) for name in ("given", "even", "primary_given"))
+    return [
+        *cells,
+        str(commonest(starts(rows, rule))),
+        str(commonest(lifetimes(rows, rule))),
+        f"{100 * given.mean():.1f}",
+        f"{(given / even).mean():.1f}",
+        f"{(given / primary).mean():.2f}",
+    ]
+
+
+def formation(ax: Axes, measured: dict[str, Measured]) -> None:
+    """Cosines of what the start block writes with the primary's state: for sinks and like tokens, by half and model."""
+    estimates = {}
+    for model, one in measured.items():
+        for half, words in (("feed_forward", "feed-forward"), ("attention", "attention")):
+            for key, whom in (("written", "sinks"), ("like", "like tokens")):
+                found = over_texts(one.rows, lambda row, key=key, half=half: _cosine(row, key, half))
+                if found:
+                    estimates[f"{short(model)}: {words}, {whom}"] = found
+    if estimates:
+        plotting.interval_plot(ax, estimates, xlabel="cosine with the primary's state")
+        ax.set_xlim(-0.5, 1.05)
+
+
+def _cosine(row: dict, key: str, half: str) -> float | None:
+    values = [sink[key][f"{half}_along"] for sink in row["sinks"] if sink[key]]
+    return float(np.mean(values)) if values else None
+
+
+def score_by_norm(ax: Axes, measured: dict[str, Measured]) -> None:
+    """Attention that each sink draws, against the norm of the write that made it, over its median."""
+    for i, (model, one) in enumerate(measured.items()):
+        sinks = [sink for row in one.rows for sink in row["sinks"]]
+        if sinks:
+            written = np.array([sink["written"]["feed_forward_norm"] for sink in sinks])
+            given = np.array([sink["given"] for sink in sinks])
+            look = {"color": plotting.COLOURS[i], "markerfacecolor": "none", "markersize": 4.5, "alpha": 0.7}
+            ax.plot(written / np.median(written), 100 * given, plotting.MARKERS[i], label=short(model), **look)
+    if ax.lines:
+        ax.set(xscale="log", yscale="log", xlabel="norm of the write, over its median", ylabel="attention drawn, %")
+        plotting.plain_ticks(ax.xaxis)
+        plotting.plain_ticks(ax.yaxis)
+        plotting.legend(ax)
+
+
+def scaling(ax: Axes, measured: dict[str, Measured]) -> None:
+    """Attention to a sink whose write is scaled, over what it drew: mean over texts with 95 % intervals."""
+    for i, (model, one) in enumerate(measured.items()):
+        scaled = [row["scaled"]["factors"] for row in one.changes if row["scaled"]]
+        if len(scaled) > 1:
+            factors = [row["factor"] for row in scaled[0]]
+            base = factors.index(1.0)
+            drawn = np.array([[row["given"] / rows[base]["given"] for row in rows] for rows in scaled])
+            means = [stats.mean(column) for column in drawn.T]
+            arms = np.array([[m.value - m.low, m.high - m.value] if m.low == m.low else [0, 0] for m in means]).T
+            look = {"color": plotting.COLOURS[i], "marker": plotting.MARKERS[i], "linestyle": plotting.LINES[i]}
+            ax.errorbar(factors, [m.value for m in means], yerr=arms, capsize=4, label=short(model), **look)
+    if ax.lines:
+        ax.set(xlabel="write of one sink, times", ylabel="attention to it, times")
+        plotting.reference_line(ax, 1, "")
+        plotting.legend(ax)
+
+
+def primary(ax: Axes, measured: Measured, title: str) -> None:
+    """Attention to the primary by block: as it is, without the sinks' writes, without as many others."""
+    removed = [row["removed"] for row in measured.changes if row["removed"]]
+    if not removed:
+        return
+    series = {}
+    for key, label in (
+        ("unchanged", "as it is"),
+        ("without sinks", "without the sinks"),
+        ("without others", "without as many others"),
+    ):
+        mean = 100 * np.mean([row[key]["primary"] for row in removed], axis=0)
+        series[label] = (np.arange(len(mean)), mean)
+    plotting.curves(ax, series, xlabel="block", ylabel="attention to the primary, %")
+    alive = sorted({block for row in removed for block in row["alive"]})
+    counts = [sum(block in row["alive"] for row in removed) for block in alive]
+    most = [block for block, count in zip(alive, counts, strict=True) if count >= len(removed) / 2]
+    if most:
+        ax.axvspan(min(most) - 0.5, max(most) + 0.5, color=plotting.COLOURS[1], alpha=0.10)
+    ax.set_ylim(0, None)
+    ax.set_title(title, loc="right", fontsize=12)
+
+
+def directions(ax: Axes, measured: dict[str, Measured]) -> None:
+    """Cosine with the primary's write of what the layer makes of each signed principal direction, sorted."""
+    series = {}
+    for model, one in measured.items():
+        if one.probe["curves"]:
+            cosines = np.sort(one.probe["curves"]["cosines"])[::-1]
+            series[short(model)] = (100 * np.arange(1, len(cosines) + 1) / len(cosines), cosines)
+    if series:
+        plotting.curves(ax, series, xlabel="signed directions, sorted, %", ylabel="cosine with the primary's write")
+        plotting.reference_line(ax, 0.98, "0.98")
+        ax.set_ylim(-1.1, 1.1)
+
+
+def commonest_words(measured: Measured, count: int = 5) -> str | None:
+    """The tokens that are sinks most often, with their shares, in words."""
+    words = [word(sink["text"]) for row in measured.rows for sink in row["sinks"]]
+    if not words:
+        return None
+    ranked = sorted(set(words), key=lambda one: (-words.count(one), one))[:count]
+    return ", ".join(f"“{one}” {100 * words.count(one) / len(words):.0f} %" for one in ranked)
+
+
+def first_of_their_kind(measured: Measured) -> float | None:
+    """Share of sinks that are the first of their id in the text."""
+    firsts = [sink["first"] for row in measured.rows for sink in row["sinks"]]
+    return float(np.mean(firsts)) if firsts else None
+
+
+def of_text(estimate: Estimate | None, fmt: str = ".2f") -> str | None:
+    """An estimate without its interval, for prose that has the interval elsewhere."""
+    return None if estimate is None else f"{estimate.value:{fmt}}"
