@@ -184,7 +184,7 @@ def test_constant_samples_have_a_value_and_no_interval(constant, n):
 
 @pytest.mark.parametrize("n", [2, 24, 100])
 def test_constant_samples_of_a_quantity_with_ends_have_that_of_a_share(n):
-    """All n shares are 0: the mean is at most that of a proportion of 0 in n; in between, either end may have the rest."""
+    """All n are 0: the mean is at most that of a proportion of 0 in n. In between, either end may have the rest."""
     none = stats.mean([0.0] * n, within=(0, 1), unit="texts")
     share = stats.proportion(0, n)
     assert (none.value, none.low, none.high) == pytest.approx((0, 0, share.high))

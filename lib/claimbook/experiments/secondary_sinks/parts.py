@@ -44,7 +44,7 @@ def texts(rows: list[dict], rule: str) -> Parts:
             },
             "C6": formation(rows, layers),
             "C7": {
-                "score_follows_norm": over_texts(rows, follows_norm),
+                "score_follows_norm": over_texts(rows, follows_norm, (-1.0, 1.0)),
                 "life_follows_norm": over_texts(rows, longer_lives_longer, SHARE),
             },
             "C8": primary(rows),
@@ -57,7 +57,7 @@ def texts(rows: list[dict], rule: str) -> Parts:
             },
             "C15": {
                 "feed_forward_separates": over_texts(rows, lambda row: wins(row, "feed_forward"), SHARE),
-                "attention_separates_less": over_texts(rows, lambda row: _apart(row)),
+                "attention_separates_less": over_texts(rows, _apart, (-1.0, 1.0)),
                 "attention_prepares": over_texts(rows, lambda row: wins(row, "attention"), SHARE),
             },
             "C16": ours(rows, rule),
@@ -108,7 +108,7 @@ def _variable(rows: list[dict]) -> dict[str, Estimate]:
         lives = lifetimes([row], "official")
         return float(np.mean(np.abs(lives - mode) > 1)) if len(lives) else None
 
-    return {"variable": over_texts(rows, off)}
+    return {"variable": over_texts(rows, off, SHARE)}
 
 
 def ratio(rows: list[dict], rule: str, above: str, below: str) -> Estimate | None:
@@ -216,7 +216,7 @@ def ours(rows: list[dict], rule: str) -> dict[str, Measurement]:
         "whatever_the_threshold": over_texts(
             with_some, lambda row: min(min(one.values()) for one in row["overlap"].values()), SHARE
         ),
-        "short": over_texts(rows, lambda row: _shorter(row, rule)),
+        "short": over_texts(rows, lambda row: _shorter(row, rule), SHARE),
         "weaker": ratio(rows, rule, "given", "primary_given"),
         "drawn_to": ratio(rows, rule, "given", "even"),
         "above_like": over_texts(rows, _above_like),

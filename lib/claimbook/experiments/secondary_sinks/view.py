@@ -8,7 +8,6 @@ from claimbook.display import Shown, number, table
 from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured
 from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
-from claimbook.stats import Estimate
 
 MAP = 96  # tokens on the map
 BLANKS = {" ": "space", "\n": "newline", "\t": "tab"}
@@ -211,11 +210,25 @@ def directions(ax: Axes, measured: dict[str, Measured]) -> None:
         ax.set_ylim(-1.1, 1.1)
 
 
-def commonest_words(measured: Measured, count: int = 5) -> str | None:
+def findings(measured: Measured, rule: str) -> str:
+    """What our rule finds in a model, in one sentence."""
+    rows = measured.rows
+    found = sum(len(row["sinks"]) for row in rows)
+    if not found:
+        return "none in any text"
+    tokens = sum(row["tokens"] for row in rows)
+    texts = sum(bool(row["sinks"]) for row in rows)
+    start, life = commonest(starts(rows, rule)), commonest(lifetimes(rows, rule))
+    words = commonest_words(measured)
+    return (
+        f"{found} in {texts} of {len(rows)} texts, {number(1000 * found / tokens)} per 1,000 tokens, most often {words}; "
+        f"the commonest start is block {start}, the commonest lifetime {life}"
+    )
+
+
+def commonest_words(measured: Measured, count: int = 3) -> str:
     """The tokens that are sinks most often, with their shares, in words."""
     words = [word(sink["text"]) for row in measured.rows for sink in row["sinks"]]
-    if not words:
-        return None
     ranked = sorted(set(words), key=lambda one: (-words.count(one), one))[:count]
     return ", ".join(f"“{one}” {100 * words.count(one) / len(words):.0f} %" for one in ranked)
 
@@ -224,8 +237,3 @@ def first_of_their_kind(measured: Measured) -> float | None:
     """Share of sinks that are the first of their id in the text."""
     firsts = [sink["first"] for row in measured.rows for sink in row["sinks"]]
     return float(np.mean(firsts)) if firsts else None
-
-
-def of_text(estimate: Estimate | None, fmt: str = ".2f") -> str | None:
-    """An estimate without its interval, for prose that has the interval elsewhere."""
-    return None if estimate is None else f"{estimate.value:{fmt}}"
