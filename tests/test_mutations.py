@@ -277,6 +277,48 @@ MUTATIONS = [
         "for i, one in enumerate(firsts)]",
         "test_sink_emergence.py -k own_reference",
     ),
+    (
+        "attention is taken one block too early",
+        "papers/secondary_sinks.py",
+        "slice(self.start + 1, self.start + self.lifetime + 1)",
+        "slice(self.start, self.start + self.lifetime)",
+        "test_secondary_sinks.py -k plain_numbers",
+    ),
+    (
+        "a sink may point the other way",
+        "papers/secondary_sinks.py",
+        "_after((cosines > cosine) & long(norms, times), at)",
+        "_after((cosines.abs() > cosine) & long(norms, times), at)",
+        "test_secondary_sinks.py -k other_way",
+    ),
+    (
+        "the official rule looks at every block",
+        "papers/secondary_sinks.py",
+        "flags[:start] = flags[end:] = False",
+        "pass",
+        "test_secondary_sinks.py -k before_the_massive_primary",
+    ),
+    (
+        "like tokens may be sinks themselves",
+        "experiments/secondary_sinks/find.py",
+        "if place not in flagged and found",
+        "if place != sink.token and found",
+        "test_secondary_sinks.py -k plain_numbers",
+    ),
+    (
+        "a norm law that is one of place",
+        "experiments/secondary_sinks/parts.py",
+        "return values - slope * other - shift",
+        "return values - values.mean()",
+        "test_secondary_sinks_chapter.py -k position_alone",
+    ),
+    (
+        "equal samples are surer than their number",
+        "stats.py",
+        "other = 1 - TAIL ** (1 / found.n)",
+        "other = 1e-6",
+        "test_stats.py -k quantity_with_ends",
+    ),
 ]
 
 

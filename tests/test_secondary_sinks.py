@@ -119,6 +119,11 @@ def test_levels_merge_neighbouring_lifetimes_of_one_start():
     assert method.levels([]) == {}
 
 
+def test_alignment_is_counted_from_the_start_on_gaps_and_all():
+    cosines = torch.tensor([0.99, 0.2, 0.95, 0.5, 0.5, 0.97, 0.96])
+    assert [method.aligned_for(cosines, start) for start in (0, 2, 3, 6)] == [3, 2, 1, 0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=30))
 def test_levels_lose_no_token(pairs):
     found = [Sink(i, start, lifetime, True) for i, (start, lifetime) in enumerate(pairs)]

@@ -89,9 +89,11 @@ def _after(flags: Tensor, at: int) -> Tensor:
 
 
 def aligned_for(cosines: Tensor, start: int, cosine: float = COSINE) -> int:
-    """For how many blocks on end from ``start`` a state, cosines (L,), is aligned; the last block does not count."""
-    apart = (cosines[start:-1] <= cosine).nonzero()
-    return int(apart[0]) if len(apart) else max(0, len(cosines) - 1 - start)
+    """In how many blocks from ``start`` on a state, cosines (L,), is aligned; on end or not, as lifetimes are counted.
+
+    The last block does not count: no attention reads what it leaves.
+    """
+    return int((cosines[start:-1] > cosine).sum())
 
 
 def sinks(flags: Tensor) -> list[Sink]:

@@ -45,7 +45,7 @@ def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[f
     """The write that makes ``sink`` multiplied by each of ``factors``: how long the state, the attention, the life.
 
     ``given``, ``primary``: mean attention to the token and to the primary, over the blocks that meet the token while it
-    is a sink unchanged. ``lifetime``: blocks in which ``rule`` flags it; ``aligned``: for how many its state stays
+    is a sink unchanged. ``lifetime``: blocks in which ``rule`` flags it; ``aligned``: in how many its state is
     aligned, whatever the norm. ``written``: norm of the scaled write.
     """
     alive, times = sink.attended, int(rule.split()[0])

@@ -53,23 +53,24 @@ def measure(run, name: str, text: str, n_texts: int) -> Measured:
 
 def speaks(run, name: str, text: str) -> dict[str, dict]:
     """The model's stored runs by experiment, all of them or none: those of the reference's models on its own text."""
-    if name not in MODELS or text or run.seed or run.tier == "gpu":
+    if name not in MODELS or text != TEXT or run.seed or run.tier == "gpu":
         return {}
     found = {key: run.stored(f"{key}{MODELS[name]}") for key in ("texts", "changes", "probe")}
     return found if all(found.values()) else {}
 
 
 def ids_of(lm: LM, run, text: str, count: int) -> list[Tensor]:
-    """What is read: documents of the stored run, or with a seed others; a text of one's own; at the gpu tier traces.
+    """What is read: documents of the stored run, or with a seed others; another text; at the gpu tier traces.
 
     Texts are cut to what the model was trained on. ClaimbookError when there are too few.
     """
-    if run.tier == "gpu" and not text:
+    if run.tier == "gpu" and not run.parameters["text"]:
         return traces.traces(lm, count, min(TRACE, lm.trained_context // 2))
     config = STORED["texts"].config
     length = min(SEEN["smoke"] if run.smoke else config["length"], lm.trained_context)
-    if text or not run.seed:
-        return texts.of_asset(lm, text or TEXT, 0 if text else config["skip"], 1 if run.smoke else count, length)
+    if text != TEXT or not run.seed:
+        skip = config["skip"] if text == TEXT else 0
+        return texts.of_asset(lm, text, skip, 1 if run.smoke else count, length)
     every = [document.ids[:length] for document in corpora.documents(lm, TEXT, config["length"])]
     if count > len(every):
         raise ClaimbookError(f"'{TEXT}' has {len(every)} documents for {lm.name}: lower documents={count}")

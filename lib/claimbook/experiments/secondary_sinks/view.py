@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from claimbook import plotting, stats
-from claimbook.display import Shown, number, table
+from claimbook.display import Shown, number, rounded, table
 from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured
 from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
@@ -44,22 +44,22 @@ def word(text: str) -> str:
 
 
 def where_rules_look(ax: Axes, measured: Measured, title: str) -> None:
-    """Norms by block: the primary, the longest secondary sinks of every text, the median; and the official window."""
+    """Norms by block: the primary, the longest sinks of every text, the median token; where the official rule looks."""
     rows = measured.rows
     blocks = np.arange(len(rows[0]["median_norm"]))
     mean = {
         "primary": np.exp(np.mean([np.log(row["primary"]["norm"]) for row in rows], axis=0)),
-        "median of all tokens": np.exp(np.mean([np.log(row["median_norm"]) for row in rows], axis=0)),
+        "median token": np.exp(np.mean([np.log(row["median_norm"]) for row in rows], axis=0)),
     }
     sinks = [np.array(one["norm"]) for row in rows for one in row["drawn"]]
     for i, norms in enumerate(sinks):
-        label = "sinks of our rule, at most three a text" if i == 0 else None
+        label = "sinks of our rule" if i == 0 else None
         ax.plot(blocks, norms, color=plotting.COLOURS[1], linewidth=0.8, alpha=0.45, label=label, zorder=1)
     for i, (label, norms) in enumerate(mean.items()):
         look = {"color": (plotting.COLOURS[0], plotting.INK)[i], "linestyle": plotting.LINES[i]}
         ax.plot(blocks, norms, label=label, **look)
     start, end = (int(np.median([row["primary"][key] for row in rows])) for key in ("start", "end"))
-    ax.axvspan(start - 0.5, end - 0.5, color=plotting.COLOURS[2], alpha=0.12, label="where the official rule looks")
+    ax.axvspan(start - 0.5, end - 0.5, color=plotting.COLOURS[2], alpha=0.12, label="official window")
     ax.set_yscale("log")
     plotting.plain_ticks(ax.yaxis)
     ax.set(xlabel="block", ylabel="norm of the state")
@@ -221,7 +221,8 @@ def findings(measured: Measured, rule: str) -> str:
     start, life = commonest(starts(rows, rule)), commonest(lifetimes(rows, rule))
     words = commonest_words(measured)
     return (
-        f"{found} in {texts} of {len(rows)} texts, {number(1000 * found / tokens)} per 1,000 tokens, most often {words}; "
+        f"{found} in {texts} of {len(rows)} texts, {number(1000 * found / tokens)} per 1,000 tokens, "
+        f"most often {words}; "
         f"the commonest start is block {start}, the commonest lifetime {life}"
     )
 
@@ -233,7 +234,85 @@ def commonest_words(measured: Measured, count: int = 3) -> str:
     return ", ".join(f"“{one}” {100 * words.count(one) / len(words):.0f} %" for one in ranked)
 
 
-def first_of_their_kind(measured: Measured) -> float | None:
-    """Share of sinks that are the first of their id in the text."""
-    firsts = [sink["first"] for row in measured.rows for sink in row["sinks"]]
-    return float(np.mean(firsts)) if firsts else None
+FACTS = """found primary_from primary_to start life per_1000 official_per_1000 first turned none fourfold life_once
+life_fourfold primary_with primary_without neurons neuron_share best_cosine aligned_directions keys primary_keys"""
+
+
+def facts(measured: Measured | None, rule: str) -> dict[str, str | None]:
+    """Numbers for the prose about one model that are no part of the ledger; None where they were not measured."""
+    told = dict.fromkeys(FACTS.split())
+    if measured is None:
+        return told
+    rows = measured.rows
+    tokens = sum(row["tokens"] for row in rows) / 1000
+    told["found"] = findings(measured, rule)
+    for key, edge in (("primary_from", "start"), ("primary_to", "end")):
+        told[key] = f"{np.median([row['primary'][edge] for row in rows]) - (edge == 'end'):.0f}"
+    for key, one in (("per_1000", rule), ("official_per_1000", "official")):
+        told[key] = number(sum(row["rules"][one]["secondary"] for row in rows) / tokens)
+    if any(row["sinks"] for row in rows):
+        told |= {"start": str(commonest(starts(rows, rule))), "life": str(commonest(lifetimes(rows, rule)))}
+        told["first"] = f"{100 * np.mean([sink['first'] for row in rows for sink in row['sinks']]):.0f}"
+    return told | _causes(measured.changes) | _layer(measured.probe)
+
+
+def _causes(rows: list[dict]) -> dict[str, str]:
+    """What interventions changed, means over texts; lives by the rule that asks for a norm, medians."""
+    scaled = [{one["factor"]: one for one in row["scaled"]["factors"]} for row in rows if row["scaled"]]
+    removed, heads = ([row[key] for row in rows if row[key]] for key in ("removed", "heads"))
+    if not scaled:
+        return {}
+
+    def drawn(factor: float) -> str:
+        return f"{np.mean([one[factor]['given'] / one[1.0]['given'] for one in scaled]):.2f}"
+
+    def lives(factor: float) -> str:
+        return f"{np.median([one[factor]['lifetime'] for one in scaled]):.0f}"
+
+    def primary_under(name: str) -> str:
+        return f"{100 * np.mean([np.mean(np.array(row[name]['primary'])[row['alive']]) for row in removed]):.0f}"
+
+    return {
+        "turned": drawn(-1.0),
+        "none": drawn(0.0),
+        "fourfold": drawn(4.0),
+        "life_once": lives(1.0),
+        "life_fourfold": lives(4.0),
+        "primary_with": primary_under("unchanged"),
+        "primary_without": primary_under("without sinks"),
+        "keys": f"{np.mean([one['key_over'] for one in heads]):.2f}",
+        "primary_keys": f"{np.mean([one['primary_key_over'] for one in heads]):.2f}",
+    }
+
+
+def _layer(probe: dict) -> dict[str, str]:
+    """The layer alone, in words."""
+    metrics, curves = probe["metrics"], probe["curves"]
+    if not metrics:
+        return {}
+    told = {
+        "best_cosine": f"{max(map(abs, curves['cosines'])):.2f}",
+        "aligned_directions": f"{metrics['aligned']} of {metrics['directions']}",
+    }
+    if curves.get("neurons"):
+        two, share = curves["neurons"][:2], sum(curves["contributions"][:2]) / curves["length"]
+        told |= {"neurons": " and ".join(map(str, two)), "neuron_share": f"{100 * share:.0f}"}
+    return told
+
+
+def numbers(run, model: str | None) -> dict[str, str | None]:
+    """What was measured of a model for each part of the ledger, ``{"C6.aligned": …}``, as prose says it."""
+    return {
+        f"{claim.id}.{part.name}": _said(run.measured.get(claim.id, {}).get(model, {}).get(part.name))
+        for claim in run.ledger.claims
+        for part in claim.parts
+    }
+
+
+def _said(found) -> str | None:
+    if isinstance(found, stats.Votes):
+        return f"{found.agree} of {found.n}"
+    if isinstance(found, stats.Estimate):
+        value, interval = rounded(found.value, [found.low, found.high] if np.isfinite(found.low) else None)
+        return f"{value} {interval}".strip()
+    return None if found is None else number(found.value)
