@@ -201,6 +201,7 @@ def turn(rows: list[dict]) -> str:
 
 TEXT_ARMS = {
     "packed": "packed text",
+    "packed_long": "packed text, three times as long",
     "key_bias": "packed text, key bias",
     "fixed": "first token fixed",
     "fixed_key_bias": "fixed, key bias",
