@@ -12,7 +12,7 @@ import torch
 import planted as planted_model
 from claimbook import claims, parameters, paths, plotting, verdicts
 from claimbook.experiments.secondary_sinks import RULE, STORED, change, find, live, parts, probe, traces, view
-from claimbook.lm import tiny, writes
+from claimbook.lm import residual, tiny, writes
 from claimbook.lm.load import LM
 
 LEDGER = claims.load("secondary_sinks")
@@ -454,3 +454,16 @@ def test_a_mistake_gives_one_line_before_anything_runs(options, line):
     assert done.returncode == 2
     assert line in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", list(tiny.CONFIGS))
+def test_a_text_is_told_for_every_family(name):
+    """Nothing is known of a family in this chapter's code; where a row can be had, everything in it is finite."""
+    lm = LM(name, *tiny.build(f"tiny-random-{name}"))
+    ids = torch.randint(1, 300, (120,), generator=torch.Generator().manual_seed(0))
+    told = find.row(lm, find.find(lm, ids), RULE)
+    numbers = [*told["primary"]["norm"], *told["primary"]["given"], *told["median_norm"], told["little"]]
+    assert len(told["median_norm"]) == 2 and np.isfinite(numbers).all()
+    assert change.changed(lm, ids, RULE).keys() == {"sinks", "scaled", "removed", "heads"}
+    keys, values = residual.keys_and_values(lm.model, ids)
+    assert keys.shape == values.shape == (2, 120) and bool(torch.isfinite(keys).all())
