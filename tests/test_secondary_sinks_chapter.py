@@ -398,7 +398,10 @@ def test_the_map_names_the_sinks(measured):
     _, ax = plotting.figure()
     view.tokens_by_blocks(ax, one.shown, one.words, RULE, "planted")
     (top,) = ax.child_axes
-    assert top.get_xticks().tolist() == [0, 12, 30] and top.get_xticklabels()[0].get_text() == "primary"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "30"], "12 is too near the primary to be apart"
+    assert top.get_xticklabels()[0].get_text() == "primary"
+    assert view.spread([3, 30, 40, 60, 90, 120]) == [30, 60, 90]
+    assert view.pieces([0, 30], 36) == [*range(9), None, None, *range(22, 36)]
 
 
 # --- as its rerunner meets it ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from claimbook import plotting, stats
 from claimbook.display import Shown, number, rounded, table
@@ -9,7 +10,7 @@ from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured
 from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
 
-MAP = 96  # tokens on the map
+AROUND, NAMED = 8, 3  # tokens on the map on either side of a sink, and sinks that it shows
 BLANKS = {" ": "space", "\n": "newline", "\t": "tab"}
 
 
@@ -18,24 +19,49 @@ def short(model: str) -> str:
 
 
 def tokens_by_blocks(ax: Axes, found: Found, words: list[str], rule: str, title: str) -> None:
-    """Every token of a text's beginning, a column each, block by block: how long its state is. Sinks are named."""
-    norms = found.stream.norm[:, :MAP]
-    ratio = np.log10((norms / found.stream.norm.median(dim=1, keepdim=True).values).numpy())
-    image = ax.imshow(ratio, aspect="auto", interpolation="nearest", origin="lower", vmin=0, vmax=2)
+    """Tokens of a text, a column each, block by block: how long their states are. Around the primary and some sinks."""
+    stream, sinks = found.stream, spread([sink.token for sink in found.secondary(rule)])
+    columns = pieces([stream.at, *sinks], stream.norm.shape[1])
+    ratio = np.log10((stream.norm / stream.norm.median(dim=1, keepdim=True).values).numpy())
+    shown = np.stack([np.full(len(ratio), np.nan) if at is None else ratio[:, at] for at in columns], axis=1)
+    image = ax.imshow(shown, aspect="auto", interpolation="nearest", origin="lower", vmin=np.log10(1.5), vmax=2)
     ax.grid(visible=False)
+    places = [columns.index(at) for at in (stream.at, *sinks)]
+    ax.set_xticks(places, [f"{at}" for at in (stream.at, *sinks)])
     ax.set(xlabel="token", ylabel="block")
-    named = [sink for sink in found.secondary(rule) if sink.token < MAP]
-    places = [found.stream.at, *(sink.token for sink in named)]
     top = ax.secondary_xaxis("top")
-    top.set_xticks(
-        places, ["primary", *(word(words[sink.token]) for sink in named)], rotation=60, ha="left", fontsize=10
-    )
+    top.set_xticks(places, ["primary", *(f"“{word(words[at])}”" for at in sinks)], fontsize=11)
     top.tick_params(length=3)
-    ax.set_title(title, loc="right", fontsize=12)
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, ticks=[0, 1, 2])
-    bar.ax.set_yticklabels(["1", "10", "100"])
+    ax.set_title(title, loc="left", fontsize=12)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, ticks=np.log10([2, 5, 10, 20, 50, 100]))
+    bar.ax.set_yticklabels(["2", "5", "10", "20", "50", "100"])
     bar.set_label("norm over the median")
     bar.outline.set_visible(False)
+
+
+def spread(tokens: list[int], count: int = NAMED) -> list[int]:
+    """At most ``count`` of some tokens, so far apart that their surroundings do not meet."""
+    kept: list[int] = []
+    for token in tokens:
+        if len(kept) < count and token > (kept[-1] if kept else 0) + 2 * AROUND:
+            kept.append(token)
+    return kept
+
+
+def pieces(places: list[int], length: int) -> list[int | None]:
+    """The tokens around each of some places, of a text of ``length``, with a gap (None) of two between pieces."""
+    columns: list[int | None] = []
+    for place in places:
+        if columns:
+            columns += [None, None]
+        columns += range(max(0, place - AROUND), min(length, place + AROUND + 1))
+    return columns
+
+
+def named(ax: Axes, title: str) -> None:
+    """The name of a model in a corner that its curves leave free, and whole numbers for blocks."""
+    ax.text(0.985, 0.04, title, transform=ax.transAxes, ha="right", va="bottom", fontsize=12)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def word(text: str) -> str:
@@ -62,8 +88,9 @@ def where_rules_look(ax: Axes, measured: Measured, title: str) -> None:
     ax.axvspan(start - 0.5, end - 0.5, color=plotting.COLOURS[2], alpha=0.12, label="official window")
     ax.set_yscale("log")
     plotting.plain_ticks(ax.yaxis)
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.set(xlabel="block", ylabel="norm of the state")
-    ax.set_title(title, loc="right", fontsize=12)
+    named(ax, title)
 
 
 def levels(ax: Axes, rows: list[dict], rule: str, title: str) -> None:
@@ -132,7 +159,7 @@ def formation(ax: Axes, measured: dict[str, Measured]) -> None:
                     estimates[f"{short(model)}: {words}, {whom}"] = found
     if estimates:
         plotting.interval_plot(ax, estimates, xlabel="cosine with the primary's state")
-        ax.set_xlim(-0.5, 1.05)
+        ax.set_xlim(-1.05, 1.05)
 
 
 def _cosine(row: dict, key: str, half: str) -> float | None:
@@ -194,7 +221,7 @@ def primary(ax: Axes, measured: Measured, title: str) -> None:
     if most:
         ax.axvspan(min(most) - 0.5, max(most) + 0.5, color=plotting.COLOURS[1], alpha=0.10)
     ax.set_ylim(0, None)
-    ax.set_title(title, loc="right", fontsize=12)
+    named(ax, title)
 
 
 def directions(ax: Axes, measured: dict[str, Measured]) -> None:
