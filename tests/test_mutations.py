@@ -280,8 +280,8 @@ MUTATIONS = [
     (
         "attention is taken one block too early",
         "papers/secondary_sinks.py",
-        "slice(self.start + 1, self.start + self.lifetime + 1)",
-        "slice(self.start, self.start + self.lifetime)",
+        "[block + 1 for block in self.blocks]",
+        "[block for block in self.blocks]",
         "test_secondary_sinks.py -k plain_numbers",
     ),
     (

@@ -52,7 +52,7 @@ def test_the_clipper_is_the_steepest_rise_and_the_steepest_fall_after_it():
 def test_a_planted_sink_is_found_where_it_is(rule):
     norms, cosines = seen(planted())
     flags = method.official(norms, cosines, 0) if rule == "official" else method.by_norm(norms, cosines, 0, 5)
-    assert method.sinks(flags) == [Sink(TOKEN, START, LIFE, contiguous=True)]
+    assert method.sinks(flags) == [Sink(TOKEN, tuple(range(START, START + LIFE)))]
 
 
 def test_a_sink_that_points_the_other_way_is_one_for_the_official_rule_alone():
@@ -74,7 +74,7 @@ def test_what_comes_before_the_massive_primary_escapes_the_official_rule():
     norms, cosines = seen(states)
     assert method.clipper(norms[:, 0]) == (2, 10)
     assert 5 not in [one.token for one in method.sinks(method.official(norms, cosines, 0))]
-    assert Sink(5, 0, 2, True) in method.sinks(method.by_norm(norms, cosines, 0, 5))
+    assert Sink(5, (0, 1)) in method.sinks(method.by_norm(norms, cosines, 0, 5))
 
 
 def test_no_sink_is_found_where_none_is():
@@ -96,7 +96,9 @@ def test_lifetimes_count_flagged_blocks_and_gaps_are_told():
     flags = torch.zeros(6, 3, dtype=torch.bool)
     flags[1:5, 1] = True
     flags[[0, 2, 3], 2] = True
-    assert method.sinks(flags) == [Sink(1, 1, 4, True), Sink(2, 0, 3, False)]
+    on_end, with_gap = method.sinks(flags)
+    assert (on_end.token, on_end.level, on_end.contiguous, on_end.attended) == (1, (1, 4), True, [2, 3, 4, 5])
+    assert (with_gap.token, with_gap.level, with_gap.contiguous, with_gap.attended) == (2, (0, 3), False, [1, 3, 4])
 
 
 def test_labels_as_in_the_repository():
@@ -109,13 +111,17 @@ def test_labels_as_in_the_repository():
     ]  # fmt: skip
 
 
+def level(start, lifetime):
+    return Sink(0, tuple(range(start, start + lifetime)))
+
+
 def test_levels_merge_neighbouring_lifetimes_of_one_start():
     """The published counts of R1-Distill-Qwen-14B: all start at 22, lifetimes 22 to 24 and a few of 2 to 4."""
     lifetimes = {22: 98, 23: 114, 24: 45, 2: 3, 3: 3, 4: 2, 16: 1, 17: 1, 18: 1, 20: 1, 21: 1}
-    found = [Sink(0, 22, lifetime, True) for lifetime, count in lifetimes.items() for _ in range(count)]
+    found = [level(22, lifetime) for lifetime, count in lifetimes.items() for _ in range(count)]
     assert method.levels(found) == {(22, 23): 98 + 114 + 45 + 1 + 1}
     assert method.levels(found, least=0.0) == {(22, 3): 8, (22, 18): 3, (22, 23): 259}
-    assert method.levels([Sink(0, 16, 18, True), Sink(1, 17, 18, True)]) == {(16, 18): 1, (17, 18): 1}
+    assert method.levels([level(16, 18), level(17, 18)]) == {(16, 18): 1, (17, 18): 1}
     assert method.levels([]) == {}
 
 
@@ -126,7 +132,7 @@ def test_alignment_is_counted_from_the_start_on_gaps_and_all():
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=30))
 def test_levels_lose_no_token(pairs):
-    found = [Sink(i, start, lifetime, True) for i, (start, lifetime) in enumerate(pairs)]
+    found = [level(start, lifetime) for start, lifetime in pairs]
     assert sum(method.levels(found, least=0.0).values()) == len(found)
 
 
@@ -147,7 +153,7 @@ def test_a_model_with_a_planted_sink(first, last):
     for rule, options in ((method.official, {}), (method.by_norm, {"times": 3})):
         at, found, stream = found_in(built, rule, **options)
         assert at == 0
-        assert found == [Sink(place, first, last - first, True) for place in (12, 30)]
+        assert found == [Sink(place, tuple(range(first, last))) for place in (12, 30)]
         assert stream.norm[first, 12] == pytest.approx(60.5, abs=2)
     assert stream.feed_forward_along[first, 12] > 0.99, "written along the primary's state"
     assert stream.feed_forward_cosine[first, 12] == pytest.approx(0, abs=1e-3), "whose own write came earlier"
@@ -198,7 +204,14 @@ def test_a_text_is_told_in_plain_numbers():
     assert sink["wins"]["feed_forward"] == 1 and sink["given"] == pytest.approx(
         float(found.stream.given[5:8, 12].mean()), rel=1e-3
     ), "the attention of block 4 comes before what it writes"
-    assert told["same"] == [3, 1] and told["rules"]["3 x"]["levels"] == [[4, 3, 2]]
+    assert (
+        told["same"] == [3, 1]
+        and told["rules"]["3 x"]["contiguous"] == 2
+        and told["rules"]["3 x"]["levels"] == [[4, 3, 2]]
+    )
+    assert told["rules"]["official"]["longest"] == pytest.approx(60.5 / 500, rel=0.05), (
+        "over the primary's, while a sink"
+    )
     assert told["overlap"]["3 x"]["8 x"] == told["overlap"]["8 x"]["3 x"]
     assert find.controls(found, "3 x") == {12: [40], 30: [40]}
 

@@ -136,7 +136,7 @@ FAILING = [
     ("C1", "exists", put("rules", "official", value=rule(8)), None),  # so many are no class
     ("C2", "primary_early", put("primary", "start", value=11), None),
     ("C2", "secondary_middle", put("rules", "official", value=rule(2, start=3)), None),
-    ("C3", "primary_persists", put("primary", "end", value=20), None),
+    ("C3", "primary_persists", put("primary", "norm", value=lambda norms: [*norms[:20], *[50.0] * 10]), None),
     ("C3", "primary_persists", put("median_norm", value=[200.0] * LAYERS), None),  # never massive
     ("C4", "less", put("rules", "official", "given", value=lambda given: given + 0.4), None),
     ("C4", "significant", put("rules", "official", "even", value=0.02), None),
@@ -195,7 +195,7 @@ def test_position_alone_does_not_make_a_norm_law():
     row = a_text()
     for i, one in enumerate(row["sinks"]):
         one["token"] = 100 * i + 50
-    assert parts.follows_norm(row) is None or abs(parts.follows_norm(row)) < 1e-6
+    assert parts.follows_norm(row) == pytest.approx(0, abs=1e-6)
     row["sinks"] = row["sinks"][:4]
     assert parts.follows_norm(row) is None, "too few"
 
@@ -273,12 +273,11 @@ def test_the_layer_alone_decides_both_ways():
     metrics = {"aligned": 15, "directions": 1004, "exponent": 2.03, "sinks": 251}
     curves = {"scales": [1, 19], "contributions": [40.0, 20.0, 1, 1, 1], "length": 100.0}
     measured = parts.probed(metrics, curves)
-    every = (("C14", "few_directions"), ("C14", "quadratic"), ("C17", "few_neurons"))
+    every = (("C14", "few_directions"), ("C17", "few_neurons"))
     assert {state(measured, *one) for one in every} == {"met"}
     for wrong, claim, part in (
         ({"aligned": 2}, "C14", "few_directions"),
         ({"aligned": 500}, "C14", "few_directions"),
-        ({"exponent": 1.1}, "C14", "quadratic"),
     ):
         assert state(parts.probed(metrics | wrong, curves), claim, part) == "not_met"
     assert state(parts.probed(metrics, curves | {"length": 1000.0}), "C17", "few_neurons") == "not_met"
@@ -294,6 +293,8 @@ def test_published_levels_are_counted_for_the_models_they_name():
     assert [state(measured, "C12", name) for name in ("qwen3_start", "qwen3_life")] == ["met", "met"]
     assert state(measured, "C11", "leaves_at_33") == "met", "a sink in blocks 16 to 33 is none after block 34"
     assert state(measured, "C11", "some_exceed") == "not_met"
+    rows[0]["rules"]["official"]["longest"] = 1.2
+    assert state(parts.published("Qwen/Qwen3-4B-Base", rows), "C11", "some_exceed") == "met"
     other = parts.published("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", rows)
     assert state(other, "C12", "r1_start") == "not_met" and "C11" not in other
     for model, part, count in (("Qwen/QwQ-32B", "qwq_32b", 3), ("Qwen/Qwen3-14B", "qwen3_14b", 6)):
@@ -388,7 +389,7 @@ def test_every_figure_draws(measured, any_sinks):
         fig, ax = plotting.figure()
         draw(ax)
         assert len(plotting.png(fig, "toy")) > 2000
-    table = str(view.by_rule({name: shown}))
+    table = str(view.by_rule({name: shown}, ["official", *view.THRESHOLDS]))
     assert "4 × median" in table and ("0 of 3" in table or any_sinks)
     assert view.findings(shown, RULE).startswith("6 in 3 of 3 texts" if any_sinks else "none in any text")
 
@@ -421,7 +422,6 @@ def test_a_chat_template_stands_around_the_problem():
     lm = LM("tiny", *tiny.build("tiny-random-qwen3"))
     lm.tokenizer.chat_template = "{% for m in messages %}<user>{{ m['content'] }}</user>{% endfor %}"
     assert lm.tokenizer.decode(traces.prompt(lm, "one and one")) == "<user>one and one</user>"
-    assert live.chat(lm, "gpu") and not live.chat(lm, "cpu")
 
 
 def test_a_new_machine_fetches_what_a_run_opens_and_no_more():

@@ -17,17 +17,29 @@ SHALLOWEST = 28  # blocks of the shallowest model for which the repository's con
 
 @dataclass(frozen=True)
 class Sink:
-    """One token that is a sink for some blocks: the first of them, and how many."""
+    """One token that is a sink after some blocks, in order and mostly on end."""
 
     token: int
-    start: int
-    lifetime: int
-    contiguous: bool
+    blocks: tuple[int, ...]
 
     @property
-    def attended(self) -> slice:
+    def start(self) -> int:
+        """The first block after which it is one."""
+        return self.blocks[0]
+
+    @property
+    def lifetime(self) -> int:
+        """Blocks after which it is one, on end or not, as the repository counts."""
+        return len(self.blocks)
+
+    @property
+    def contiguous(self) -> bool:
+        return self.blocks[-1] - self.blocks[0] + 1 == len(self.blocks)
+
+    @property
+    def attended(self) -> list[int]:
         """The blocks whose attention meets the sink: those that read its state, one after those that wrote it."""
-        return slice(self.start + 1, self.start + self.lifetime + 1)
+        return [block + 1 for block in self.blocks]
 
     @property
     def level(self) -> tuple[int, int]:
@@ -68,13 +80,8 @@ def official(norms: Tensor, cosines: Tensor, at: int, cosine: float = COSINE) ->
 
 
 def by_norm(norms: Tensor, cosines: Tensor, at: int, times: float, cosine: float = COSINE) -> Tensor:
-    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block.
-
-    No attention reads the state after the last block, so no token is a sink there.
-    """
-    flags = _after((cosines > cosine) & long(norms, times), at)
-    flags[-1] = False
-    return flags
+    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block."""
+    return _after((cosines > cosine) & long(norms, times), at)
 
 
 def long(norms: Tensor, times: float) -> Tensor:
@@ -97,14 +104,9 @@ def aligned_for(cosines: Tensor, start: int, cosine: float = COSINE) -> int:
 
 
 def sinks(flags: Tensor) -> list[Sink]:
-    """Every flagged token of flags (L, T): its first block, how many, and whether they follow one another."""
-    found = []
-    for token in flags.any(dim=0).nonzero()[:, 0].tolist():
-        blocks = flags[:, token].nonzero()[:, 0]
-        lifetime = len(blocks)
-        contiguous = int(blocks[-1] - blocks[0]) + 1 == lifetime
-        found.append(Sink(token, int(blocks[0]), lifetime, contiguous))
-    return found
+    """Every flagged token of flags (L, T), with its blocks."""
+    flagged = flags.any(dim=0).nonzero()[:, 0].tolist()
+    return [Sink(token, tuple(flags[:, token].nonzero()[:, 0].tolist())) for token in flagged]
 
 
 def label(lifetime: int, layers: int) -> str:

@@ -28,9 +28,9 @@ def run(config: dict, work: Path, progress) -> dict:
     return {"metrics": {"layers": lm.layers}, "curves": {"texts": list(checkpointed(jobs, work, progress).values())}}
 
 
-def changed(lm: LM, ids: Tensor, rule: str) -> dict:
+def changed(lm: LM, ids: Tensor, rule: str, chat: bool = False) -> dict:
     """One text: the sink with the median write scaled, all sinks removed, keys and values. Empty without sinks."""
-    found = find(lm, ids)
+    found = find(lm, ids, chat)
     sinks = found.secondary(rule)
     written = sorted(sinks, key=lambda sink: float(found.stream.feed_forward_norm[sink.start, sink.token]))
     return {
@@ -89,7 +89,7 @@ def removal(lm: LM, found: Found, rule: str) -> dict:
                 stack.enter_context(writes.scaled(lm.model, block, tokens, 0.0))
             stream, loss = residual.trace(lm.model, found.ids, found.stream.at), mean_loss(lm, found.ids)
         told[name] = {"primary": _of_primary(stream), "loss": loss}
-    alive = sorted({block for sink, _ in pairs for block in range(sink.attended.start, sink.attended.stop)})
+    alive = sorted({block for sink, _ in pairs for block in sink.attended})
     return {"sinks": len(pairs), "like": like, "alive": alive, **told}
 
 
@@ -120,10 +120,10 @@ def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink]) -> dict:
     for sink in sinks:
         life = sink.attended
         for name, norms in (("key", keys), ("value", values)):
-            ordinary = norms[life, usual].median(dim=1).values
+            ordinary = norms[life][:, usual].median(dim=1).values
             ratios[f"{name}_over"].append(float((norms[life, sink.token] / ordinary).mean()))
             ratios[f"primary_{name}_over"].append(float((norms[life, found.stream.at] / ordinary).mean()))
-        ordinary = keys[life, usual].median(dim=1).values.log().mean()
+        ordinary = keys[life][:, usual].median(dim=1).values.log().mean()
         own, primary = (keys[life, token].log().mean() for token in (sink.token, found.stream.at))
         nearer.append(bool((own - primary).abs() < (own - ordinary).abs()))
     return {name: sum(some) / len(some) for name, some in ratios.items()} | {"nearer": sum(nearer) / len(nearer)}

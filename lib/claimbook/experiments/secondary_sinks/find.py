@@ -63,6 +63,8 @@ def find(lm: LM, ids: Tensor, chat: bool = False) -> Found:
     scored = stream.norm.shape[1] - LATE
     flags = {"official": method.official(stream.norm, stream.cosine, at)}
     flags |= {f"{k} x": method.by_norm(stream.norm, stream.cosine, at, k) for k in TIMES}
+    for flag in flags.values():
+        flag[-1] = False  # no attention reads what the last block leaves
     return Found(stream, ids, {rule: method.sinks(flag[:, :scored]) for rule, flag in flags.items()})
 
 
@@ -84,7 +86,8 @@ def row(lm: LM, found: Found, rule: str) -> dict:
     """One text: the primary by block, what each rule finds, and the secondary sinks of ``rule`` one by one.
 
     ``little``: share of all scored tokens without a letter. ``drawn``: curves of the sinks with the longest states.
-    ``same``: how many scored tokens have a sink's id, of ids that occur twice or more, and how many of them are none.
+    ``same``: how many scored tokens have a sink's id, of ids that occur twice or more, and how many of them ``rule``
+    does not flag, however briefly.
     Numbers have four digits.
     """
     stream, beside = found.stream, controls(found, rule)
@@ -102,7 +105,7 @@ def row(lm: LM, found: Found, rule: str) -> dict:
             "sinks": [_told(lm, found, sink, beside[sink.token]) for sink in sinks],
             "drawn": [{"token": sink.token, **_curves(stream, sink.token)} for sink in longest],
             "little": float(np.mean([little_meaning(lm.tokenizer.decode([one])) for one in scored])),
-            "same": _same(Counter(scored), [int(found.ids[sink.token]) for sink in sinks]),
+            "same": _same(found, rule, Counter(scored)),
         }
     )
 
@@ -122,7 +125,15 @@ def summary(found: Found, rule: str) -> dict:
         told["given"] = float(np.mean([stream.given[life, token].mean() for token, life in lives]))
         told["even"] = float(np.mean([stream.even[life, token].mean() for token, life in lives]))
         told["primary_given"] = float(np.mean([stream.given[life, stream.at].mean() for _, life in lives]))
+        told["contiguous"] = sum(sink.contiguous for sink in sinks)
+        told["longest"] = max(_over_primary(stream, sink) for sink in sinks)
     return told
+
+
+def _over_primary(stream: Stream, sink: method.Sink) -> float:
+    """The largest norm of a sink over the primary's, in the blocks after which it is one."""
+    blocks = list(sink.blocks)
+    return float((stream.norm[blocks, sink.token] / stream.norm[blocks, stream.at]).max())
 
 
 def overlaps(found: Found) -> dict[str, dict[str, float]]:
@@ -149,7 +160,7 @@ def _told(lm: LM, found: Found, sink: method.Sink, beside: list[int]) -> dict:
         "first": bool((found.ids[: sink.token] != found.ids[sink.token]).all()),
         "aligned": method.aligned_for(stream.cosine[:, sink.token], sink.start),
         "given": float(stream.given[sink.attended, sink.token].mean()),
-        "given_like": float(stream.given[sink.attended, beside].mean()) if beside else None,
+        "given_like": float(stream.given[sink.attended][:, beside].mean()) if beside else None,
         "state": float(stream.norm[sink.start, sink.token]),
         "written": {name: values[0] for name, values in written.items()},
         "like": {name: float(np.mean(values)) for name, values in like.items()} if beside else None,
@@ -168,11 +179,13 @@ def at_block(stream: Stream, tokens: list[int], block: int) -> dict[str, list[fl
     return {name: getattr(stream, name)[block, tokens].tolist() for name in names}
 
 
-def _same(counts: Counter, kinds: list[int]) -> list[int]:
-    """Of the ids of sinks that occur twice or more: how often they occur, and how often as no sink."""
-    sinks = Counter(kinds)
-    often = [kind for kind in sinks if counts[kind] > 1]
-    return [sum(counts[kind] for kind in often), sum(counts[kind] - sinks[kind] for kind in often)]
+def _same(found: Found, rule: str, counts: Counter) -> list[int]:
+    """Of the ids of sinks that occur twice or more: how often they occur, and how often ``rule`` does not flag them."""
+    kinds = {int(found.ids[sink.token]) for sink in found.secondary(rule)}
+    often = {kind for kind in kinds if counts[kind] > 1}
+    flagged = sum(int(found.ids[sink.token]) in often for sink in found.sinks[rule])
+    every = sum(counts[kind] for kind in often)
+    return [every, every - flagged]
 
 
 def _curves(stream: Stream, token: int) -> dict[str, list[float]]:

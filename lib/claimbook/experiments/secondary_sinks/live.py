@@ -37,23 +37,25 @@ def measure(run, name: str, text: str, n_texts: int) -> Measured:
     stored = speaks(run, name, text)
     again = AGAIN.get(run.tier, 1) if stored and name == run.models[0] else 1
     inputs = ids_of(lm, run, text, again if stored else n_texts)
-    found = find(lm, inputs[0][: SEEN[run.tier]])
+    chat = run.tier == "gpu" and not run.parameters["text"] and bool(lm.tokenizer.chat_template)
+    found = find(lm, inputs[0][: SEEN[run.tier]], chat)
     seen = {"shown": found, "words": [lm.tokenizer.decode([one]) for one in found.ids.tolist()]}
     if stored:
         rows = stored["texts"]["curves"]["texts"]
         again = agreement(lm, inputs, rows) if name == run.models[0] else ""
         return Measured(rows, stored["changes"]["curves"]["texts"], stored["probe"], again=again, **seen)
-    rows = [row(lm, find(lm, ids, chat=chat(lm, run.tier)), RULE) for ids in inputs]
+    rows = [row(lm, find(lm, ids, chat), RULE) for ids in inputs]
     if run.smoke:
         return Measured(rows, **seen)
     beginnings = [ids[:BEGINNING] for ids in inputs]
-    changed = [change.changed(lm, ids, RULE) for ids in beginnings]
-    return Measured(rows, changed, probe.probed(lm, beginnings, RULE), **seen)
+    changed = [change.changed(lm, ids, RULE, chat) for ids in beginnings]
+    return Measured(rows, changed, probe.probed(lm, beginnings, RULE, chat=chat), **seen)
 
 
 def speaks(run, name: str, text: str) -> dict[str, dict]:
-    """The model's stored runs by experiment, all of them or none: those of the reference's models on its own text."""
-    if name not in MODELS or text != TEXT or run.seed or run.tier == "gpu":
+    """The model's stored runs by experiment, all or none: those of the reference's models, text, seed and dtype."""
+    other = run.seed or run.parameters["dtype"] != "float32" or run.tier == "gpu"
+    if name not in MODELS or text != TEXT or other:
         return {}
     found = {key: run.stored(f"{key}{MODELS[name]}") for key in ("texts", "changes", "probe")}
     return found if all(found.values()) else {}
@@ -71,15 +73,11 @@ def ids_of(lm: LM, run, text: str, count: int) -> list[Tensor]:
     if text != TEXT or not run.seed:
         skip = config["skip"] if text == TEXT else 0
         return texts.of_asset(lm, text, skip, 1 if run.smoke else count, length)
-    every = [document.ids[:length] for document in corpora.documents(lm, TEXT, config["length"])]
+    used = STORED["thresholds"].config["skip"] + STORED["thresholds"].config["n_texts"]
+    every = [document.ids[:length] for document in corpora.documents(lm, TEXT, config["length"])[used:]]
     if count > len(every):
-        raise ClaimbookError(f"'{TEXT}' has {len(every)} documents for {lm.name}: lower documents={count}")
+        raise ClaimbookError(f"'{TEXT}' has {len(every)} other documents for {lm.name}: lower documents={count}")
     return [every[i] for i in np.random.default_rng(run.seed).permutation(len(every))[:count]]
-
-
-def chat(lm: LM, tier: str) -> bool:
-    """Whether what is read stands behind a chat template: traces of models that have one."""
-    return tier == "gpu" and bool(lm.tokenizer.chat_template)
 
 
 @torch.no_grad()

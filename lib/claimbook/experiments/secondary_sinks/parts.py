@@ -91,11 +91,9 @@ def _middle(found: np.ndarray, layers: int) -> Exact | None:
 
 
 def _lasts(row: dict) -> float:
-    """Where the primary ceases to be massive, as a share of the blocks; 0 where it never was."""
-    start, end = row["primary"]["start"], row["primary"]["end"]
-    norms, median = np.array(row["primary"]["norm"]), np.array(row["median_norm"])
-    massive = np.median((norms / median)[start:end]) >= MASSIVE
-    return end / len(norms) if massive else 0.0
+    """Where the primary ceases to be massive, as a share of the blocks; 0 where it never is."""
+    massive = np.array(row["primary"]["norm"]) >= MASSIVE * np.array(row["median_norm"])
+    return (int(massive.nonzero()[0][-1]) + 1) / len(massive) if massive.any() else 0.0
 
 
 def _variable(rows: list[dict]) -> dict[str, Estimate]:
@@ -149,7 +147,7 @@ def feed_forward_share(written: dict) -> float:
 
 
 def follows_norm(row: dict, least: int = 5) -> float | None:
-    """Rank correlation of write and attention over the sinks of a text, their position held fixed."""
+    """Rank correlation of write and attention over the sinks of a text, places held fixed; 0 where these say all."""
     if len(row["sinks"]) < least:
         return None
     written, given, place = (
@@ -160,7 +158,7 @@ def follows_norm(row: dict, least: int = 5) -> float | None:
     )
     a, b = (_without(values, place) for values in (written, given))
     size = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / size) if size > 1e-9 else None
+    return float(a @ b / size) if size > 1e-9 else 0.0
 
 
 def _without(values: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -280,15 +278,7 @@ def probed(metrics: dict, curves: dict) -> Parts:
     if curves.get("contributions"):
         neurons = {"few_neurons": Exact(sum(curves["contributions"][:5]) / curves["length"], metrics["sinks"])}
     share = metrics["aligned"] / metrics["directions"]
-    return _claims(
-        {
-            "C14": {
-                "few_directions": Exact(share, metrics["directions"]),
-                "quadratic": Exact(metrics["exponent"], len(curves["scales"])),
-            },
-            "C17": neurons,
-        }
-    )
+    return _claims({"C14": {"few_directions": Exact(share, metrics["directions"])}, "C17": neurons})
 
 
 def published(model: str, rows: list[dict]) -> Parts:
@@ -296,7 +286,7 @@ def published(model: str, rows: list[dict]) -> Parts:
     name, found, lives = model.split("/")[-1].lower(), starts(rows, "official"), lifetimes(rows, "official")
     if len(found) < ENOUGH:
         return {}
-    sinks = [method.Sink(0, int(a), int(b), True) for a, b in zip(found, lives, strict=True)]
+    sinks = [method.Sink(0, tuple(range(start, start + life))) for start, life in zip(found, lives, strict=True)]
     if name in ("qwq-32b", "qwen3-14b"):
         return {"C9": {name.replace("-", "_"): Exact(len(method.levels(sinks)), len(sinks))}}
     if name not in ("qwen3-4b-base", "deepseek-r1-distill-qwen-14b"):
@@ -304,10 +294,8 @@ def published(model: str, rows: list[dict]) -> Parts:
     prefix = "qwen3" if name.startswith("qwen3") else "r1"
     told = {"C12": {f"{prefix}_start": Exact(commonest(found)), f"{prefix}_life": Exact(commonest(lives))}}
     if prefix == "qwen3":
-        longest = max(
-            max(np.array(one["norm"]) / np.array(row["primary"]["norm"])) for row in rows for one in row["drawn"]
-        )
-        told["C11"] = {"leaves_at_33": Exact(commonest(found + lives)), "some_exceed": Exact(float(longest))}
+        longest = max(row["rules"]["official"].get("longest", 0.0) for row in rows)
+        told["C11"] = {"leaves_at_33": Exact(commonest(found + lives)), "some_exceed": Exact(longest)}
     return told
 
 

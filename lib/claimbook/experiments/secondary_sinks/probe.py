@@ -29,12 +29,12 @@ def run(config: dict, work: Path, progress) -> dict:
 
 
 @torch.no_grad()
-def probed(lm: LM, beginnings: list[Tensor], rule: str, progress=lambda *_: None) -> dict:
+def probed(lm: LM, beginnings: list[Tensor], rule: str, progress=lambda *_: None, chat: bool = False) -> dict:
     """Metrics and curves of the block in which most sinks start; metrics are empty where there are too few sinks."""
     every = []
     for i, ids in enumerate(beginnings):
         progress(i / len(beginnings), f"text {i + 1}")
-        every.append((found := find(lm, ids), found.secondary(rule)))
+        every.append((found := find(lm, ids, chat), found.secondary(rule)))
     starts = Counter(sink.start for _, sinks in every for sink in sinks)
     if not starts or not hasattr(layers(lm.model)[0], "mlp"):
         return {"metrics": {}, "curves": {}}

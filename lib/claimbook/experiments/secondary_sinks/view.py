@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from claimbook import plotting, stats
-from claimbook.display import Shown, number, rounded, table
+from claimbook.display import Shown, number, table
 from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured
 from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
@@ -29,6 +29,7 @@ def tokens_by_blocks(ax: Axes, found: Found, words: list[str], rule: str, title:
     places = [columns.index(at) for at in (stream.at, *sinks)]
     ax.set_xticks(places, [f"{at}" for at in (stream.at, *sinks)])
     ax.set(xlabel="token", ylabel="block")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     top = ax.secondary_xaxis("top")
     top.set_xticks(places, ["primary", *(f"“{word(words[at])}”" for at in sinks)], fontsize=11)
     top.tick_params(length=3)
@@ -93,6 +94,9 @@ def where_rules_look(ax: Axes, measured: Measured, title: str) -> None:
     named(ax, title)
 
 
+THRESHOLDS = [f"{k} x" for k in TIMES]
+
+
 def levels(ax: Axes, rows: list[dict], rule: str, title: str) -> None:
     """How many sinks have each start and lifetime; a logarithm, as in the repository's figure."""
     blocks = len(rows[0]["median_norm"])
@@ -109,22 +113,22 @@ def levels(ax: Axes, rows: list[dict], rule: str, title: str) -> None:
     bar.outline.set_visible(False)
 
 
-def by_rule(measured: dict[str, Measured]) -> Shown:
-    """What every rule and threshold finds, by model."""
+def by_rule(measured: dict[str, Measured], rules: list[str]) -> Shown:
+    """What some rules find, by model."""
     head = [
         "model",
         "rule",
         "texts with any",
         "per 1,000 tokens",
-        "start",
-        "lifetime",
-        "attention, %",
-        "× even",
-        "× primary's",
+        "commonest start",
+        "commonest lifetime",
+        "attention drawn, %",
+        "times an even share",
+        "times the primary's",
     ]
     rows = []
     for model, one in measured.items():
-        for rule in ("official", *(f"{k} x" for k in TIMES)):
+        for rule in rules:
             rows.append([short(model), rule.replace(" x", " × median"), *_found(one.rows, rule)])
     return table(head, rows, "toy-table")
 
@@ -177,7 +181,9 @@ def score_by_norm(ax: Axes, measured: dict[str, Measured]) -> None:
             look = {"color": plotting.COLOURS[i], "markerfacecolor": "none", "markersize": 4.5, "alpha": 0.7}
             ax.plot(written / np.median(written), 100 * given, plotting.MARKERS[i], label=short(model), **look)
     if ax.lines:
-        ax.set(xscale="log", yscale="log", xlabel="norm of the write, over its median", ylabel="attention drawn, %")
+        ax.set(
+            xscale="log", yscale="log", xlabel="norm of the write, over the model's median", ylabel="attention drawn, %"
+        )
         plotting.plain_ticks(ax.xaxis)
         plotting.plain_ticks(ax.yaxis)
         plotting.legend(ax)
@@ -196,13 +202,13 @@ def scaling(ax: Axes, measured: dict[str, Measured]) -> None:
             look = {"color": plotting.COLOURS[i], "marker": plotting.MARKERS[i], "linestyle": plotting.LINES[i]}
             ax.errorbar(factors, [m.value for m in means], yerr=arms, capsize=4, label=short(model), **look)
     if ax.lines:
-        ax.set(xlabel="write of one sink, times", ylabel="attention to it, times")
+        ax.set(xlabel="the write of a sink, times", ylabel="attention, over unchanged")
         plotting.reference_line(ax, 1, "")
         plotting.legend(ax)
 
 
 def primary(ax: Axes, measured: Measured, title: str) -> None:
-    """Attention to the primary by block: as it is, without the sinks' writes, without as many others."""
+    """Attention to the primary by block: beginnings as they are, without sinks, without others; and whole texts."""
     removed = [row["removed"] for row in measured.changes if row["removed"]]
     if not removed:
         return
@@ -210,10 +216,12 @@ def primary(ax: Axes, measured: Measured, title: str) -> None:
     for key, label in (
         ("unchanged", "as it is"),
         ("without sinks", "without the sinks"),
-        ("without others", "without as many others"),
+        ("without others", "without other tokens"),
     ):
         mean = 100 * np.mean([row[key]["primary"] for row in removed], axis=0)
         series[label] = (np.arange(len(mean)), mean)
+    whole = 100 * np.mean([row["primary"]["given"] for row in measured.rows], axis=0)
+    series["as it is, whole texts"] = (np.arange(len(whole)), whole)
     plotting.curves(ax, series, xlabel="block", ylabel="attention to the primary, %")
     alive = sorted({block for row in removed for block in row["alive"]})
     counts = [sum(block in row["alive"] for row in removed) for block in alive]
@@ -233,7 +241,8 @@ def directions(ax: Axes, measured: dict[str, Measured]) -> None:
             series[short(model)] = (100 * np.arange(1, len(cosines) + 1) / len(cosines), cosines)
     if series:
         plotting.curves(ax, series, xlabel="signed directions, sorted, %", ylabel="cosine with the primary's write")
-        plotting.reference_line(ax, 0.98, "0.98")
+        for value in (0.98, -0.98):
+            plotting.reference_line(ax, value, f"{value}")
         ax.set_ylim(-1.1, 1.1)
 
 
@@ -318,7 +327,7 @@ def _layer(probe: dict) -> dict[str, str]:
     if not metrics:
         return {}
     told = {
-        "best_cosine": f"{max(map(abs, curves['cosines'])):.2f}",
+        "best_cosine": f"{max(map(abs, curves['cosines'])):.3f}",
         "aligned_directions": f"{metrics['aligned']} of {metrics['directions']}",
     }
     if curves.get("neurons"):
@@ -340,6 +349,7 @@ def _said(found) -> str | None:
     if isinstance(found, stats.Votes):
         return f"{found.agree} of {found.n}"
     if isinstance(found, stats.Estimate):
-        value, interval = rounded(found.value, [found.low, found.high] if np.isfinite(found.low) else None)
-        return f"{value} {interval}".strip()
+        decimals = int(np.clip(1 - np.floor(np.log10(found.high - found.low)), 0, 3)) if found.high > found.low else 2
+        ends = f" [{found.low:.{decimals}f}, {found.high:.{decimals}f}]" if np.isfinite(found.low) else ""
+        return f"{found.value:.{decimals}f}{ends}"
     return None if found is None else number(found.value)
