@@ -391,7 +391,11 @@ def test_every_figure_draws(measured, any_sinks):
         assert len(plotting.png(fig, "toy")) > 2000
     table = str(view.by_rule({name: shown}, ["official", *view.THRESHOLDS]))
     assert "4 × median" in table and ("0 of 3" in table or any_sinks)
-    assert view.findings(shown, RULE).startswith("6 in 3 of 3 texts" if any_sinks else "none in any text")
+    told = view.facts(shown, RULE)
+    assert (told["count"], told["texts"]) == (("6", "3 of 3") if any_sinks else ("0", "0 of 3"))
+    assert told.keys() == set(view.FACTS.split()) == view.facts(None, RULE).keys()
+    assert (told["fourfold"] is not None) == (told["words"] is not None) == any_sinks
+    assert "sinks | 6" in str(view.side_by_side({name: told}, {"count": "sinks"})) or not any_sinks
 
 
 def test_the_map_names_the_sinks(measured):

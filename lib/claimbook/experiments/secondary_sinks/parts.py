@@ -275,7 +275,7 @@ def probed(metrics: dict, curves: dict) -> Parts:
     if not metrics:
         return {}
     neurons = {}
-    if curves.get("contributions"):
+    if curves.get("length"):
         neurons = {"few_neurons": Exact(sum(curves["contributions"][:5]) / curves["length"], metrics["sinks"])}
     share = metrics["aligned"] / metrics["directions"]
     return _claims({"C14": {"few_directions": Exact(share, metrics["directions"])}, "C17": neurons})

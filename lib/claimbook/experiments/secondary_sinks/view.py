@@ -1,5 +1,7 @@
 """The chapter's figures and tables: each draws what it is given and measures nothing."""
 
+from collections import Counter
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -246,79 +248,68 @@ def directions(ax: Axes, measured: dict[str, Measured]) -> None:
         ax.set_ylim(-1.1, 1.1)
 
 
-def findings(measured: Measured, rule: str) -> str:
-    """What our rule finds in a model, in one sentence."""
-    rows = measured.rows
-    found = sum(len(row["sinks"]) for row in rows)
-    if not found:
-        return "none in any text"
-    tokens = sum(row["tokens"] for row in rows)
-    texts = sum(bool(row["sinks"]) for row in rows)
-    start, life = commonest(starts(rows, rule)), commonest(lifetimes(rows, rule))
-    words = commonest_words(measured)
-    return (
-        f"{found} in {texts} of {len(rows)} texts, {number(1000 * found / tokens)} per 1,000 tokens, "
-        f"most often {words}; "
-        f"the commonest start is block {start}, the commonest lifetime {life}"
-    )
-
-
-def commonest_words(measured: Measured, count: int = 3) -> str:
-    """The tokens that are sinks most often, with their shares, in words."""
-    words = [word(sink["text"]) for row in measured.rows for sink in row["sinks"]]
-    ranked = sorted(set(words), key=lambda one: (-words.count(one), one))[:count]
-    return ", ".join(f"“{one}” {100 * words.count(one) / len(words):.0f} %" for one in ranked)
-
-
-FACTS = """found primary_from primary_to start life per_1000 official_per_1000 first turned none fourfold life_once
-life_fourfold primary_with primary_without neurons neuron_share best_cosine aligned_directions keys primary_keys"""
+FACTS = """primary_from primary_to official_per_1000 count texts per_1000 words start life contiguous covered
+turned none half twice fourfold life_once life_fourfold aligned_once aligned_fourfold primary_with primary_without
+loss keys primary_keys neurons neuron_share best_cosine aligned_directions exponent"""
 
 
 def facts(measured: Measured | None, rule: str) -> dict[str, str | None]:
-    """Numbers for the prose about one model that are no part of the ledger; None where they were not measured."""
+    """Numbers about one model that are no part of the ledger, as prose says them; None where they were not measured."""
     told = dict.fromkeys(FACTS.split())
     if measured is None:
         return told
     rows = measured.rows
     tokens = sum(row["tokens"] for row in rows) / 1000
-    told["found"] = findings(measured, rule)
     for key, edge in (("primary_from", "start"), ("primary_to", "end")):
         told[key] = f"{np.median([row['primary'][edge] for row in rows]) - (edge == 'end'):.0f}"
     for key, one in (("per_1000", rule), ("official_per_1000", "official")):
         told[key] = number(sum(row["rules"][one]["secondary"] for row in rows) / tokens)
-    if any(row["sinks"] for row in rows):
-        told |= {"start": str(commonest(starts(rows, rule))), "life": str(commonest(lifetimes(rows, rule)))}
-        told["first"] = f"{100 * np.mean([sink['first'] for row in rows for sink in row['sinks']]):.0f}"
-    return told | _causes(measured.changes) | _layer(measured.probe)
+    return told | _sinks(rows, rule) | _causes(measured.changes) | _layer(measured.probe)
+
+
+def _sinks(rows: list[dict], rule: str) -> dict[str, str]:
+    """What the sinks of our rule are."""
+    sinks = [sink for row in rows for sink in row["sinks"]]
+    told = {"count": str(len(sinks)), "texts": f"{sum(bool(row['sinks']) for row in rows)} of {len(rows)}"}
+    if not sinks:
+        return told
+    on_end = sum(row["rules"][rule].get("contiguous", 0) for row in rows)
+    return told | {
+        "words": commonest_words(sinks),
+        "start": str(commonest(starts(rows, rule))),
+        "life": str(commonest(lifetimes(rows, rule))),
+        "contiguous": f"{100 * on_end / len(sinks):.0f} %",
+        "covered": f"{100 * np.mean([sink['like'] is not None for sink in sinks]):.0f} %",
+    }
+
+
+def commonest_words(sinks: list[dict], count: int = 3) -> str:
+    """The tokens that are sinks most often, with their shares, in words."""
+    words = Counter(word(sink["text"]) for sink in sinks)
+    return ", ".join(f"“{one}” {100 * times / len(sinks):.0f} %" for one, times in words.most_common(count))
 
 
 def _causes(rows: list[dict]) -> dict[str, str]:
-    """What interventions changed, means over texts; lives by the rule that asks for a norm, medians."""
+    """What interventions changed, means over texts; lives are medians, by our rule and by direction alone."""
     scaled = [{one["factor"]: one for one in row["scaled"]["factors"]} for row in rows if row["scaled"]]
     removed, heads = ([row[key] for row in rows if row[key]] for key in ("removed", "heads"))
     if not scaled:
         return {}
-
-    def drawn(factor: float) -> str:
-        return f"{np.mean([one[factor]['given'] / one[1.0]['given'] for one in scaled]):.2f}"
-
-    def lives(factor: float) -> str:
-        return f"{np.median([one[factor]['lifetime'] for one in scaled]):.0f}"
-
-    def primary_under(name: str) -> str:
-        return f"{100 * np.mean([np.mean(np.array(row[name]['primary'])[row['alive']]) for row in removed]):.0f}"
-
-    return {
-        "turned": drawn(-1.0),
-        "none": drawn(0.0),
-        "fourfold": drawn(4.0),
-        "life_once": lives(1.0),
-        "life_fourfold": lives(4.0),
-        "primary_with": primary_under("unchanged"),
-        "primary_without": primary_under("without sinks"),
-        "keys": f"{np.mean([one['key_over'] for one in heads]):.2f}",
-        "primary_keys": f"{np.mean([one['primary_key_over'] for one in heads]):.2f}",
+    names = {"turned": -1.0, "none": 0.0, "half": 0.5, "twice": 2.0, "fourfold": 4.0}
+    told = {
+        name: f"{np.mean([one[factor]['given'] / one[1.0]['given'] for one in scaled]):.2f}"
+        for name, factor in names.items()
     }
+    for name, factor in (("once", 1.0), ("fourfold", 4.0)):
+        told[f"life_{name}"] = f"{np.median([one[factor]['lifetime'] for one in scaled]):.0f}"
+        told[f"aligned_{name}"] = f"{np.median([one[factor]['aligned'] for one in scaled]):.0f}"
+    for name, plan in (("with", "unchanged"), ("without", "without sinks")):
+        shares = [np.mean(np.array(row[plan]["primary"])[row["alive"]]) for row in removed]
+        told[f"primary_{name}"] = f"{100 * np.mean(shares):.0f} %"
+    told["loss"] = f"{np.mean([row['without sinks']['loss'] - row['unchanged']['loss'] for row in removed]):.3f}"
+    for name in ("key", "primary_key"):
+        told[f"{name}s"] = f"{np.mean([one[f'{name}_over'] for one in heads]):.2f}"
+    return told
 
 
 def _layer(probe: dict) -> dict[str, str]:
@@ -329,11 +320,23 @@ def _layer(probe: dict) -> dict[str, str]:
     told = {
         "best_cosine": f"{max(map(abs, curves['cosines'])):.3f}",
         "aligned_directions": f"{metrics['aligned']} of {metrics['directions']}",
+        "exponent": f"{metrics['exponent']:.2f}",
     }
-    if curves.get("neurons"):
+    if curves.get("length"):
         two, share = curves["neurons"][:2], sum(curves["contributions"][:2]) / curves["length"]
-        told |= {"neurons": " and ".join(map(str, two)), "neuron_share": f"{100 * share:.0f}"}
+        told |= {"neurons": " and ".join(map(str, two)), "neuron_share": f"{100 * share:.0f} %"}
     return told
+
+
+def expected(measured: Measured, per_1000: float) -> str:
+    """How many sinks a published rate makes of the tokens that were read."""
+    return f"{per_1000 * sum(row['tokens'] for row in measured.rows) / 1000:.0f}"
+
+
+def side_by_side(told: dict[str, dict[str, str | None]], lines: dict[str, str]) -> Shown:
+    """Numbers of every model beside one another: ``told`` by model and key, ``lines`` the words for some keys."""
+    rows = [[words, *(one[key] or "—" for one in told.values())] for key, words in lines.items()]
+    return table(["", *map(short, told)], rows, "toy-table")
 
 
 def numbers(run, model: str | None) -> dict[str, str | None]:
