@@ -80,6 +80,12 @@ def lifetimes(rows: list[dict], rule: str) -> np.ndarray:
     return np.array([life for row in rows for _, life, count in row["rules"][rule]["levels"] for _ in range(count)])
 
 
+def levels(rows: list[dict], rule: str) -> dict[tuple[int, int], int]:
+    """Sink levels of a rule with their counts, all texts together, merged as `papers.secondary_sinks.levels` says."""
+    pairs = zip(starts(rows, rule), lifetimes(rows, rule), strict=True)
+    return method.levels([method.Sink(0, tuple(range(start, start + life))) for start, life in pairs])
+
+
 def commonest(values: Iterable[int]) -> int:
     """The commonest of some whole numbers, the smallest of several."""
     counts = Counter(int(value) for value in values)
@@ -286,9 +292,8 @@ def published(model: str, rows: list[dict]) -> Parts:
     name, found, lives = model.split("/")[-1].lower(), starts(rows, "official"), lifetimes(rows, "official")
     if len(found) < ENOUGH:
         return {}
-    sinks = [method.Sink(0, tuple(range(start, start + life))) for start, life in zip(found, lives, strict=True)]
     if name in ("qwq-32b", "qwen3-14b"):
-        return {"C9": {name.replace("-", "_"): Exact(len(method.levels(sinks)), len(sinks))}}
+        return {"C9": {name.replace("-", "_"): Exact(len(levels(rows, "official")), len(found))}}
     if name not in ("qwen3-4b-base", "deepseek-r1-distill-qwen-14b"):
         return {}
     prefix = "qwen3" if name.startswith("qwen3") else "r1"

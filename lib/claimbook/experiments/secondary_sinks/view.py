@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from claimbook import plotting, stats
 from claimbook.display import Shown, number, table
+from claimbook.experiments.secondary_sinks import parts
 from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured
 from claimbook.experiments.secondary_sinks.parts import commonest, lifetimes, over_texts, starts
@@ -248,7 +249,7 @@ def directions(ax: Axes, measured: dict[str, Measured]) -> None:
         ax.set_ylim(-1.1, 1.1)
 
 
-FACTS = """primary_from primary_to official_per_1000 count texts per_1000 words start life contiguous covered
+FACTS = """primary_from primary_to official_per_1000 count texts per_1000 words start life levels contiguous covered
 turned none half twice fourfold life_once life_fourfold aligned_once aligned_fourfold primary_with primary_without
 loss keys primary_keys neurons neuron_share best_cosine aligned_directions exponent"""
 
@@ -278,6 +279,7 @@ def _sinks(rows: list[dict], rule: str) -> dict[str, str]:
         "words": commonest_words(sinks),
         "start": str(commonest(starts(rows, rule))),
         "life": str(commonest(lifetimes(rows, rule))),
+        "levels": ", ".join(f"{level} × {count}" for level, count in sorted(parts.levels(rows, rule).items())),
         "contiguous": f"{100 * on_end / len(sinks):.0f} %",
         "covered": f"{100 * np.mean([sink['like'] is not None for sink in sinks]):.0f} %",
     }
