@@ -123,11 +123,11 @@ def by_rule(measured: dict[str, Measured], rules: list[str]) -> Shown:
         "rule",
         "texts with any",
         "per 1,000 tokens",
-        "commonest start",
-        "commonest lifetime",
-        "attention drawn, %",
-        "times an even share",
-        "times the primary's",
+        "usual start",
+        "usual lifetime",
+        "drawn, %",
+        "over an even share",
+        "over the primary's",
     ]
     rows = []
     for model, one in measured.items():
