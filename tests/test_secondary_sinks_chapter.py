@@ -307,6 +307,11 @@ def test_published_levels_are_counted_for_the_models_they_name():
     assert parts.published("smollm2-135m", rows) == {}
 
 
+def test_the_models_that_the_ledger_judges_exactly_are_those_that_are_counted():
+    rows = texts(put("rules", "official", value=rule(2)))
+    assert all(parts.published(model, rows) for model in live.PAPERS)
+
+
 def test_the_threshold_is_the_one_that_agrees_best_with_the_others():
     names = [f"{k} x" for k in find.TIMES]
 

@@ -12,7 +12,7 @@ from claimbook.experiments.secondary_sinks.find import Found, find, row
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 
-PAPERS = ("qwen3-4b-base", "qwen3-14b", "deepseek-r1-distill-qwen-14b", "qwq-32b")
+PAPERS = ("Qwen/Qwen3-4B-Base", "Qwen/Qwen3-14B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "Qwen/QwQ-32B")
 AGAIN = {"smoke": 1, "cpu": 8}  # texts of the stored run that are read again, of the run's first model
 SEEN = {"smoke": 200, "cpu": 512, "gpu": 512}  # tokens of the text that the map shows
 TRACE = 16_384  # tokens that a model writes about a problem at the gpu tier, at most, as in the paper
