@@ -22,7 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from claimbook import assets, convert, download
+from claimbook import assets, convert, download, files
 from claimbook.errors import ClaimbookError
 
 LIBRARY = str(Path(assets.__file__).parents[1])
@@ -436,7 +436,7 @@ def test_a_touched_file_is_hashed_once_more_and_accepted(world, monkeypatch):
     world.fetch("tiny-data")
     os.utime(assets.get("tiny-data"), (1, 1))
     assert assets.get("tiny-data").read_text() == "alpha"
-    monkeypatch.setattr(assets, "sha256", raiser(AssertionError("hashed again")))
+    monkeypatch.setattr(files, "sha256", raiser(AssertionError("hashed again")))
     assert assets.present("tiny-data")
 
 

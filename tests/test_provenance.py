@@ -149,6 +149,65 @@ def test_a_change_far_away_moves_the_hash_of_its_module_only(zoo):
     assert {name for name in after if after[name] != before[name]} == {"claimbook.zoo.b"}
 
 
+IMPORTS = """from claimbook.zoo import b
+from claimbook.zoo.b import x as y
+
+def f(z):
+    from claimbook.zoo.sub import c
+    return b.x + y + z
+"""
+
+
+def test_a_move_or_a_rename_of_a_module_costs_nothing(zoo):
+    package(zoo, a=IMPORTS, sub__init="")
+    before = codehash.code_hash(["claimbook.zoo.a"])
+    moved = IMPORTS.replace("zoo import b", "zoo.den import bear").replace("zoo.b import", "zoo.den.bear import")
+    package(zoo, a=moved.replace("b.x", "bear.x").replace("zoo.sub import c", "zoo import c as d"))
+    package(zoo, den__init='"""A room."""', den__bear="x = 1", c="")
+    assert codehash.code_hash(["claimbook.zoo.a"]) == before
+    (zoo / "lib/claimbook/zoo/a.py").rename(zoo / "lib/claimbook/zoo/e.py")
+    assert codehash.code_hash(["claimbook.zoo.e"]) == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"b": "x = 2"},
+        {"sub__c": "q = 1"},
+        {"a": IMPORTS.replace("zoo import b", "zoo import d as b")},
+        {"a": IMPORTS.replace("x as y", "w as y")},
+        {"a": IMPORTS.replace("b.x + y + z", "b.x + z + y")},
+        {"a": IMPORTS.replace("b.x + y", "b.x + b")},
+        {"a": IMPORTS.replace("f(z)", "f(y)")},
+    ],
+)
+def test_what_is_imported_counts(zoo, changed):
+    package(zoo, a=IMPORTS, b="x = w = 1", d="x = w = 3")
+    begin = ["claimbook.zoo.a", "claimbook.zoo.d"]
+    before = codehash.code_hash(begin)
+    package(zoo, **changed)
+    assert codehash.code_hash(begin) != before
+
+
+def test_a_name_that_is_an_argument_too_keeps_its_name(zoo):
+    """Else a function that returns its argument would have the hash of one that returns the module."""
+    package(zoo, a="from claimbook.zoo import b as m\ndef f(m):\n    return m")
+    one = codehash.code_hash(["claimbook.zoo.a"])
+    package(zoo, a="from claimbook.zoo import b as q\ndef f(m):\n    return q")
+    assert codehash.code_hash(["claimbook.zoo.a"]) != one
+
+
+def test_cells_share_the_names_they_import(zoo):
+    one = ["from claimbook.zoo import b", "b.x"]
+    package(zoo, den__init="", den__b="x = 1")
+    names = ["claimbook.zoo.a"]
+    assert codehash.code_hash(names, one) == codehash.code_hash(names, ["from claimbook.zoo.den import b", "b.x"])
+    assert codehash.code_hash(names, one) != codehash.code_hash(names, ["from claimbook.zoo import a as b", "b.x"])
+    assert codehash.notebook_hash(notebook(*one)) == codehash.notebook_hash(
+        notebook("from claimbook.zoo import a", "a.x")
+    )
+
+
 def test_the_table_of_stored_runs_binds_no_module_in_its_package(demo):
     assert "claimbook.experiments.demo" not in codehash.import_closure(["claimbook.experiments.demo.toy"])
     assert "claimbook.experiments.demo" in codehash.import_closure(["claimbook.experiments.demo"])
@@ -179,11 +238,24 @@ def test_words_are_where_asset_keys_stand():
 
 
 def test_changed_names_the_parts():
-    old = {"cells": "1", "modules": {"a": "1", "b": "2"}, "packages": {"torch": "1"}, "claims": "9"}
-    new = {"cells": "1", "modules": {"a": "1", "b": "3", "c": "1"}, "packages": {"torch": "2"}, "claims": "8"}
-    assert provenance.changed(old, new) == ["claims", "module b", "module c", "package torch"]
+    packages, code = {"torch": "1"}, {"a": "1", "b": "2", "d": "4"}
+    old = {"cells": "1", "code": "x", "modules": code, "packages": packages, "claims": "9"}
+    new = {
+        "cells": "1",
+        "code": "y",
+        "modules": {"a": "1", "b": "3", "c": "5"},
+        "packages": {"torch": "2"},
+        "claims": "8",
+    }
+    assert provenance.changed(old, new) == ["claims", "module b", "module c", "module d", "package torch"]
     assert provenance.changed(old, old) == []
     assert provenance.fingerprint(old) != provenance.fingerprint(new)
+    assert provenance.changed(old, old | {"code": "y"}) == ["module imports"]
+
+
+def test_a_fingerprint_names_no_module():
+    old = {"code": "x", "modules": {"claimbook.lm.load": "1"}}
+    assert provenance.fingerprint(old) == provenance.fingerprint(old | {"modules": {"claimbook.models.load": "1"}})
 
 
 @pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"])

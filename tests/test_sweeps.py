@@ -12,7 +12,7 @@ import pytest
 from claimbook import files, paths, provenance, sweeps
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, clock
-from conftest import edit
+from conftest import REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
 TABLE = "lib/claimbook/experiments/demo/__init__.py"
@@ -305,3 +305,103 @@ def test_progress_is_sparse_in_a_log_and_one_line_on_a_terminal():
 
 def test_clock():
     assert [clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
+
+
+# --- what a fingerprint holds, artefacts, runs of other chapters ----------------------------------------------------
+
+ARTEFACT = '''
+from safetensors.torch import save_file
+import torch
+
+
+def run(config, work, progress):
+    """Leave a tensor."""
+    save_file({"weight": torch.full((2,), float(config["steps"]))}, work / "weights.safetensors")
+    return {"metrics": {}, "curves": {}, "artefact": work / "weights.safetensors"}
+'''
+
+
+@pytest.fixture
+def with_artefact(demo):
+    files.write_text(demo / "lib/claimbook/experiments/demo/toy.py", ARTEFACT)
+    sweeps.run("demo", "short")
+    sweeps.promote("demo", ["short"])
+    return demo / "data/sweeps/demo/short.safetensors"
+
+
+def test_a_run_leaves_one_artefact_with_its_hash(with_artefact):
+    assert sweeps.tensors("demo", "short")["weight"].tolist() == [5.0, 5.0]
+    assert files.sha256(with_artefact) == sweeps.load("demo", "short")["artefact"]
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged"])
+def test_an_artefact_that_is_not_what_was_stored_is_refused(with_artefact, fault):
+    with_artefact.unlink() if fault == "missing" else with_artefact.write_bytes(b"x")
+    with pytest.raises(ClaimbookError, match=rf"artefact short\.safetensors is {fault}.*`claimbook sweeps demo`"):
+        sweeps.load("demo", "short")
+
+
+def test_a_run_without_the_artefact_it_names_is_refused(demo):
+    wrong = ARTEFACT.replace('"artefact": work / "weights.safetensors"', '"artefact": work / "w.pt"')
+    files.write_text(demo / "lib/claimbook/experiments/demo/toy.py", wrong)
+    with pytest.raises(ClaimbookError, match=r"safetensors file in its work folder, not 'w.pt'"):
+        sweeps.run("demo", "short")
+
+
+def test_tensors_of_a_run_without_an_artefact_are_refused(demo):
+    sweeps.run("demo", "other")
+    sweeps.promote("demo", ["other"])
+    with pytest.raises(ClaimbookError, match="demo/other has no artefact"):
+        sweeps.tensors("demo", "other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("toy:run", "toy:go"),  # another function of the same module
+        ('"steps": 5', '"steps": 6'),
+        ('"scale": 1.0', '"scale": 1.5'),
+        ('machine_curves=("seconds",)', 'machine_curves=("seconds",), assets=["kjv"]'),
+        ('machine_curves=("seconds",)', 'machine_curves=("seconds",), reads=("demo/other",)'),
+    ],
+)
+def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
+    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    files.write_text(demo / "data/assets.yaml", (REPOSITORY / "data/assets.yaml").read_text())
+    before = provenance.sweep_fingerprint("demo", "short")
+    edit(table, *change)
+    assert provenance.sweep_fingerprint("demo", "short") != before
+
+
+def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
+    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    edit(table, 'machine_curves=("seconds",)', 'machine_curves=("seconds",), reads=("demo/other",)')
+    before = provenance.sweep_fingerprint("demo", "short")
+    sweeps.run("demo", "other")
+    sweeps.promote("demo", ["other"])
+    after = provenance.sweep_fingerprint("demo", "short")
+    assert after != before
+    path = demo / "data/sweeps/demo/other.json"
+    files.write_json(path, files.read_json(path) | {"confirmed": [], "modules": {}})
+    assert provenance.sweep_fingerprint("demo", "short") == after, "stamps do not count"
+    files.write_json(path, files.read_json(path) | {"metrics": {"total": 7}})
+    assert provenance.sweep_fingerprint("demo", "short") != after, "what it says counts"
+
+
+def test_a_finished_result_that_is_stale_is_not_promoted(demo):
+    sweeps.run("demo", "short")
+    edit(demo / "lib/claimbook/experiments/demo/toy.py", "step + 1.0", "step + 2.0")
+    assert not sweeps.has_fresh_scratch("demo", "short")
+    assert sweeps.promote("demo") == []
+    with pytest.raises(ClaimbookError, match="no fresh result"):
+        sweeps.promote("demo", ["short"])
+
+
+def test_another_chapters_run_goes_by_its_full_name(demo):
+    assert sweeps.place("demo", "short") == ("demo", "short")
+    assert sweeps.place("demo", "streaming_llm/toys") == ("streaming_llm", "toys")
+    for chapter in ("demo", "streaming_llm"):
+        files.write_text(demo / f"data/claims/{chapter}.yaml", "")
+    assert sweeps.is_elsewhere("demo", "streaming_llm/toys")
+    for text in ("demo/short", "streaming_llm/none", "streaming_llm", "", "nowhere/toys", "a/b/c"):
+        assert not sweeps.is_elsewhere("demo", text), text

@@ -166,7 +166,7 @@ def _problem(key: str) -> str:
         return "is not in the cache"
     moved = {name: entry for name, entry in manifest["files"].items() if not _same_stamp(place / name, entry)}
     for name, entry in moved.items():
-        if not (place / name).is_file() or sha256(place / name) != entry["sha256"]:
+        if not (place / name).is_file() or files.sha256(place / name) != entry["sha256"]:
             return f"is damaged in the cache ({name})"
         entry.update(_stamp(place / name))  # touched or copied, yet the same
     if moved:
@@ -206,13 +206,8 @@ def fetch(
 def write_manifest(place: Path, **more) -> None:
     """Record size, time and sha256 of every file below a folder: the last step before it is moved into the cache."""
     found = sorted(path for path in place.rglob("*") if path.is_file())
-    entries = {path.relative_to(place).as_posix(): _stamp(path) | {"sha256": sha256(path)} for path in found}
+    entries = {path.relative_to(place).as_posix(): _stamp(path) | {"sha256": files.sha256(path)} for path in found}
     files.write_json(place / MANIFEST, {**more, "files": entries})
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(path: Path) -> dict:

@@ -177,12 +177,16 @@ class ChapterRun:
         self.deviations.setdefault(claim_id, []).append(text)
 
     def stored(self, name: str) -> dict | None:
-        """A promoted stored run. A stale one is refused; a missing one gives None, and its parts stay untested."""
-        sweeps.declared(self.chapter, name)
-        if not paths.sweep(self.chapter, name).exists():
+        """A promoted stored run of this chapter, or of another as "chapter/name".
+
+        A stale one is refused; a missing one gives None, and its parts stay untested.
+        """
+        place = sweeps.place(self.chapter, name)
+        sweeps.declared(*place)
+        if not paths.sweep(*place).exists():
             self.stored_runs[name] = "missing"
             return None
-        result = sweeps.load(self.chapter, name)
+        result = sweeps.load(*place)
         self.stored_runs[name] = result["freshness"]
         return result
 

@@ -1,13 +1,16 @@
 """Hashes of code: by syntax tree, through the static closure of what it imports.
 
-Comments, docstrings, line numbers and formatting do not count, so that prose never costs a rerun. Nothing is imported
-or executed to find out what a piece of code depends on.
+Comments, docstrings, line numbers and formatting do not count, so that prose never costs a rerun. Nor does the place
+of a module: an import of ours stands in the hash as *what* is imported (the hash of that module) and not as its name,
+so a module that is moved or renamed makes nothing stale. Nothing is imported or executed to find out what a piece of
+code depends on.
 """
 
 import ast
+import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import claimbook
@@ -43,6 +46,10 @@ def digest(data: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# (module, name in it or None for the module itself) -> what stands for it in a hash
+Link = Callable[[str, str | None], object]
+
+
 def ast_hash(source: str, leave_out: frozenset[str] | set[str] = frozenset()) -> str:
     """Hash of Python source by its syntax tree: no comments, no docstrings, no line numbers, no formatting.
 
@@ -57,18 +64,23 @@ def ast_hash(source: str, leave_out: frozenset[str] | set[str] = frozenset()) ->
     return digest(_skeleton(tree))
 
 
-def _skeleton(node: object) -> object:
-    """The tree as nested lists. Unlike ``ast.dump`` its form does not depend on the Python version."""
+def _skeleton(node: object, names: dict[str, object] | None = None) -> object:
+    """The tree as nested lists. Unlike ``ast.dump`` its form does not depend on the Python version.
+
+    ``names``: what stands for the names that imports of ours bind; those imports themselves are then left out.
+    """
     if isinstance(node, ast.AST):
+        if names is not None and isinstance(node, ast.Name) and node.id in names:
+            return ["import", names[node.id]]
         body = _without_docstring(node)
         fields = [
-            [name, _skeleton(body if name == "body" and body is not None else value)]
+            [name, _skeleton(body if name == "body" and body is not None else value, names)]
             for name, value in ast.iter_fields(node)
             if value is not None and value != [] and name not in ("ctx", "kind", "type_comment")
         ]
         return [type(node).__name__, *fields]
     if isinstance(node, list):
-        return [_skeleton(item) for item in node]
+        return [_skeleton(item, names) for item in node if names is None or not _is_ours(item)]
     return f"{type(node).__name__} {node!a}"
 
 
@@ -126,11 +138,11 @@ def imports(source: str, module: str = "", is_package: bool = False) -> set[str]
     table of stored runs, and one run must not become stale through another's entry.
     """
     found: set[str] = set()
-    for node in ast.walk(_parse(source)):
+    for node in _imports(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found |= _with_packages(alias.name)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = _absolute(node, module, is_package)
             submodules = {f"{base}.{alias.name}" for alias in node.names if module_file(f"{base}.{alias.name}")}
             for name in submodules:
@@ -140,11 +152,13 @@ def imports(source: str, module: str = "", is_package: bool = False) -> set[str]
     return {name for name in found if name.split(".")[0] == "claimbook" and module_file(name)}
 
 
+@functools.lru_cache(maxsize=512)
+def _imports(source: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(_parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
 def _parse(source: str) -> ast.Module:
-    try:
-        return ast.parse(_without_magics(source))
-    except SyntaxError:
-        return ast.Module(body=[], type_ignores=[])
+    return _tree(source) or ast.Module(body=[], type_ignores=[])
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
@@ -184,11 +198,106 @@ def import_closure(module_names: Iterable[str]) -> list[str]:
 
 
 def module_hashes(module_names: Iterable[str]) -> dict[str, str]:
-    """Hash of each module of the import closure of ``module_names``."""
-    return {
-        name: ast_hash(module_file(name).read_text(encoding="utf-8"), UNHASHED_NAMES)
-        for name in import_closure(module_names)
-    }
+    """Hash of each module of the import closure of ``module_names``, by its own code alone, for messages."""
+    return {name: _module_hash(name, _alike) for name in import_closure(module_names)}
+
+
+def code_hash(module_names: Iterable[str], cells: Iterable[str] = ()) -> str:
+    """One hash of the import closure of ``module_names``, in which no module is named, and of a notebook's ``cells``.
+
+    It is that of the sorted set of their hashes, with the own hash of what is imported in place of each import.
+    """
+    hashes = {_module_hash(name, _by_content) for name in import_closure(module_names)}
+    return digest(sorted(hashes | ({_hash(list(cells), _by_content)} if cells else set())))
+
+
+def _alike(module: str, name: str | None) -> object:
+    return ["ours", name]
+
+
+def _by_content(module: str, name: str | None) -> object:
+    """The own hash of a module, for an import of it or of a name in it; plumbing is all alike."""
+    return ["plumbing" if _is_plumbing(module) else _module_hash(module, _alike), name]
+
+
+def _is_plumbing(module: str) -> bool:
+    return module in PLUMBING
+
+
+def _module_hash(name: str, link: Link) -> str:
+    path = module_file(name)
+    return _hash([path.read_text(encoding="utf-8")], link, name, path.name == "__init__.py")
+
+
+def _hash(sources: list[str], link: Link, module: str = "", is_package: bool = False) -> str:
+    """Hash of sources that share their names (a module, the cells of a notebook), imports of ours by ``link``."""
+    imported, bound = {}, set()
+    for source in sources:
+        bound |= _bound(source)
+        for name, target in _bindings(source, module, is_package):
+            imported.setdefault(name, set()).add(json.dumps(link(*target)))
+    # a name that means one thing alone is replaced by it wherever it stands; any other keeps its name
+    names = {name: next(iter(what)) for name, what in imported.items() if len(what) == 1 and name not in bound}
+    told = sorted(["" if name in names else name, *sorted(what)] for name, what in imported.items())
+    return digest([[_form(source, tuple(sorted(names.items()))) for source in sources], told])
+
+
+@functools.lru_cache(maxsize=4096)
+def _form(source: str, names: tuple[tuple[str, str], ...]) -> str:
+    """Hash of one source, less docstring and `UNHASHED_NAMES`; source that cannot be parsed as it stands."""
+    tree = _tree(source)
+    if tree is None:
+        return digest(source)
+    body = [node for node in _without_docstring(tree) if not (_assigned(node) & UNHASHED_NAMES)]
+    return digest(_skeleton(body, dict(names)))
+
+
+@functools.lru_cache(maxsize=512)
+def _tree(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(_without_magics(source))
+    except SyntaxError:
+        return None
+
+
+def _bindings(source: str, module: str, is_package: bool) -> list[tuple[str, tuple[str, str | None]]]:
+    """Names that imports of ours bind, each with (module, name in it or None); ``""`` for imports that bind none."""
+    found = []
+    for node in _imports(source):
+        if isinstance(node, ast.Import):
+            found += [(alias.asname or "", (alias.name, None)) for alias in node.names if _is_claimbook(alias.name)]
+        elif _is_ours(node):
+            base = _absolute(node, module, is_package)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                target = (inner, None) if module_file(inner) else (base, alias.name)
+                found.append(("" if alias.name == "*" else alias.asname or alias.name, target))
+    return [(name, target) for name, target in found if module_file(target[0])]
+
+
+def _is_ours(node: object) -> bool:
+    """An import statement of claimbook modules, or a relative one."""
+    if isinstance(node, ast.Import):
+        return all(_is_claimbook(alias.name) for alias in node.names)
+    return isinstance(node, ast.ImportFrom) and (node.level > 0 or _is_claimbook(node.module or ""))
+
+
+def _is_claimbook(name: str) -> bool:
+    return name.split(".")[0] == "claimbook"
+
+
+@functools.lru_cache(maxsize=512)
+def _bound(source: str) -> set[str]:
+    """Names that source binds otherwise than by an import: assignments, arguments, functions, classes."""
+    names = set()
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif not isinstance(node, ast.alias):
+            names.add(getattr(node, "name", None))  # functions, classes, exceptions, patterns
+    return names
 
 
 # --- notebooks ---------------------------------------------------------------------------------------------------
@@ -206,8 +315,8 @@ def code_cells(nb: dict) -> list[str]:
 
 
 def notebook_hash(nb: dict) -> str:
-    """Hash of what a notebook computes: its code cells in order, each by `ast_hash`."""
-    return digest([ast_hash(source) for source in code_cells(nb)])
+    """Hash of a notebook's code cells in order, whatever the modules that they import are called and hold."""
+    return _hash(code_cells(nb), _alike)
 
 
 def notebook_imports(nb: dict) -> set[str]:

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from claimbook import assets, paths
+from claimbook import assets, files, paths
 from claimbook.assets import Asset, File
 from claimbook.errors import ClaimbookError
 
@@ -95,14 +95,14 @@ def _in_mirror(file: File, mirror: Path | None) -> Path | None:
         _verify(exact, file, "replace it by the right file or remove it")
         return exact
     same_name = sorted(mirror.rglob(PurePosixPath(file.name).name))
-    return next((path for path in same_name if path.is_file() and assets.sha256(path) == file.sha256), None)
+    return next((path for path in same_name if path.is_file() and files.sha256(path) == file.sha256), None)
 
 
 def _verify(path: Path, file: File, way_out: str) -> None:
     size = path.stat().st_size
     if size < file.bytes:
         raise ClaimbookError(f"{path.name} is cut short, {size} of {file.bytes} bytes: {way_out}")
-    if (got := assets.sha256(path)) != file.sha256:
+    if (got := files.sha256(path)) != file.sha256:
         raise ClaimbookError(f"{path.name} has sha256 {got}, expected {file.sha256}: {way_out}")
 
 
@@ -214,7 +214,7 @@ def _convert(asset: Asset, raw: Path, done: Path, say: Say) -> None:
     run = _run([sys.executable, "-m", "claimbook.convert", asset.convert, str(raw), str(target), *asset.packages])
     if run.returncode:
         raise ClaimbookError(f"asset '{asset.key}' cannot be converted ({_last_line(run)}): install requirements.lock")
-    if asset.text_sha256 and (got := assets.sha256(target)) != asset.text_sha256:
+    if asset.text_sha256 and (got := files.sha256(target)) != asset.text_sha256:
         raise ClaimbookError(
             f"converting '{asset.key}' gave a text with sha256 {got}, expected {asset.text_sha256}: "
             "install the versions of requirements.lock"

@@ -1,10 +1,14 @@
 """Writing a file so that it is either the old one or the new one, never half of either."""
 
 import errno
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from claimbook.errors import ClaimbookError
@@ -15,21 +19,39 @@ def write_text(path: Path, text: str) -> None:
 
     Raises ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched.
     """
+    with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file atomically; errors as `write_text`."""
+    with _replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` to be written inside the block; at its end it takes the place of ``path``."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.fchmod(handle, 0o644)  # mkstemp makes private files; ours are meant to be read by others
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        os.close(handle)
+        yield Path(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise ClaimbookError(_line(path, error)) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, data: dict) -> None:

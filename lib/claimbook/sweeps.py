@@ -5,7 +5,8 @@ A chapter declares them in ``claimbook.experiments.<chapter>``::
     STORED = {"stream_1m": Stored("stream:run", config={"n_tokens": 1_000_000}, assets=["smollm2-135m"])}
 
 The function named, ``run(config, work, progress) -> {"metrics": …, "curves": …}``, may keep checkpoints in ``work``: a
-killed run goes on from there. Results land in ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only
+killed run goes on from there. It may leave one artefact, such as trained weights: ``"artefact"`` then holds the path of
+a safetensors file in ``work``. Results land in ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only
 when they are complete and promoted.
 """
 
@@ -23,7 +24,8 @@ from claimbook import files, paths, provenance
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, Stopwatch
 
-TOLERANCE = 1e-3  # relative; DESIGN's rule for a live prefix of a stored run
+TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
+ARTEFACT = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Stored:
     ``run``: "module:function", the module dotted in full or relative to the chapter's experiments package.
     ``config``: everything that defines the run, the seed included; JSON-able. ``assets``: keys of the catalogue.
     ``prefix``: overrides of ``config`` that make a short first part of the same run, for `confirm`; None: cannot be
-    confirmed. ``machine_curves``: curves that time or weigh the machine, which `confirm` does not compare.
+    confirmed. ``machine_curves``: curves that time or weigh the machine, which `confirm` does not compare. ``reads``:
+    stored runs, as "chapter/name", that this one reads.
     """
 
     run: str
@@ -41,6 +44,7 @@ class Stored:
     assets: list[str] = field(default_factory=list)
     prefix: dict | None = None
     machine_curves: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 # --- declarations ------------------------------------------------------------------------------------------------
@@ -65,6 +69,18 @@ def declared(chapter: str, name: str) -> Stored:
     if name not in runs:
         raise ClaimbookError(f"{chapter} declares no stored run '{name}': it has {', '.join(runs) or 'none'}")
     return runs[name]
+
+
+def place(chapter: str, name: str) -> tuple[str, str]:
+    """Chapter and name of a stored run as a chapter calls it: its own by ``name``, another's by "chapter/name"."""
+    other, slash, own = name.rpartition("/")
+    return (other, own) if slash else (chapter, name)
+
+
+def is_elsewhere(chapter: str, text: str) -> bool:
+    """Whether a string names a stored run of another chapter."""
+    other, _, name = text.partition("/")
+    return other != chapter and other in paths.chapters() and name in table(other)
 
 
 def target(chapter: str, stored: Stored) -> tuple[str, str]:
@@ -120,6 +136,8 @@ def run(chapter: str, name: str, force: bool = False) -> Path:
             return path
         work = _work_folder(path, mark, force)
         result = _header(chapter, name, parts) | _carry_out(chapter, stored, parts["config"], work, f"{chapter}/{name}")
+        if "artefact" in result:
+            result["artefact"] = _keep(Path(result["artefact"]), path.with_suffix(ARTEFACT))
         files.write_json(path, result)
         shutil.rmtree(work, ignore_errors=True)
     return path
@@ -130,7 +148,7 @@ def _header(chapter: str, name: str, parts: dict) -> dict:
         "chapter": chapter,
         "name": name,
         "fingerprint": provenance.fingerprint(parts),
-        **{key: parts[key] for key in ("config", "modules", "assets", "data") if key in parts},
+        **{key: part for key, part in parts.items() if key != "packages"},
         "machine": provenance.machine(),
         **provenance.collect(),
     }
@@ -153,6 +171,14 @@ def _carry_out(chapter: str, stored: Stored, config: dict, work: Path, label: st
     if not isinstance(result, dict) or not result.keys() >= {"metrics", "curves"}:
         raise ClaimbookError(f"stored run {label}: {function} must return a dict with 'metrics' and 'curves'")
     return {"wall_s": round(clock.seconds, 1), **result}
+
+
+def _keep(made: Path, place: Path) -> str:
+    """Copy an artefact to its place, whole or not at all; its sha256. ClaimbookError when the run left no such file."""
+    if made.suffix != ARTEFACT or not made.is_file():
+        raise ClaimbookError(f"a stored run's artefact is a {ARTEFACT} file in its work folder, not '{made.name}'")
+    files.copy(made, place)
+    return files.sha256(place)
 
 
 def _work_folder(path: Path, mark: str, anew: bool) -> Path:
@@ -218,7 +244,27 @@ def load(chapter: str, name: str) -> dict:
     freshness = _freshness(result, parts)
     if freshness is None:
         raise ClaimbookError(f"stored run {chapter}/{name} is stale ({_reason(result, parts)}): {way_out(chapter)}")
+    _check_artefact(result, path)
     return result | {"freshness": freshness}
+
+
+def _check_artefact(result: dict, path: Path) -> None:
+    file = path.with_suffix(ARTEFACT)
+    if "artefact" in result and not (file.is_file() and files.sha256(file) == result["artefact"]):
+        what = "damaged" if file.exists() else "missing"
+        raise ClaimbookError(
+            f"stored run {result['chapter']}/{result['name']}: its artefact {file.name} is {what}: restore it from git "
+            f"or make it anew ({way_out(result['chapter'])})"
+        )
+
+
+def tensors(chapter: str, name: str) -> dict:
+    """The tensors that a stored run left as its artefact, by name. ClaimbookError where it left none; see `load`."""
+    from safetensors.torch import load_file
+
+    if "artefact" not in load(chapter, name):
+        raise ClaimbookError(f"stored run {chapter}/{name} has no artefact")
+    return load_file(paths.sweep(chapter, name).with_suffix(ARTEFACT))
 
 
 def state(chapter: str, name: str) -> str:
@@ -269,9 +315,12 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
             if names:
                 raise ClaimbookError(f"stored run {chapter}/{name} has no fresh result: {way_out(chapter)}")
             continue
-        result = files.read_json(path)
-        if not paths.sweep(chapter, name).exists() or files.read_json(paths.sweep(chapter, name)) != result:
-            files.write_json(paths.sweep(chapter, name), result)
+        result, stored = files.read_json(path), paths.sweep(chapter, name)
+        _check_artefact(result, path)
+        if not stored.exists() or files.read_json(stored) != result:
+            if "artefact" in result:  # first, so that a kill in between leaves a result that says "damaged"
+                files.copy(path.with_suffix(ARTEFACT), stored.with_suffix(ARTEFACT))
+            files.write_json(stored, result)
             done.append(name)
     return done
 
