@@ -1,7 +1,7 @@
 """Estimates: hand-checked values, the laws an interval obeys, and the written rules for bad data."""
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -198,8 +198,31 @@ def test_ends_change_nothing_where_samples_vary_and_are_checked_where_not():
     assert stats.mean(varied, within=(0, 1)) == stats.mean(varied)
     assert has_no_interval(stats.mean([0.5], within=(0, 1)))
     assert has_no_interval(stats.mean([math.nan] * 3, within=(0, 1)))
-    with pytest.raises(ValueError, match=r"2.0 lie outside 0 to 1"):
-        stats.mean([2.0] * 5, within=(0, 1))
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0), (0.0, 100.0)])
+@pytest.mark.parametrize("off", [4e-16, -4e-16, 1e-7, -1e-7])
+def test_what_rounding_carries_over_an_end_is_brought_back(ends, off):
+    """A cosine is 1.0000000000000002 on one processor and 1 on another; in float32 it may be 1.0000001."""
+    for end in ends:
+        beyond = end + off * max(abs(end), 1.0)
+        found, exact = (stats.mean([x] * 24, within=ends) for x in (beyond, end))
+        assert (found.value, found.low, found.high) == pytest.approx((exact.value, exact.low, exact.high), abs=1e-4)
+        assert ends[0] <= found.low <= found.value <= found.high <= ends[1] and found.method == exact.method
+        mixed = stats.mean([beyond, *[sum(ends) / 2] * 23, ends[0], ends[1]], within=ends)
+        assert ends[0] <= mixed.value <= ends[1]
+
+
+@pytest.mark.parametrize("samples", [[2.0] * 5, [0.5, 0.5, 1.001], [0.2, -0.001, 0.4], [0.1, math.nan, 1.5]])
+def test_what_is_really_outside_is_refused_whether_samples_vary_or_not(samples):
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        stats.mean(samples, within=(0, 1))
+
+
+def test_samples_that_differ_by_the_last_bit_are_equal():
+    equal, nearly = [0.25] * 24, [0.25] * 23 + [math.nextafter(0.25, 1)]
+    for one, other in zip(*(astuple(stats.mean(x, within=(0, 1))) for x in (equal, nearly)), strict=True):
+        assert one == (pytest.approx(other) if isinstance(one, float) else other)
 
 
 @given(samples(), st.floats(0.01, 10), st.sampled_from([1.0, 1e3, 1e6]))

@@ -37,6 +37,7 @@ from scipy.special import betainc, betaincinv, stdtrit
 TAIL = 0.025  # of a two-sided 95 % interval
 BOOTSTRAP_TAIL = 0.02
 ROUNDING = 1e-12  # relative spread below which samples count as constant
+EDGE = 1e-6  # of a bounded quantity's range: as far as rounding in float32 may carry it beyond an end
 _by_rule = np.errstate(all="ignore")  # overflow and NaN end by the rules above, so numpy need not warn
 
 
@@ -99,21 +100,40 @@ def mean(
 ) -> Estimate:
     """Mean over independent units, shape (n,); the order of the units does not matter.
 
-    ``within``: the least and the largest value that the quantity can have. With them constant samples, which have no
-    spread to judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other
-    (Clopper and Pearson), which may lie at either end.
+    ``within``: the least and the largest value that the quantity can have. Samples that rounding carried over an end are
+    brought back to it; ValueError for one that is really outside. With ends, constant samples, which have no spread to
+    judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other (Clopper and
+    Pearson), which may lie at either end.
     """
     samples = np.asarray(samples, dtype=float)
+    if within is not None:
+        samples = clipped(samples, *within)
     found = _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
-    if within is None or not (found.n > 1 and np.isfinite(samples).all() and np.ptp(samples) == 0):
+    if within is None or not (found.n > 1 and np.isfinite(samples).all() and _constant(samples, *within)):
         return found
     least, most = within
-    if not least <= found.value <= most:
-        raise ValueError(f"samples of {found.value} lie outside {least} to {most}")
     other = 1 - TAIL ** (1 / found.n)
     low, high = found.value - other * (found.value - least), found.value + other * (most - found.value)
     method = f"mean over {unit}, all equal, exact binomial share of others"
     return Estimate(found.value, low, high, found.n, method, unit=unit)
+
+
+def clipped(samples: np.ndarray, least: float, most: float) -> np.ndarray:
+    """Samples (n,) of a quantity between ``least`` and ``most``, those beyond an end by rounding alone set to it.
+
+    A processor's own order of summation makes a cosine 1.0000000000000002. ValueError names a sample that is outside
+    by more than `EDGE` of the range; NaN and infinite ones are left for the rules of this module.
+    """
+    reach = EDGE * (most - least)
+    outside = samples[np.isfinite(samples) & ((samples < least - reach) | (samples > most + reach))]
+    if len(outside):
+        raise ValueError(f"a sample of {outside[0]} lies outside {least} to {most}")
+    return np.where(np.isfinite(samples), np.clip(samples, least, most), samples)
+
+
+def _constant(samples: np.ndarray, least: float, most: float) -> bool:
+    """Whether samples are equal but for rounding, on the scale of the quantity's ends."""
+    return bool(np.ptp(samples) <= ROUNDING * max(abs(least), abs(most)))
 
 
 @_by_rule
