@@ -2,12 +2,13 @@
 #
 #     snakemake --cores 2                                            what is stale or missing, here
 #     snakemake --config only=runs models="a b" seeds="0 1 2"        a grid, spaces between its values
-#     snakemake --profile lib/claimbook/profiles/slurm               the same jobs on Slurm
+#     snakemake --profile lib/claimbook/runs/profiles/slurm               the same jobs on Slurm
 #
 # Targets are result files under _runs/; only `claimbook accept` and `claimbook sweeps` move anything into data/.
-# claimbook/grid.py says what is wanted, by fingerprint; times of files play no part.
+# claimbook/runs/grid.py says what is wanted, by fingerprint; times of files play no part.
 
-from claimbook import grid, provenance
+from claimbook.provenance import machine
+from claimbook.runs import grid
 
 PLAN = grid.plan(config)
 
@@ -28,7 +29,7 @@ rule make:
         command=lambda wildcards, output: PLAN[output[0]].command,
     benchmark:
         "_runs/benchmarks/{chapter}/{name}.tsv"
-    threads: provenance.threads()
+    threads: machine.threads()
     retries: 2
     resources:
         mem_mb=8000,

@@ -35,7 +35,7 @@ def run(config, work, progress):
 
 TABLE = '''"""Stored runs of the demo chapter."""
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 STORED = {
     "short": Stored(

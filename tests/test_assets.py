@@ -22,10 +22,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from claimbook import assets, convert, download, files
+from claimbook import files
+from claimbook.assets import catalogue, convert, download
 from claimbook.errors import ClaimbookError
 
-LIBRARY = str(Path(assets.__file__).parents[1])
+LIBRARY = str(Path(catalogue.__file__).parents[2])
 
 
 def sha(content: bytes) -> str:
@@ -110,21 +111,21 @@ class World:
 
     def save(self) -> None:
         self.path.write_text(yaml.safe_dump(self.catalogue))
-        assets._parsed.cache_clear()
+        catalogue._parsed.cache_clear()
 
     def change(self, key: str, file: int = 0, **fields) -> None:
         self.catalogue[key]["files"][file].update(fields)
         self.save()
 
     def fetch(self, *keys: str, mirror: bool = True) -> None:
-        assets.fetch(keys, self.mirror if mirror else None, self.lines.append)
+        download.fetch(keys, self.mirror if mirror else None, self.lines.append)
 
     def fails(self, *keys: str, mirror: bool = True) -> str:
         """Fetch, which must fail: returns the one line, after a check that nothing was left behind."""
         with pytest.raises(ClaimbookError) as error:
             self.fetch(*keys, mirror=mirror)
         assert "\n" not in str(error.value)
-        assert not any(assets.present(key) for key in keys)
+        assert not any(catalogue.present(key) for key in keys)
         assert [path for path in self.cache.rglob("*") if path.is_file() and path.name != "lock"] == []
         return str(error.value)
 
@@ -134,15 +135,15 @@ class World:
 
 def test_every_form_of_asset_is_fetched_from_a_mirror(world):
     world.fetch(*world.catalogue)
-    assert assets.get("tiny-text").read_bytes() == assets.get("tiny-source").read_bytes() == TEXT
-    assert assets.texts("tiny-text")[1] == {"title": "Two", "text": "Two 1.\n\nTwo 2."}
-    model = assets.get("tiny-model")
+    assert catalogue.get("tiny-text").read_bytes() == catalogue.get("tiny-source").read_bytes() == TEXT
+    assert catalogue.texts("tiny-text")[1] == {"title": "Two", "text": "Two 1.\n\nTwo 2."}
+    model = catalogue.get("tiny-model")
     assert (model / "config.json").read_text() == "{}" and (model / "pool/config.json").read_text() == "[]"
     assert not (model / "code.py").exists()
-    assert assets.get("tiny-data").read_text() == "alpha"
-    assert {path.name for path in assets.get("tiny-pair").glob("[!.]*")} == {"a.txt", "b.txt"}
-    assert {path.name for path in assets.get("tiny-hub").glob("[!.]*")} == {"model.safetensors"}
-    assert assets.revision("tiny-hub") is None
+    assert catalogue.get("tiny-data").read_text() == "alpha"
+    assert {path.name for path in catalogue.get("tiny-pair").glob("[!.]*")} == {"a.txt", "b.txt"}
+    assert {path.name for path in catalogue.get("tiny-hub").glob("[!.]*")} == {"model.safetensors"}
+    assert catalogue.revision("tiny-hub") is None
 
 
 def test_licence_is_shown_at_the_fetch(world):
@@ -161,8 +162,8 @@ def test_second_fetch_does_nothing(world):
 
 
 def test_without_keys_the_registry_assets_are_fetched(world):
-    assets.fetch(mirror=world.mirror, progress=world.lines.append)
-    assert [key for key in world.catalogue if assets.present(key)] == ["tiny-text", "tiny-source", "tiny-model"]
+    download.fetch(mirror=world.mirror, say=world.lines.append)
+    assert [key for key in world.catalogue if catalogue.present(key)] == ["tiny-text", "tiny-source", "tiny-model"]
 
 
 def test_mirror_by_environment_and_by_bare_file_name(world, monkeypatch):
@@ -172,7 +173,7 @@ def test_mirror_by_environment_and_by_bare_file_name(world, monkeypatch):
     (world.mirror / "logs/nested/a.txt").write_text("another file of the same name")
     monkeypatch.setenv("CLAIMBOOK_MIRROR", str(world.mirror))
     world.fetch("tiny-data", mirror=False)
-    assert assets.get("tiny-data").read_text() == "alpha"
+    assert catalogue.get("tiny-data").read_text() == "alpha"
 
 
 def test_pip_brings_a_wheel(world, monkeypatch):
@@ -180,7 +181,7 @@ def test_pip_brings_a_wheel(world, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(world.mirror))
     world.fetch("tiny-text", mirror=False)
-    assert assets.get("tiny-text").read_bytes() == TEXT
+    assert catalogue.get("tiny-text").read_bytes() == TEXT
 
 
 def test_pip_is_told_exactly_which_file():
@@ -192,7 +193,7 @@ def test_pip_is_told_exactly_which_file():
 
 
 def test_import_is_light():
-    code = "import sys, claimbook.assets as a; print({'torch', 'transformers', 'pip'} & set(sys.modules))"
+    code = "import sys, claimbook.assets.catalogue as a; print({'torch', 'transformers', 'pip'} & set(sys.modules))"
     assert run_python(code).communicate()[0].strip() == "set()"
 
 
@@ -200,16 +201,16 @@ def test_import_is_light():
 
 
 def test_digest_follows_content_not_description(world, monkeypatch):
-    before = assets.digest("tiny-text")
+    before = catalogue.digest("tiny-text")
     world.catalogue["tiny-text"].update(title="Other words", note="more", licence="MIT")
     world.change("tiny-text", bytes=1)
-    assert assets.digest("tiny-text") == before
+    assert catalogue.digest("tiny-text") == before
     world.catalogue["tiny-text"]["convert"] = "kjv@2"
     world.save()
-    assert assets.digest("tiny-text") != before
+    assert catalogue.digest("tiny-text") != before
     world.catalogue["tiny-text"]["convert"] = "kjv@1"
     world.change("tiny-text", sha256="0" * 64)
-    assert assets.digest("tiny-text") != before
+    assert catalogue.digest("tiny-text") != before
 
 
 def test_digest_of_docstrings_follows_public_versions(world, monkeypatch):
@@ -218,20 +219,20 @@ def test_digest_of_docstrings_follows_public_versions(world, monkeypatch):
     world.save()
     found = []
     for version in ("2.13.0", "2.13.0+cpu", "2.14.0"):
-        monkeypatch.setattr(assets.metadata, "version", lambda name, version=version: version)
-        found.append(assets.digest("words"))
+        monkeypatch.setattr(catalogue.metadata, "version", lambda name, version=version: version)
+        found.append(catalogue.digest("words"))
     assert found[0] == found[1] != found[2]
 
 
 def test_unknown_key_lists_close_ones(world):
     with pytest.raises(ClaimbookError, match=r"unknown asset 'tiny-txt': did you mean .*tiny-text"):
-        assets.get("tiny-txt")
+        catalogue.get("tiny-txt")
 
 
 def test_all_keys_are_checked_before_the_first_download(world):
     with pytest.raises(ClaimbookError, match="unknown asset 'nope'"):
         world.fetch("tiny-data", "nope")
-    assert not assets.present("tiny-data")
+    assert not catalogue.present("tiny-data")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_wrong_catalogue_entry_is_named(world, fields, line):
     world.catalogue["tiny-data"].update(fields)
     world.save()
     with pytest.raises(ClaimbookError, match=re.escape("data/assets.yaml: asset 'tiny-data'")) as error:
-        assets.load_catalogue()
+        catalogue.load_catalogue()
     assert line in str(error.value)
 
 
@@ -255,7 +256,7 @@ def test_wrong_catalogue_entry_is_named(world, fields, line):
 
 def test_absent_asset_names_the_command(world):
     with pytest.raises(ClaimbookError, match=r"'tiny-data' is not in the cache: run `claimbook fetch tiny-data`"):
-        assets.get("tiny-data")
+        catalogue.get("tiny-data")
 
 
 def test_wrong_sha256_in_the_mirror(world):
@@ -317,13 +318,13 @@ def test_hub_revision_is_resolved_and_recorded(world, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *args, **options: info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     world.fetch("tiny-hub", mirror=False)
-    assert assets.revision("tiny-hub") == asked["revision"] == "a" * 40
+    assert catalogue.revision("tiny-hub") == asked["revision"] == "a" * 40
     assert {"*.bin", "*.py"} <= set(asked["ignore_patterns"])
 
 
 def test_missing_mirror_folder(world):
     with pytest.raises(ClaimbookError, match="mirror folder 'nowhere' does not exist"):
-        assets.fetch(["tiny-data"], "nowhere")
+        download.fetch(["tiny-data"], "nowhere")
 
 
 def test_converter_that_gives_another_text(world):
@@ -369,12 +370,13 @@ def test_read_only_cache(world, monkeypatch):
 def on_a_small_disk(world: World, code: str) -> list[str]:
     """Run code where the cache is a file system of 1 MB, in a mount namespace of its own; what it printed."""
     prelude = (
-        "import os, subprocess\nfrom claimbook import assets\nfrom claimbook.errors import ClaimbookError\n"
+        "import os, subprocess\nfrom claimbook.assets import catalogue, download\n"
+        "from claimbook.errors import ClaimbookError\n"
         f"cache, mirror = {str(world.cache)!r}, {str(world.mirror)!r}\n"
         "def fetch(key):\n"
-        "    try: assets.fetch([key], mirror, lambda line: None)\n"
+        "    try: download.fetch([key], mirror, lambda line: None)\n"
         "    except ClaimbookError as error: return str(error)\n"
-        "    return assets.get(key).name\n"
+        "    return catalogue.get(key).name\n"
     )
     mount = f'mount -t tmpfs -o size=1m tmpfs \'{world.cache}\' && echo mounted && exec "$0" -c "$1"'
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable, prelude + code]
@@ -422,22 +424,22 @@ print(fetch("tiny-pair"))
 
 def test_damage_in_the_cache_is_found_and_repaired(world):
     world.fetch("tiny-pair")
-    victim = assets.get("tiny-pair") / "b.txt"
+    victim = catalogue.get("tiny-pair") / "b.txt"
     victim.write_text("gamm")  # the same size
     with pytest.raises(ClaimbookError, match=r"damaged in the cache \(b.txt\): run `claimbook fetch tiny-pair`"):
-        assets.get("tiny-pair")
+        catalogue.get("tiny-pair")
     world.fetch("tiny-pair")
     assert victim.read_text() == "beta"
     victim.unlink()
-    assert not assets.present("tiny-pair")
+    assert not catalogue.present("tiny-pair")
 
 
 def test_a_touched_file_is_hashed_once_more_and_accepted(world, monkeypatch):
     world.fetch("tiny-data")
-    os.utime(assets.get("tiny-data"), (1, 1))
-    assert assets.get("tiny-data").read_text() == "alpha"
+    os.utime(catalogue.get("tiny-data"), (1, 1))
+    assert catalogue.get("tiny-data").read_text() == "alpha"
     monkeypatch.setattr(files, "sha256", raiser(AssertionError("hashed again")))
-    assert assets.present("tiny-data")
+    assert catalogue.present("tiny-data")
 
 
 # ---- several processes, and sudden ends ----------------------------------------------------------------------------
@@ -450,8 +452,8 @@ def run_python(code: str) -> subprocess.Popen:
 
 def fetching(world: World, key: str, before: str = "") -> subprocess.Popen:
     return run_python(
-        f"from claimbook import assets, download\n{before}\n"
-        f"assets.fetch([{key!r}], {str(world.mirror)!r}, lambda line: print(line, flush=True))"
+        f"from claimbook.assets import catalogue, download\n{before}\n"
+        f"download.fetch([{key!r}], {str(world.mirror)!r}, lambda line: print(line, flush=True))"
     )
 
 
@@ -463,30 +465,29 @@ def test_two_processes_at_once_convert_once(world):
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert "".join(said).count("tiny-text: ready") == 1
-    assert assets.get("tiny-text").read_bytes() == TEXT
+    assert catalogue.get("tiny-text").read_bytes() == TEXT
 
 
 STOP_BEFORE_THE_RENAME = """
 import time
-write = assets.write_manifest
+write = catalogue.write_manifest
 def stop(*args, **more):
     write(*args, **more)
     print("here", flush=True)
     time.sleep(60)
-assets.write_manifest = stop
+catalogue.write_manifest = stop
 """
 
 
 def test_kill_before_the_last_step_leaves_nothing_that_is_accepted(world):
     process = fetching(world, "tiny-data", STOP_BEFORE_THE_RENAME)
-    while process.stdout.readline().strip() != "here":
-        pass
+    assert "here" in map(str.strip, iter(process.stdout.readline, "")), "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(world.cache.glob("tiny-data/partial-*/done/.claimbook.json"))  # as late as can be
-    assert not assets.present("tiny-data")
+    assert not catalogue.present("tiny-data")
     world.fetch("tiny-data")
-    assert assets.get("tiny-data").read_text() == "alpha"
+    assert catalogue.get("tiny-data").read_text() == "alpha"
     assert not list(world.cache.glob("tiny-data/partial-*"))
 
 
@@ -528,7 +529,7 @@ def server(world):
 
 def test_download_from_an_address(world, server):
     world.fetch("tiny-data")
-    assert assets.get("tiny-data").read_text() == "alpha"
+    assert catalogue.get("tiny-data").read_text() == "alpha"
 
 
 def test_download_that_is_cut(world, server):
@@ -550,11 +551,11 @@ def test_kill_in_the_middle_of_a_download(world, server):
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not assets.present("tiny-data")
+    assert not catalogue.present("tiny-data")
     server.sent = 5
     server.hold.set()
     world.fetch("tiny-data")
-    assert assets.get("tiny-data").read_text() == "alpha"
+    assert catalogue.get("tiny-data").read_text() == "alpha"
     assert not list(world.cache.glob("tiny-data/partial-*"))
 
 
@@ -571,7 +572,7 @@ def torch_zip(path: Path, content: bytes) -> Path:
 
 def test_plain_lists_are_read(tmp_path):
     log = {"steps": [1, 2], "lm_losses": [3.5, 2.5], "name": "gate", "more": (None, True)}
-    assert assets.load_plain_pickle(torch_zip(tmp_path / "log.pt", pickle.dumps(log, protocol=2))) == log
+    assert catalogue.load_plain_pickle(torch_zip(tmp_path / "log.pt", pickle.dumps(log, protocol=2))) == log
 
 
 class Malicious:
@@ -586,7 +587,7 @@ def test_every_class_in_a_pickle_is_refused(tmp_path):
     target = tmp_path / "executed"
     path = torch_zip(tmp_path / "log.pt", pickle.dumps({"steps": [Malicious(str(target))]}))
     with pytest.raises(ClaimbookError, match=r"refused to load \w+\.system from a pickle"):
-        assets.load_plain_pickle(path)
+        catalogue.load_plain_pickle(path)
     assert not target.exists()
 
 
@@ -594,20 +595,20 @@ def test_every_class_in_a_pickle_is_refused(tmp_path):
 def test_harmless_classes_are_refused_too(tmp_path, harmless):
     path = torch_zip(tmp_path / "log.pt", pickle.dumps(harmless, protocol=2))
     with pytest.raises(ClaimbookError, match="refused"):
-        assets.load_plain_pickle(path)
+        catalogue.load_plain_pickle(path)
 
 
 def test_stored_tensors_are_refused(tmp_path):
     path = torch_zip(tmp_path / "log.pt", b"\x80\x02U\x01aQ.")
     with pytest.raises(ClaimbookError, match="stored tensor"):
-        assets.load_plain_pickle(path)
+        catalogue.load_plain_pickle(path)
 
 
 def test_authors_logs_when_present():
-    if not assets.present("gated-attention-logs"):
+    if not catalogue.present("gated-attention-logs"):
         pytest.skip("asset gated-attention-logs is not fetched (`claimbook fetch gated-attention-logs`)")
     for name in ("3T-baseline.pt", "3T-gate.pt"):
-        log = assets.load_plain_pickle(assets.get("gated-attention-logs") / name)
+        log = catalogue.load_plain_pickle(catalogue.get("gated-attention-logs") / name)
         assert set(log) == {"steps", "lm_losses"} and len(log["steps"]) == len(log["lm_losses"]) > 1000
 
 
@@ -615,9 +616,9 @@ def test_authors_logs_when_present():
 
 
 def test_catalogue_is_whole():
-    catalogue = assets.load_catalogue()
-    assert {"smollm2-135m", "gemma-3-270m", "minilm-l6", "wikipedia-excerpt", "kjv", "docstrings"} <= set(catalogue)
-    for asset in catalogue.values():
+    every = catalogue.load_catalogue()
+    assert {"smollm2-135m", "gemma-3-270m", "minilm-l6", "wikipedia-excerpt", "kjv", "docstrings"} <= set(every)
+    for asset in every.values():
         assert asset.convert is None or asset.convert in convert.CONVERTERS, asset.key
         assert asset.convert or asset.kind != "text", asset.key
         for file in asset.files:
@@ -632,4 +633,4 @@ def test_catalogue_has_no_key_twice():
     """yaml.safe_load takes the last of two equal keys without a word."""
     text = (Path(LIBRARY).parent / "data" / "assets.yaml").read_text()
     keys = re.findall(r"^(\S+):", text, re.MULTILINE)
-    assert len(keys) == len(set(keys)) == len(assets.load_catalogue())
+    assert len(keys) == len(set(keys)) == len(catalogue.load_catalogue())

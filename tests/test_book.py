@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import browser
-from claimbook import book, htmlcheck, pages, paths, scoreboard
+from claimbook import paths
+from claimbook.book import build, htmlcheck, pages, scoreboard
 from claimbook.errors import ClaimbookError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -125,7 +126,7 @@ def built(tmp_path_factory) -> Path:
     make(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLAIMBOOK_ROOT", str(root))
-        assert book.build(strict=True, stale=["streaming_llm"]) == root / "_build" / "html" / "index.html"
+        assert build.build(strict=True, stale=["streaming_llm"]) == root / "_build" / "html" / "index.html"
     return root
 
 
@@ -166,16 +167,16 @@ def test_a_chapter_can_be_downloaded(built):
 
 def test_nothing_is_built_twice_and_a_change_is_built(built, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_ROOT", str(built))
-    monkeypatch.setattr(book, "_sphinx", lambda strict: pytest.fail("built again"))
-    assert book.build(strict=True, stale=["streaming_llm"]).is_file()
-    before = book._inputs_digest()
+    monkeypatch.setattr(build, "_sphinx", lambda strict: pytest.fail("built again"))
+    assert build.build(strict=True, stale=["streaming_llm"]).is_file()
+    before = build._inputs_digest()
     for name in ("data/results/streaming_llm.json", "notebooks/trim_kv.ipynb", "book/glossary.md", "book/_config.yml"):
         text = (built / name).read_text()
         write(built / name, text + " ")
-        assert book._inputs_digest() != before, name
+        assert build._inputs_digest() != before, name
         write(built / name, text)
     write(built / "book/_generated/summary.md", "changed")
-    assert book._inputs_digest() == before
+    assert build._inputs_digest() == before
 
 
 @pytest.mark.skipif(browser.command() is None, reason="no Chromium; see QUARANTINES.md")
@@ -200,7 +201,7 @@ def test_missing_values_and_missing_claims_are_red_and_stay_red(project, capsys)
     write(paths.notebook("streaming_llm"), text)
     for _ in range(2):
         with pytest.raises(ClaimbookError, match="does not build"):
-            book.build()
+            build.build()
         told = capsys.readouterr().err
         assert "No key 'headline'" in told and "streaming_llm.C2" in told
         assert str(project) not in told
@@ -300,7 +301,7 @@ def test_numbers_are_rounded_to_what_their_interval_supports(value, interval, te
 
 
 def test_benchmarks_are_not_measured_while_a_chapter_is_stale(monkeypatch):
-    from claimbook import bench
+    from claimbook.runs import bench
 
     monkeypatch.setattr(bench, "freshness", lambda chapter: ["changed"] if chapter == "streaming_llm" else [])
     with pytest.raises(ClaimbookError, match=r"stale: streaming_llm\. `claimbook book` brings"):
@@ -321,16 +322,16 @@ def test_benchmarks_come_from_their_file(project):
 
 def test_readme_is_current():
     stale = "README.md is out of date: python -c 'from claimbook import book; book.update_readme()'"
-    assert (REPOSITORY / "README.md").read_text(encoding="utf-8") == book.current_readme(), stale
+    assert (REPOSITORY / "README.md").read_text(encoding="utf-8") == build.current_readme(), stale
 
 
 def test_readme_follows_the_results(project):
-    assert book.update_readme() and not book.update_readme()
+    assert build.update_readme() and not build.update_readme()
     text = (project / "README.md").read_text()
     assert "| `streaming_llm` | 5 | 1 |" in text and "`smollm2-135m`" in text
     write(project / "README.md", text.replace("<!-- scoreboard:end -->", ""))
     with pytest.raises(ClaimbookError, match="scoreboard"):
-        book.update_readme()
+        build.update_readme()
 
 
 def test_every_paper_of_the_book_is_cited_once():

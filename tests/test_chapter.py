@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from claimbook import chapter, claims, files, paths, stats, sweeps
+from claimbook import chapter, files, paths, stats
+from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
+from claimbook.runs import stored_runs
 from conftest import CHAPTER, edit
 
 REFERENCE = {"tier": "cpu", "models": "", "seed": 0, "device": "auto", "dtype": "float32", "text": ""}
@@ -165,7 +167,7 @@ def test_the_ledgers_model_decides_and_the_others_stand_beside(two_models, capsy
 
 def test_without_the_ledgers_model_the_runs_first_decides(two_models):
     run = start(models="tiny-random-llama", device="cpu")
-    assert run.decides(claims.load(CHAPTER).claim("C1")) == "tiny-random-llama"
+    assert run.decides(ledgers.load(CHAPTER).claim("C1")) == "tiny-random-llama"
     run.measure("C1", "halved", spread(), model="gemma-3-270m")  # of a stored run; it stands beside
     with pytest.raises(ClaimbookError, match=r"'nope' is no model of this run or its ledger \(gemma-3-270m, smollm2"):
         run.measure("C1", "halved", spread(), model="nope")
@@ -194,8 +196,8 @@ def test_a_local_model_is_stored_without_its_path(two_models, tmp_path):
 def test_stored_runs_missing_fresh_stale_and_unknown(book_with_sweeps):
     run = start()
     assert run.stored("short") is None
-    sweeps.run(CHAPTER, "short")
-    sweeps.promote(CHAPTER)
+    stored_runs.run(CHAPTER, "short")
+    stored_runs.promote(CHAPTER)
     assert run.stored("short")["metrics"]["total"] == 15
     assert run.stored_runs == {"short": "fresh"}
     assert run.stored("other") is None

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from claimbook import checks, commands, files, paths
+from claimbook import commands, files, paths
+from claimbook.runs import checks
 from conftest import CHAPTER, edit
 
 
@@ -114,7 +115,7 @@ def test_freshness_sees_a_change_and_names_it(book, file, old, new, said):
 
 
 def test_freshness_sees_another_package_version(book, monkeypatch):
-    monkeypatch.setattr("claimbook.provenance.versions", lambda: {"torch": "99.0.0"})
+    monkeypatch.setattr("claimbook.provenance.machine.versions", lambda: {"torch": "99.0.0"})
     assert "package torch" in checks.freshness(CHAPTER)[0]
 
 

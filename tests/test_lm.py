@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.streaming_llm import attention, beyond, latency, live, parts, recall, stream, toys
 from claimbook.experiments.streaming_llm import documents as whole
@@ -23,7 +23,7 @@ def lm():
 def prose(monkeypatch):
     """Three articles in place of the text assets."""
     texts = [{"title": f"article {i}", "text": f"word {i} " * count} for i, count in enumerate((10, 300, 500))]
-    monkeypatch.setattr(assets, "texts", lambda key: texts)
+    monkeypatch.setattr(catalogue, "texts", lambda key: texts)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------

@@ -152,14 +152,14 @@ MUTATIONS = [
     ),
     (
         "absence of data passes",
-        "verdicts.py",
+        "claims/verdicts.py",
         'if seen == {"met"}:',
         'if seen <= {"met", "untested"}:',
         "test_verdicts.py",
     ),
     (
         "a contradiction outside the scope counts",
-        "verdicts.py",
+        "claims/verdicts.py",
         '"contradicted" if inside_scope else "not_transferred"',
         '"contradicted"',
         "test_verdicts.py",
@@ -258,17 +258,17 @@ MUTATIONS = [
     ),
     (
         "a closed gate is ignored",
-        "verdicts.py",
+        "claims/verdicts.py",
         "if closed is not None:",
         "if False:",
         "test_chapter.py -k closed_gate",
     ),
     (
         "a write is scaled for every token",
-        "lm/writes.py",
+        "lm/block_outputs.py",
         "rows[tokens[tokens < len(rows)]] *= factor",
         "rows *= factor",
-        "test_writes.py -k chosen_tokens and llama",
+        "test_block_outputs.py -k chosen_tokens and llama",
     ),
     (
         "a document is its own reference",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from claimbook import checks, paths
+from claimbook import paths
+from claimbook.runs import checks
 
 CHAPTERS = sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claimbook import codehash, files, provenance
+from claimbook import files
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import codehash, fingerprints, machine
 
 SOURCE = '''
 """Module."""
@@ -247,37 +248,37 @@ def test_changed_names_the_parts():
         "packages": {"torch": "2"},
         "claims": "8",
     }
-    assert provenance.changed(old, new) == ["claims", "module b", "module c", "module d", "package torch"]
-    assert provenance.changed(old, old) == []
-    assert provenance.fingerprint(old) != provenance.fingerprint(new)
-    assert provenance.changed(old, old | {"code": "y"}) == ["module imports"]
+    assert fingerprints.changed(old, new) == ["claims", "module b", "module c", "module d", "package torch"]
+    assert fingerprints.changed(old, old) == []
+    assert fingerprints.fingerprint(old) != fingerprints.fingerprint(new)
+    assert fingerprints.changed(old, old | {"code": "y"}) == ["module imports"]
 
 
 def test_a_fingerprint_names_no_module():
     old = {"code": "x", "modules": {"claimbook.lm.load": "1"}}
-    assert provenance.fingerprint(old) == provenance.fingerprint(old | {"modules": {"claimbook.models.load": "1"}})
+    assert fingerprints.fingerprint(old) == fingerprints.fingerprint(old | {"modules": {"claimbook.models.load": "1"}})
 
 
 @pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"])
 def test_versions_are_public(monkeypatch, build):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: build)
-    assert provenance.versions() == dict.fromkeys(provenance.PACKAGES, "2.13.0")
+    assert machine.versions() == dict.fromkeys(machine.PACKAGES, "2.13.0")
 
 
 def test_nothing_recorded_names_this_machine():
-    text = json.dumps([provenance.collect(), provenance.machine()])
+    text = json.dumps([machine.collect(), machine.hardware()])
     for secret in (socket.gethostname(), os.getcwd(), os.path.expanduser("~")):
         assert secret not in text
-    assert {"git", "dirty", "packages", "threads", "python", "platform", "started"} <= provenance.collect().keys()
+    assert {"git", "dirty", "packages", "threads", "python", "platform", "started"} <= machine.collect().keys()
 
 
 def test_outside_git_the_commit_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_ROOT", str(tmp_path))
-    assert provenance.git_state() == ("", False)
+    assert machine.git_state() == ("", False)
 
 
 @pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", ""])
 def test_threads_must_be_a_whole_number(monkeypatch, text):
     monkeypatch.setenv("CLAIMBOOK_THREADS", text)
     with pytest.raises(ClaimbookError, match="CLAIMBOOK_THREADS"):
-        provenance.threads()
+        machine.threads()

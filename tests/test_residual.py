@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from claimbook.lm import tiny, writes
+from claimbook.lm import block_outputs, tiny
 from claimbook.lm.attention import observed
 from claimbook.lm.residual import keys_and_values, trace
-from claimbook.metrics.columns import VisibleColumns
+from claimbook.metrics.key_attention import VisibleColumns
 
 IDS = torch.randint(1, 300, (200,), generator=torch.Generator().manual_seed(0))
 
@@ -27,7 +27,7 @@ def test_norms_and_cosines_are_those_of_the_states(name, at):
     assert torch.allclose(found.cosine[0], cosine, atol=1e-4) and found.cosine[:, at].min() > 0.999
     assert found.given.shape == found.heads.shape == found.feed_forward_norm.shape == (2, 200)
     kept = {}
-    with torch.no_grad(), writes.observed(model, lambda layer, *parts: kept.update({layer: parts})):
+    with torch.no_grad(), block_outputs.observed(model, lambda layer, *parts: kept.update({layer: parts})):
         model.base_model(IDS[None], use_cache=False)
     assert torch.allclose(found.attention_norm[1], kept[1][1][0].norm(dim=-1), rtol=1e-3)
     assert torch.allclose(found.feed_forward_norm[1], kept[1][2][0].norm(dim=-1), rtol=1e-3)

@@ -10,8 +10,11 @@ import time
 
 import pytest
 
-from claimbook import assets, checks, commands, compare, files, parameters, paths, provenance, runner
+from claimbook import commands, files, paths
+from claimbook.assets import catalogue, download
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import fingerprints, machine
+from claimbook.runs import checks, compare, parameters, runner
 from conftest import CHAPTER, claimbook_command, commit, edit, own_environment
 
 
@@ -91,10 +94,10 @@ def test_an_unknown_chapter(book):
 
 def test_absent_and_damaged_assets(no_runs, tmp_path, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(assets, "fetch", lambda keys: pytest.fail("nothing may be fetched"))
+    monkeypatch.setattr(download, "fetch", lambda keys: pytest.fail("nothing may be fetched"))
     with pytest.raises(ClaimbookError, match="'llama-2-7b' is not in the cache: run `claimbook fetch llama-2-7b`"):
         runner.rerun(CHAPTER, {"models": "llama-2-7b", "device": "cpu"})
-    (assets.folder("kjv")).mkdir(parents=True)  # there once, but its manifest is gone
+    (catalogue.folder("kjv")).mkdir(parents=True)  # there once, but its manifest is gone
     with pytest.raises(ClaimbookError, match="claimbook fetch kjv"):
         runner.rerun(CHAPTER, {"text": "kjv"})
     assert runs(no_runs) == []
@@ -103,7 +106,7 @@ def test_absent_and_damaged_assets(no_runs, tmp_path, monkeypatch):
 def test_an_asset_never_fetched_is_fetched_first(book, tmp_path, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_CACHE", str(tmp_path / "cache"))
     asked = []
-    monkeypatch.setattr(assets, "fetch", asked.extend)
+    monkeypatch.setattr(download, "fetch", asked.extend)
     runner.prepare(CHAPTER, {"text": "kjv"})
     assert asked == ["kjv"]
 
@@ -245,15 +248,15 @@ def test_accept_makes_the_run_the_reference(book):
     written = runner.accept(CHAPTER)
     assert written == list(before)
     text = paths.notebook(CHAPTER).read_text()
-    assert provenance.git_state()[0][:12] in text and "uncommitted" not in text
+    assert machine.git_state()[0][:12] in text and "uncommitted" not in text
     assert "mechanism seen ./x" in text and "Two fair coins" in text  # its outputs, and the prose as it stands
-    assert files.read_json(paths.result(CHAPTER))["provenance"]["git"] == provenance.git_state()[0]
+    assert files.read_json(paths.result(CHAPTER))["provenance"]["git"] == machine.git_state()[0]
 
 
 def test_accept_keeps_other_tiers_and_models_beside_the_reference(book):
     before = reference_files()
-    parts = provenance.chapter_parts(CHAPTER, "gpu")
-    made = files.read_json(paths.result(CHAPTER))["provenance"] | {"code_hash": provenance.fingerprint(parts)}
+    parts = fingerprints.chapter_parts(CHAPTER, "gpu")
+    made = files.read_json(paths.result(CHAPTER))["provenance"] | {"code_hash": fingerprints.fingerprint(parts)}
     finished_run(tier="gpu", parameters={"tier": "gpu", "models": "owner/model", "device": "cpu"}, provenance=made)
     (written,) = runner.accept(CHAPTER)
     assert written == book / f"data/results/{CHAPTER}/gpu--owner_model.json"
@@ -312,7 +315,9 @@ def test_machine_paths_are_taken_out(book):
 
 def test_a_fresh_book_executes_nothing_and_a_stale_one_runs_once(no_runs, monkeypatch, capsys):
     built = []
-    monkeypatch.setattr("claimbook.book.build", lambda stale: built.append(list(stale)) or paths.root() / "index.html")
+    monkeypatch.setattr(
+        "claimbook.book.build.build", lambda stale: built.append(list(stale)) or paths.root() / "index.html"
+    )
     assert commands.book("run") == 0 and runs(no_runs) == []
     edit(paths.notebook(CHAPTER), "400, rng", "300, rng")
     assert commands.book("show") == 0 and runs(no_runs) == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import planted as planted_model
 from claimbook.experiments.secondary_sinks import change, find, probe
-from claimbook.lm import residual, tiny, writes
+from claimbook.lm import block_outputs, residual, tiny
 from claimbook.lm.load import LM
 from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
@@ -172,10 +172,10 @@ def test_a_planted_sink_that_points_the_other_way():
 def test_scaling_a_write_scales_the_sink():
     """Twice the write and the same taking-back leaves a state that lives on; none leaves no sink from the start."""
     built = planted_model.model((4, 7))
-    with writes.scaled(built, 4, [12], 0.0):
+    with block_outputs.scaled(built, 4, [12], 0.0):
         _, gone, _ = found_in(built, method.by_norm, times=3)
     assert all(sink.token != 12 or sink.start == 7 for sink in gone), "what is taken back was never there"
-    with writes.scaled(built, 4, [12], 2.0):
+    with block_outputs.scaled(built, 4, [12], 2.0):
         _, longer, stream = found_in(built, method.by_norm, times=3)
     assert stream.norm[4, 12] == pytest.approx(120, abs=3)
     assert next(sink for sink in longer if sink.token == 12).lifetime > 3
@@ -187,7 +187,7 @@ def test_a_text_is_told_in_plain_numbers():
     lm = LM("planted", built, tiny.byte_tokenizer())
     ids = planted_model.text(length=160, at=(12, 30))
     ids[40] = 7  # of the same kind, but no sink: block 4 is kept from writing for it
-    with writes.scaled(built, 4, [40], 0.0), writes.scaled(built, 7, [40], 0.0):
+    with block_outputs.scaled(built, 4, [40], 0.0), block_outputs.scaled(built, 7, [40], 0.0):
         found = find.find(lm, ids)
         told = json.loads(json.dumps(find.row(lm, found, "3 x")))
     assert told["primary"]["token"] == 0 and (told["primary"]["start"], told["primary"]["end"]) == (2, 9)
@@ -258,7 +258,7 @@ def test_sinks_are_removed_and_so_are_as_many_like_tokens():
     assert [place for _, place in change.others(found, "3 x")[0]] == [11, 29]
     ids = found.ids.clone()
     ids[40] = 7
-    with writes.scaled(lm.model, 4, [40], 0.0), writes.scaled(lm.model, 7, [40], 0.0):
+    with block_outputs.scaled(lm.model, 4, [40], 0.0), block_outputs.scaled(lm.model, 7, [40], 0.0):
         found = find.find(lm, ids)
         told = change.removal(lm, found, "3 x")
     assert told["sinks"] == 2 and told["like"] == 1 and told["alive"] == [5, 6, 7]
@@ -306,7 +306,7 @@ def test_the_probed_layer_is_the_one_that_writes(name):
     """The layer alone, fed with its inputs, gives what the model's hooks see it write: with the norm behind it too."""
     lm = LM(name, *tiny.build(f"tiny-random-{name}"))
     ids, kept = torch.randint(1, 300, (30,), generator=torch.Generator().manual_seed(0)), {}
-    with torch.no_grad(), writes.observed(lm.model, lambda layer, *parts: kept.update({layer: parts[2][0]})):
+    with torch.no_grad(), block_outputs.observed(lm.model, lambda layer, *parts: kept.update({layer: parts[2][0]})):
         lm.model.base_model(ids[None], use_cache=False)
     with torch.no_grad():
         assert torch.allclose(probe.layer(lm, 1, probe.inputs_of(lm, ids, 1)), kept[1], atol=1e-4)

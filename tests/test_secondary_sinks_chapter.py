@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import planted as planted_model
-from claimbook import claims, parameters, paths, plotting, verdicts
+from claimbook import paths, plotting
+from claimbook.claims import ledgers, verdicts
 from claimbook.experiments.secondary_sinks import RULE, STORED, change, find, live, parts, probe, traces, view
-from claimbook.lm import residual, tiny, writes
+from claimbook.lm import block_outputs, residual, tiny
 from claimbook.lm.load import LM
+from claimbook.runs import parameters
 
-LEDGER = claims.load("secondary_sinks")
+LEDGER = ledgers.load("secondary_sinks")
 LAYERS, TEXTS = 30, 24
 
 
@@ -359,7 +361,7 @@ def test_stored_runs_are_of_texts_that_did_not_choose_the_threshold():
 def measured():
     lm, ids = planted_lm(), planted_model.text(length=160)
     ids[40] = planted_model.SECONDARY
-    with writes.scaled(lm.model, 4, [40], 0.0), writes.scaled(lm.model, 7, [40], 0.0):
+    with block_outputs.scaled(lm.model, 4, [40], 0.0), block_outputs.scaled(lm.model, 7, [40], 0.0):
         shown = find.find(lm, ids)
         rows = [find.row(lm, shown, RULE)] * 3
         some = [change.changed(lm, ids, RULE)] * 3

@@ -10,8 +10,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from claimbook import stats
-from claimbook.claims import Part
-from claimbook.verdicts import claim_verdict, part_state
+from claimbook.claims.ledgers import Part
+from claimbook.claims.verdicts import claim_verdict, part_state
 
 RUNS = 2000
 COVERS = (0.93, 0.97)

@@ -75,8 +75,8 @@ def test_random_tokens_are_ordinary_ones():
 
 def test_natural_samples_begin_with_their_documents(monkeypatch):
     documents = [{"text": f"{i} " + "word " * 40} for i in range(30)] + [{"text": "short"}]
-    monkeypatch.setattr(real.assets, "texts", lambda key: documents)
-    monkeypatch.setattr(real.assets, "load_catalogue", lambda: {"any": None})
+    monkeypatch.setattr(real.catalogue, "texts", lambda key: documents)
+    monkeypatch.setattr(real.catalogue, "load_catalogue", lambda: {"any": None})
     lm = lm_of("llama")
     with_start, without = (real.natural(lm, "any", 10, 32, start=start) for start in (True, False))
     assert with_start.shape == without.shape == (10, 32)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from claimbook import claims, parameters, paths, plotting, verdicts
+from claimbook import paths, plotting
+from claimbook.claims import ledgers, verdicts
 from claimbook.experiments.sink_emergence import (
     PRETRAINING_ARMS,
     STORED,
@@ -23,8 +24,9 @@ from claimbook.experiments.sink_emergence import (
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe
+from claimbook.runs import parameters
 
-LEDGER = claims.load("sink_emergence")
+LEDGER = ledgers.load("sink_emergence")
 SEEDS = 5
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from claimbook import parameters, paths
+from claimbook import paths
+from claimbook.runs import parameters
 
 
 def claimbook(*words):

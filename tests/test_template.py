@@ -7,8 +7,11 @@ import nbformat
 import papermill
 import pytest
 
-from claimbook import checks, claims, commands, parameters, paths, scaffold
+from claimbook import commands, paths
+from claimbook.book import scaffold
+from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
+from claimbook.runs import checks, parameters
 from conftest import CHAPTER, claimbook_command, edit
 
 
@@ -46,7 +49,7 @@ def test_its_result_has_what_the_design_asks_for(book):
     expected = "git dirty code_hash modules packages assets threads python platform started"
     assert set(expected.split()) <= result["provenance"].keys()
     assert len(result["provenance"]["git"]) == 40 and result["provenance"]["dirty"] is False
-    assert {"claimbook.stats", "claimbook.verdicts", f"claimbook.papers.{CHAPTER}"} <= set(
+    assert {"claimbook.stats", "claimbook.claims.verdicts", f"claimbook.papers.{CHAPTER}"} <= set(
         result["provenance"]["modules"]
     )
 
@@ -77,7 +80,7 @@ def test_a_planned_paper_keeps_its_place_in_the_bibliography(book):
     assert text.count(f"{{{CHAPTER},") == 1
     scaffold.new("trim_kv")  # planned: it stands there already
     assert (book / "book/references.bib").read_text() == text
-    assert claims.load("trim_kv").paper.bib == "trim_kv"
+    assert ledgers.load("trim_kv").paper.bib == "trim_kv"
 
 
 def test_the_command_line_tells_mistakes_in_one_line(book):

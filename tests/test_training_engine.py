@@ -348,7 +348,7 @@ TEXTS = [f"number {i} and some words about the number {i}. " * (1 + i % 3) for i
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     (tmp_path / "bpe.json").write_text(pretraining.train_tokenizer(TEXTS, 300).to_str())
-    monkeypatch.setattr(pretraining.assets, "texts", lambda key: [{"title": "", "text": text} for text in TEXTS])
+    monkeypatch.setattr(pretraining.catalogue, "texts", lambda key: [{"title": "", "text": text} for text in TEXTS])
     pretraining.encoded.cache_clear()
     yield lambda **options: Chunks(
         Corpus(**{"texts": ("any",), "tokenizer": "bpe.json", "length": 16} | options), tmp_path

@@ -9,11 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from claimbook import stats, verdicts
-from claimbook.claims import Claim, Part
+from claimbook import stats
+from claimbook.claims import verdicts
+from claimbook.claims.ledgers import Claim, Part
+from claimbook.claims.verdicts import claim_verdict, inside_scope, judge, part_state, spoken, tally
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes
-from claimbook.verdicts import claim_verdict, inside_scope, judge, part_state, spoken, tally
 
 STATES = ("met", "not_met", "open", "untested")
 

@@ -11,18 +11,20 @@ A notebook never types a verdict and never writes under ``data/``.
 """
 
 import os
-import resource
 import sys
 import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from claimbook import claims, display, files, parameters, paths, provenance, sweeps, verdicts
-from claimbook.claims import Claim, Ledger, NotTested
+from claimbook import display, files, paths
+from claimbook.claims import ledgers, verdicts
+from claimbook.claims.ledgers import Claim, Ledger, NotTested
+from claimbook.claims.verdicts import Judgement, Measurement
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import declarations, fingerprints, machine
+from claimbook.runs import parameters, stored_runs
 from claimbook.stats import Estimate
-from claimbook.verdicts import Judgement, Measurement
 
 # transformers draws its bars with tqdm, which warns on stderr where ipywidgets is absent; stored pages show no stderr
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -36,15 +38,15 @@ def start(chapter: str, *, tier, models, seed, device, dtype, text="", papers=No
     """
     values = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text, **own}
     values = parameters.check(values)
-    ledger = claims.load(chapter)
-    provenance.limit_threads()
+    ledger = ledgers.load(chapter)
+    machine.limit_threads()
     return ChapterRun(
         ledger=ledger,
         parameters=values,
         models=parameters.model_names(values["models"]),
         device=parameters.pick_device(values["device"], values["models"]),
-        parts=provenance.chapter_parts(chapter, tier),
-        about=provenance.collect(),
+        parts=fingerprints.chapter_parts(chapter, tier),
+        about=machine.collect(),
         papers=papers,
     )
 
@@ -156,14 +158,14 @@ class ChapterRun:
             for model in {deciding, *taken}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)
-        print(line(self.chapter, claim_id, self.judged[claim_id]))
+        print(display.claim_line(self.chapter, claim_id, self.judged[claim_id]))
 
     def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:
         """The claim's entry in the result file; a smoke run keeps no verdict."""
         entry = judgements[deciding].as_json()
-        entry["model"] = parameters.public(deciding) or None
+        entry["model"] = paths.public(deciding) or None
         entry["others"] = {
-            parameters.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
+            paths.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
             for model, other in sorted(judgements.items())
             if model != deciding
         }
@@ -181,12 +183,12 @@ class ChapterRun:
 
         A stale one is refused; a missing one gives None, and its parts stay untested.
         """
-        place = sweeps.place(self.chapter, name)
-        sweeps.declared(*place)
+        place = declarations.place(self.chapter, name)
+        declarations.declared(*place)
         if not paths.sweep(*place).exists():
             self.stored_runs[name] = "missing"
             return None
-        result = sweeps.load(*place)
+        result = stored_runs.load(*place)
         self.stored_runs[name] = result["freshness"]
         return result
 
@@ -240,20 +242,20 @@ class ChapterRun:
             "chapter": self.chapter,
             "tier": self.tier,
             "status": "success",
-            "parameters": {name: parameters.public(value) for name, value in self.parameters.items()},
+            "parameters": {name: paths.public(value) for name, value in self.parameters.items()},
             "claims": {
                 claim_id: entry | {"deviations": self.deviations.get(claim_id, [])}
                 for claim_id, entry in self._entries().items()
             },
             "cost": {
                 "wall_s": round(time.monotonic() - self.began, 1),
-                "peak_mem_mb": round(peak_memory() / 1e6),
+                "peak_mem_mb": round(machine.peak_memory() / 1e6),
                 "device": self.device,
             },
             "provenance": self.about
             | {
-                "machine": provenance.machine(),
-                "code_hash": provenance.fingerprint(self.parts),
+                "machine": machine.hardware(),
+                "code_hash": fingerprints.fingerprint(self.parts),
                 "modules": sorted(self.parts["modules"]),
                 "assets": self.parts["assets"],
                 "stored": self.stored_runs,
@@ -285,30 +287,6 @@ class ChapterRun:
         return f"{self.chapter}.{claim.id}"
 
 
-def line(chapter: str, claim_id: str, entry: dict) -> str:
-    """The stable line of a claim cell: ``streaming_llm.C3 · reproduced · reduced``."""
-    if entry["verdict"] is None:
-        return f"{chapter}.{claim_id} · smoke run, no verdict"
-    if entry["verdict"] == "not_tested":
-        return f"{chapter}.{claim_id} · not tested ({entry['reason']}) · —"
-    return f"{chapter}.{claim_id} · {display.spoken(entry)} · {entry['fidelity']}"
-
-
 def run_folder(chapter: str) -> Path:
     """Where this execution leaves its result; never under ``data/``."""
     return Path(os.environ.get("CLAIMBOOK_RUN_DIR") or paths.runs() / chapter / "lab")
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process, in bytes, and of its GPU when there is one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    try:  # not ru_maxrss first: on Linux it remembers the size of the process that launched this one
-        for text in Path("/proc/self/status").read_text().splitlines():
-            if text.startswith("VmHWM:"):
-                return int(text.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

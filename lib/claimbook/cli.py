@@ -101,7 +101,7 @@ def grid(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
 ) -> None:
     """Run chapters x tiers x models x seeds with Snakemake; what is there already is not run again."""
-    from claimbook import grid as plan
+    from claimbook.runs import grid as plan
 
     config = {"only": "runs", "chapters": " ".join(chapters or []), "tiers": tiers, "models": models, "seeds": seeds}
     plan.plan({key: value for key, value in config.items() if value})  # a mistake is told here, in one line
@@ -136,7 +136,7 @@ def sweeps(
 @app.command()
 def bench() -> None:
     """Measure the benchmark page; wants a quiet machine."""
-    from claimbook import bench as benchmarks
+    from claimbook.runs import bench as benchmarks
 
     benchmarks.main()
 
@@ -144,7 +144,7 @@ def bench() -> None:
 @app.command()
 def new(chapter: Annotated[str, typer.Argument(help="Name in snake_case.")]) -> None:
     """A new chapter from the template: ledger, notebook, method, experiments, test."""
-    from claimbook import scaffold
+    from claimbook.book import scaffold
 
     for path in scaffold.new(chapter):
         print(path)
@@ -159,9 +159,9 @@ def fetch(
     mirror: Annotated[Path | None, typer.Option(help="Local folder that is searched first.")] = None,
 ) -> None:
     """Download, verify and convert models and texts into the cache; what is there costs nothing."""
-    from claimbook import assets
+    from claimbook.assets import download
 
-    assets.fetch(keys or None, mirror)
+    download.fetch(keys or None, mirror)
 
 
 @app.command()

@@ -7,20 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from claimbook import files, parameters, paths, provenance, sweeps
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.freshness import freshness
 from claimbook.progress import clock
+from claimbook.provenance import declarations, machine
+from claimbook.runs import parameters, stored_runs
+from claimbook.runs.freshness import freshness
 
 CELL_TIMEOUT = 900  # seconds; a chapter takes two minutes on a quiet machine
-
-
-def notebooks(chapter: str | None = None) -> list[str]:
-    """The chapter named, or all that have a notebook."""
-    if chapter is not None:
-        parameters.notebook(chapter)
-        return [chapter]
-    return sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
 
 
 def pairs(words: list[str]) -> dict[str, str]:
@@ -36,20 +30,20 @@ def pairs(words: list[str]) -> dict[str, str]:
 
 def rerun(chapter: str | None, given: dict[str, str], result: Path | None) -> int:
     """Rerun one chapter or all; the worst exit code."""
-    from claimbook import runner
+    from claimbook.runs import runner
 
     if result and chapter is None:
         raise ClaimbookError("--result needs a chapter")
     if chapter is None:
-        for name in notebooks():
+        for name in parameters.notebooks():
             runner.prepare(name, given)  # a mistake is told before the first of them runs
-    return max((runner.rerun(name, given, result) for name in notebooks(chapter)), default=0)
+    return max((runner.rerun(name, given, result) for name in parameters.notebooks(chapter)), default=0)
 
 
 def accept(chapter: str) -> None:
     """Accept the latest run and say what the checks think of the stored chapter."""
-    from claimbook import book as pages
-    from claimbook import checks, runner
+    from claimbook.book import build as pages
+    from claimbook.runs import checks, runner
 
     for path in runner.accept(chapter):
         print(f"written: {path.relative_to(paths.root())}")
@@ -64,7 +58,7 @@ def accept(chapter: str) -> None:
 
 def book(stale: str) -> int:
     """Run what is stale (or only mark it), then build."""
-    from claimbook import book as pages
+    from claimbook.book import build as pages
 
     if stale not in ("run", "show"):
         raise ClaimbookError(f"--stale is run or show, not '{stale}'")
@@ -76,11 +70,11 @@ def book(stale: str) -> int:
 
 def stale_chapters() -> list[str]:
     """Chapters whose stored result was not made by what stands in the repository."""
-    return [name for name in notebooks() if freshness(name)]
+    return [name for name in parameters.notebooks() if freshness(name)]
 
 
 def _run_stale(names: list[str]) -> int:
-    from claimbook import runner
+    from claimbook.runs import runner
 
     worst = 0
     for name in names:
@@ -127,30 +121,30 @@ def unit_tests() -> bool:
 
 def guard() -> bool:
     """All checks on all stored chapters; red when there is none."""
-    from claimbook import checks
+    from claimbook.runs import checks
 
-    found = [line for name in notebooks() for line in checks.problems(name)]
-    print("\n".join(found) or f"sound: {', '.join(notebooks()) or 'there is no chapter'}")
-    return bool(notebooks()) and not found
+    found = [line for name in parameters.notebooks() for line in checks.problems(name)]
+    print("\n".join(found) or f"sound: {', '.join(parameters.notebooks()) or 'there is no chapter'}")
+    return bool(parameters.notebooks()) and not found
 
 
 def needed_assets() -> bool:
     """Fetch what is missing: the only step that may ask the network."""
-    from claimbook import runner
+    from claimbook.runs import runner
 
-    for name in notebooks():
+    for name in parameters.notebooks():
         runner.fetch_missing(parameters.needed_assets(name, parameters.defaults(name)))
     return True
 
 
 def compare_live() -> bool:
     """nbval on every chapter, then the live numbers against the stored intervals; red when nothing was compared."""
-    results = [_compare_one(name) for name in notebooks()]
+    results = [_compare_one(name) for name in parameters.notebooks()]
     return bool(results) and all(results)
 
 
 def _compare_one(chapter: str) -> bool:
-    from claimbook import checks
+    from claimbook.runs import checks
 
     folder = paths.runs() / chapter / "nbval"
     live = folder / "result.json"
@@ -166,7 +160,7 @@ def _compare_one(chapter: str) -> bool:
 
 def _pytest(arguments: list[str], **environment) -> int:
     """pytest in a process of its own, with threads as in the reference runs."""
-    threads = str(provenance.threads())
+    threads = str(machine.threads())
     own = {"OMP_NUM_THREADS": threads, "CLAIMBOOK_ROOT": str(paths.root()), "JUPYTER_PREFER_ENV_PATH": "1"}
     own |= {name: str(value) for name, value in environment.items()}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
@@ -174,7 +168,7 @@ def _pytest(arguments: list[str], **environment) -> int:
 
 
 def strict_book() -> bool:
-    from claimbook import book as pages
+    from claimbook.book import build as pages
 
     print(pages.build(strict=True, stale=stale_chapters()).relative_to(paths.root()))
     return True
@@ -187,7 +181,7 @@ def one_sweep(chapter: str | None, name: str, force: bool, result: Path | None) 
     """One stored run in this process; what a Snakemake job calls."""
     if chapter is None:
         raise ClaimbookError("--name needs a chapter")
-    path = sweeps.run(chapter, name, force)
+    path = stored_runs.run(chapter, name, force)
     if result:
         files.write_json(result, files.read_json(path))
     print(path.relative_to(paths.root()))
@@ -195,26 +189,27 @@ def one_sweep(chapter: str | None, name: str, force: bool, result: Path | None) 
 
 def list_sweeps(chapter: str | None) -> None:
     for name in _with_sweeps(chapter):
-        for run, state in sweeps.status(name).items():
+        for run, state in stored_runs.status(name).items():
             print(f"{name}/{run}: {state}{_remark(name, run, state)}")
 
 
 def _remark(chapter: str, name: str, state: str) -> str:
     if state == "fresh":
-        result = sweeps.load(chapter, name)
+        result = stored_runs.load(chapter, name)
         note = ", confirmed by prefix" if result["freshness"] != "fresh" else ""
         return f" ({clock(result['wall_s'])}{note})"
-    return " (made, not yet promoted)" if sweeps.has_fresh_scratch(chapter, name) else ""
+    return " (made, not yet promoted)" if stored_runs.has_fresh_scratch(chapter, name) else ""
 
 
 def make_sweeps(chapter: str | None, jobs: int) -> int:
     """Make what is stale or missing by Snakemake, then promote all that is complete."""
-    from claimbook import grid
+    from claimbook.runs import grid
 
     names = _with_sweeps(chapter)
     code = grid.snakemake({"only": "sweeps", "chapters": " ".join(names)}, jobs) if names else 0
     for name in names:
-        print("\n".join(f"promoted: {name}/{run}" for run in sweeps.promote(name)) or f"{name}: nothing to promote")
+        promoted = [f"promoted: {name}/{run}" for run in stored_runs.promote(name)]
+        print("\n".join(promoted) or f"{name}: nothing to promote")
     return code
 
 
@@ -222,9 +217,9 @@ def confirm_sweeps(chapter: str | None) -> int:
     """Confirm every stored run made stale by code alone; 1 when one could not be."""
     failed = 0
     for name in _with_sweeps(chapter):
-        for run in sweeps.table(name):
+        for run in declarations.table(name):
             try:
-                difference = sweeps.confirm(name, run)
+                difference = stored_runs.confirm(name, run)
                 agrees = "fresh" if difference is None else f"confirmed, prefix within {difference:.1g}"
                 print(f"{name}/{run}: {agrees}")
             except ClaimbookError as error:
@@ -238,7 +233,7 @@ def _with_sweeps(chapter: str | None) -> list[str]:
     known = paths.chapters()
     if chapter is not None and chapter not in known:
         raise ClaimbookError(f"no chapter '{chapter}': there is {', '.join(known) or 'none'}")
-    return [name for name in ([chapter] if chapter else known) if sweeps.table(name)]
+    return [name for name in ([chapter] if chapter else known) if declarations.table(name)]
 
 
 # --- status ------------------------------------------------------------------------------------------------------
@@ -246,14 +241,14 @@ def _with_sweeps(chapter: str | None) -> list[str]:
 
 def status() -> None:
     """A line per chapter, stored run and asset."""
-    from claimbook import assets
+    from claimbook.assets import catalogue
 
     for name in paths.chapters():
         if paths.notebook(name).exists():
             print(f"chapter {name}: {'; '.join(freshness(name)) or 'fresh'}")
         else:
             print(f"chapter {name}: a ledger, no notebook yet")
-        for run, state in sweeps.status(name).items():
+        for run, state in stored_runs.status(name).items():
             print(f"  stored run {run}: {state}")
-    for key, asset in assets.load_catalogue().items():
-        print(f"asset {key}: {'there' if assets.present(key) else 'not fetched'} ({asset.disk / 1e6:.0f} MB)")
+    for key, asset in catalogue.load_catalogue().items():
+        print(f"asset {key}: {'there' if catalogue.present(key) else 'not fetched'} ({asset.disk / 1e6:.0f} MB)")

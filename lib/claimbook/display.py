@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from html import escape
 
-from claimbook import verdicts
-from claimbook.claims import Claim, Ledger
-from claimbook.parameters import public
+from claimbook import paths
+from claimbook.claims import verdicts
+from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.progress import clock
 
 
@@ -196,6 +196,15 @@ def provenance_table(result: dict) -> Shown:
         ["versions", f"Python {made['python']}, {packages}"],
         ["assets", ", ".join(f"{key} {digest[:12]}" for key, digest in made["assets"].items()) or "none"],
         ["stored runs", ", ".join(f"{name} ({state})" for name, state in made["stored"].items()) or "none"],
-        ["parameters", ", ".join(f"{name}={public(value)!r}" for name, value in result["parameters"].items())],
+        ["parameters", ", ".join(f"{name}={paths.public(value)!r}" for name, value in result["parameters"].items())],
     ]
     return table(["", ""], rows, "provenance-table")
+
+
+def claim_line(chapter: str, claim_id: str, entry: dict) -> str:
+    """The stable line of a claim cell: ``streaming_llm.C3 · reproduced · reduced``."""
+    if entry["verdict"] is None:
+        return f"{chapter}.{claim_id} · smoke run, no verdict"
+    if entry["verdict"] == "not_tested":
+        return f"{chapter}.{claim_id} · not tested ({entry['reason']}) · —"
+    return f"{chapter}.{claim_id} · {spoken(entry)} · {entry['fidelity']}"

@@ -100,9 +100,9 @@ def mean(
 ) -> Estimate:
     """Mean over independent units, shape (n,); the order of the units does not matter.
 
-    ``within``: the least and the largest value that the quantity can have. Samples that rounding carried over an end are
-    brought back to it; ValueError for one that is really outside. With ends, constant samples, which have no spread to
-    judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other (Clopper and
+    ``within``: the least and the largest value that the quantity can have. Samples that rounding carried over an end
+    are brought back to it; ValueError for one that is really outside. With ends, constant samples, which have no spread
+    to judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other (Clopper and
     Pearson), which may lie at either end.
     """
     samples = np.asarray(samples, dtype=float)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states, logits
@@ -24,7 +24,7 @@ def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[D
     Raises ClaimbookError when there are fewer.
     """
     found = []
-    for text in assets.texts(key):
+    for text in catalogue.texts(key):
         if count is not None and len(found) == count:
             break
         ids = lm.document(text["text"])
@@ -42,7 +42,7 @@ def joined(lm: LM, key: str, whole: int, length: int, count: int) -> list[Docume
 
     No document is used twice, and each text has the title of its first. Raises ClaimbookError when they do not suffice.
     """
-    every = [Document(text["title"], lm.document(text["text"])) for text in assets.texts(key)]
+    every = [Document(text["title"], lm.document(text["text"])) for text in catalogue.texts(key)]
     fillers = iter([document for document in every if len(document.ids) < whole])
     found = []
     for first in [document for document in every if len(document.ids) >= whole][:count]:
@@ -63,7 +63,7 @@ def joined(lm: LM, key: str, whole: int, length: int, count: int) -> list[Docume
 def endless(lm: LM, keys: list[str]) -> Iterator[Document]:
     """Every document of the text assets ``keys``, one after the other, whole."""
     for key in keys:
-        for text in assets.texts(key):
+        for text in catalogue.texts(key):
             yield Document(text["title"], lm.document(text["text"]))
 
 

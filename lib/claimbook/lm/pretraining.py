@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 
 END, FIXED = 0, 1  # ids of <|end|>, which closes every document, and of the token that no text contains
@@ -63,7 +63,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 def encoded(texts: tuple[str, ...], path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Documents for training and for validation as token ids, each closed by <|end|>, in a fixed random order."""
     tokenizer = load_tokenizer(path)
-    documents = [text["text"] for key in texts for text in assets.texts(key)]
+    documents = [text["text"] for key in texts for text in catalogue.texts(key)]
     order = np.random.default_rng(0).permutation(len(documents))
     ids = []
     for part in np.array_split(order, max(1, len(order) // 2000)):  # encodings are large: not all at once

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from claimbook.lm import writes
+from claimbook.lm import block_outputs
 from claimbook.lm.attention import causal_probs, grouped_matmul, observed, replaced
-from claimbook.metrics.columns import VisibleColumns
+from claimbook.metrics.key_attention import VisibleColumns
 from claimbook.metrics.sinks import EPSILON
 
 
@@ -48,7 +48,7 @@ def trace(model, ids: Tensor, at: int = 0) -> Stream:
             numbers += [written.norm(dim=-1), _cosine(written, written[at]), _cosine(written, state[at])]
         rows[layer] = torch.stack(numbers).cpu()
 
-    with writes.observed(model, see), observed(model, columns):
+    with block_outputs.observed(model, see), observed(model, columns):
         model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
     numbers = torch.stack([rows[layer] for layer in sorted(rows)], dim=1)  # (8, L, T)
     given = columns.result()

@@ -1,6 +1,6 @@
 """What the grocery chapter measures, one module per question. What takes long is stored."""
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 STORED = {
     "seeds": Stored(

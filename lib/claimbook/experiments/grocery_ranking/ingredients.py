@@ -11,7 +11,8 @@ import re
 
 import inflect
 
-from claimbook import paths, strict_yaml
+from claimbook import paths
+from claimbook.claims import strict_yaml
 
 LEVELS = ("merged", "phrase", "last word")  # the last two show how much a result owes to the rules
 

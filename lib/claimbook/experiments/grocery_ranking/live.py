@@ -8,14 +8,7 @@ from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import baselines, measure, protocols, recipes
 from claimbook.experiments.grocery_ranking.measure import Setting
 from claimbook.experiments.grocery_ranking.protocols import Task, by_recipe
-from claimbook.papers.grocery_ranking import (
-    VARIANTS,
-    Database,
-    Reading,
-    Recommender,
-    differentiators,
-    recommended,
-)
+from claimbook.papers.grocery_ranking import VARIANTS, Database, Reading, Recommender, differentiators, recommended
 from claimbook.stats import Estimate, Exact, mean, paired_difference, ratio_of_exp
 
 TWO = ("rice", "chicken")  # the paper's categories

@@ -8,14 +8,7 @@ from claimbook.experiments.grocery_ranking import protocols
 from claimbook.experiments.grocery_ranking.ingredients import staples
 from claimbook.experiments.grocery_ranking.protocols import Task
 from claimbook.metrics import ranking
-from claimbook.papers.grocery_ranking import (
-    Database,
-    Reading,
-    Recommender,
-    best_matches,
-    recommended,
-    similarity,
-)
+from claimbook.papers.grocery_ranking import Database, Reading, Recommender, best_matches, recommended, similarity
 
 N = (5, 10, 20)
 THETA = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -8,7 +8,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from claimbook import assets, paths, strict_yaml
+from claimbook import paths
+from claimbook.assets import catalogue
+from claimbook.claims import strict_yaml
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import ingredients
 from claimbook.papers.grocery_ranking import Recipe
@@ -40,7 +42,7 @@ def label(title: str) -> tuple[str, str] | None:
 def wikibooks(level: str = "merged") -> tuple[Recipe, ...]:
     """Labelled recipes of `SMALLEST` to `LARGEST` items, in subcategories of at least `FEWEST`; sorted by title."""
     found = []
-    for entry in json.loads(assets.get(ASSET).read_text(encoding="utf-8")).values():
+    for entry in json.loads(catalogue.get(ASSET).read_text(encoding="utf-8")).values():
         labelled = label(entry["title"])
         items = ingredients.item_set(entry["ingredients"], level)
         if labelled and SMALLEST <= len(items) <= LARGEST:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from claimbook import sweeps
 from claimbook.experiments.grocery_ranking import protocols, recipes
 from claimbook.experiments.grocery_ranking.baselines import index_candidates
 from claimbook.papers.grocery_ranking import Database, Reading, Recommender
+from claimbook.provenance import declarations
 
 WAYS = ("brute force", "inverted index", "item ranking")
 
@@ -19,7 +19,7 @@ def run(config: dict, work: Path, progress) -> dict:
     """Stored run: operations and milliseconds per basket for each seed, way to search and size of the database."""
     database = Database.of(recipes.wikibooks())
     jobs = {f"seed {seed}": lambda seed=seed: measure(database, config, seed) for seed in config["seeds"]}
-    found = list(sweeps.checkpointed(jobs, work, progress).values())
+    found = list(declarations.checkpointed(jobs, work, progress).values())
     curves = {name: [row[name] for row in found] for name in ("recipes", "operations", "milliseconds", "scored")}
     return {"metrics": {"seeds": len(found)}, "curves": curves}
 

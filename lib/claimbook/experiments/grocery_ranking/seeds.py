@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from claimbook import sweeps, verdicts
-from claimbook.claims import Ledger
+from claimbook.claims import verdicts
+from claimbook.claims.ledgers import Ledger
 from claimbook.experiments.grocery_ranking import live, recipes
 from claimbook.papers.grocery_ranking import Database
+from claimbook.provenance import declarations
 from claimbook.stats import Estimate
 
 
@@ -14,7 +15,7 @@ def run(config: dict, work: Path, progress) -> dict:
     """Stored run: every sampled part of every claim, by seed."""
     database = Database.of(recipes.wikibooks())
     jobs = {f"seed {seed}": lambda seed=seed: measure(database, seed) for seed in config["seeds"]}
-    found = list(sweeps.checkpointed(jobs, work, progress).values())
+    found = list(declarations.checkpointed(jobs, work, progress).values())
     return {"metrics": {"seeds": len(found)}, "curves": {"parts": found}}
 
 

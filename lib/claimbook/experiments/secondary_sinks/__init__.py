@@ -1,6 +1,6 @@
 """What the chapter on secondary sinks measures. The stored runs are declared here, each module holds one experiment."""
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 RULE = "4 x"  # of our own rule: the threshold that agrees best with the others, on the texts of "thresholds"
 MODELS = {"smollm2-135m": "", "gemma-3-270m": "_gemma"}

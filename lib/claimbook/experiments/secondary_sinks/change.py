@@ -10,12 +10,12 @@ from torch import Tensor
 
 from claimbook.experiments.secondary_sinks import texts
 from claimbook.experiments.secondary_sinks.find import LATE, Found, controls, find
-from claimbook.lm import residual, writes
+from claimbook.lm import block_outputs, residual
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.lm.residual import Stream
 from claimbook.papers import secondary_sinks as method
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 FACTORS = (-1.0, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the write that makes a sink; -1: as long, but the other way
 
@@ -51,7 +51,7 @@ def scaling(lm: LM, found: Found, sink: method.Sink, rule: str, factors: tuple[f
     alive, times = sink.attended, int(rule.split()[0])
     rows = []
     for factor in factors:
-        with writes.scaled(lm.model, sink.start, [sink.token], factor):
+        with block_outputs.scaled(lm.model, sink.start, [sink.token], factor):
             stream = residual.trace(lm.model, found.ids, found.stream.at)
         flags = method.by_norm(stream.norm, stream.cosine, stream.at, times)
         rows.append(
@@ -86,7 +86,7 @@ def removal(lm: LM, found: Found, rule: str) -> dict:
     for name, plan in plans.items():
         with ExitStack() as stack:
             for block, tokens in plan.items():
-                stack.enter_context(writes.scaled(lm.model, block, tokens, 0.0))
+                stack.enter_context(block_outputs.scaled(lm.model, block, tokens, 0.0))
             stream, loss = residual.trace(lm.model, found.ids, found.stream.at), mean_loss(lm, found.ids)
         told[name] = {"primary": _of_primary(stream), "loss": loss}
     alive = sorted({block for sink, _ in pairs for block in sink.attended})

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from claimbook import stats
+from claimbook.claims.verdicts import Measurement
 from claimbook.experiments.secondary_sinks.find import TIMES
 from claimbook.papers import secondary_sinks as method
 from claimbook.stats import Estimate, Exact, Votes
-from claimbook.verdicts import Measurement
 
 Parts = dict[str, dict[str, Measurement]]
 

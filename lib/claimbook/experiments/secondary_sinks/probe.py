@@ -10,10 +10,10 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from claimbook.experiments.secondary_sinks import texts
 from claimbook.experiments.secondary_sinks.find import controls, find
-from claimbook.lm import writes
+from claimbook.lm import block_outputs
 from claimbook.lm.geometry import layers
 from claimbook.lm.load import LM, load
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 SCALES = (1, 2, 4, 8, 12, 19)  # of the input; 19 is the largest in the repository's figure
 ALIGNED = 0.98  # the repository's threshold for writes
@@ -87,7 +87,7 @@ def inputs_of(lm: LM, ids: Tensor, block: int) -> Tensor:
 
 def layer(lm: LM, block: int, inputs: Tensor) -> Tensor:
     """The feed-forward write (n, d) for inputs (n, d): the layer, and the norm behind it where there is one."""
-    module, writer = layers(lm.model)[block].mlp, writes.writers(lm.model)[block].feed_forward
+    module, writer = layers(lm.model)[block].mlp, block_outputs.writers(lm.model)[block].feed_forward
     out = module(inputs[None].to(lm.model.device, lm.model.dtype))
     out = out[0] if isinstance(out, tuple) else out
     return (out if writer is module else writer(out)).reshape(len(inputs), -1).float()
@@ -107,7 +107,7 @@ def neurons(lm: LM, block: int, inputs: Tensor, target: Tensor, count: int = 5) 
     length in all.
     """
     module = layers(lm.model)[block].mlp
-    if not hasattr(module, "down_proj") or writes.writers(lm.model)[block].feed_forward is not module:
+    if not hasattr(module, "down_proj") or block_outputs.writers(lm.model)[block].feed_forward is not module:
         return {}
     seen = {}
     handle = module.down_proj.register_forward_pre_hook(lambda inner, args: seen.update(x=args[0]))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.secondary_sinks.find import find, overlaps, row
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 
 def run(config: dict, work: Path, progress) -> dict:
@@ -39,7 +39,7 @@ def of_asset(lm: LM, key: str, skip: int, count: int, length: int) -> list[Tenso
     ``key``: a text asset, or a reader's own text file, which is cut into pieces and of which none is skipped.
     Beginnings of any length are those of the same documents. ClaimbookError when there are too few.
     """
-    if key not in assets.load_catalogue():
+    if key not in catalogue.load_catalogue():
         found = corpora.own_text(lm, key, length)
         if len(found) < count:
             raise ClaimbookError(

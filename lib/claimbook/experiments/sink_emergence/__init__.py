@@ -1,6 +1,6 @@
 """What the chapter on the emergence of sinks measures. The stored runs are declared here, one experiment a module."""
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 _TEXTS = ["docstrings", "wikipedia-excerpt"]
 _RECIPE = {"steps": 2442, "rate": 3e-3, "warmup": 100, "weight_decay": 0.1, "precision": "bfloat16"}

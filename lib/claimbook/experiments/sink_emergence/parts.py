@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from claimbook import stats
+from claimbook.claims.verdicts import Measurement
 from claimbook.experiments.sink_emergence.live import Found
 from claimbook.stats import Estimate, Exact, Votes
-from claimbook.verdicts import Measurement
 
 Parts = dict[str, dict[str, Measurement]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.lm import corpora, geometry
 from claimbook.lm.attention import causal_probs, grouped_matmul, observed, replaced
@@ -16,7 +16,7 @@ from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.metrics.sinks import EPSILON, Importance
 from claimbook.papers import sink_emergence as theory
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 RECIPES = "wikibooks-recipes"
 BATCH = 10  # samples in a pass: few enough that 1,000 tokens are held at a time
@@ -31,7 +31,7 @@ def natural(lm: LM, key: str, count: int, length: int, *, start: bool = True) ->
     ``key``: a text asset, or a reader's own text file, which is cut into pieces. ``start`` False leaves out what the
     tokenizer puts in front. ClaimbookError when there are too few documents.
     """
-    if key not in assets.load_catalogue():
+    if key not in catalogue.load_catalogue():
         front = 0 if start else len(lm.start)
         rows = [piece.ids[front:] for piece in corpora.own_text(lm, key, length + front)][:count]
         return _enough(lm, key, rows, count, length)
@@ -56,8 +56,8 @@ def _enough(lm: LM, key: str, rows: list[Tensor], count: int, length: int) -> Te
 def passages(key: str) -> list[str]:
     """The documents of a text asset; of the recipes, their instructions."""
     if key != RECIPES:
-        return [text["text"] for text in assets.texts(key)]
-    recipes = json.loads(assets.get(key).read_text(encoding="utf-8")).values()
+        return [text["text"] for text in catalogue.texts(key)]
+    recipes = json.loads(catalogue.get(key).read_text(encoding="utf-8")).values()
     return [" ".join(recipe["steps"]) for recipe in recipes if recipe["steps"]]
 
 

@@ -16,7 +16,7 @@ from claimbook.lm.decoder import Decoder, PostNormLayer, build
 from claimbook.lm.toy import TRIGGERS, Backcopy
 from claimbook.lm.training import Recipe, mean_loss, train
 from claimbook.metrics.sinks import Importance
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 LANGUAGE = Backcopy()
 FIXED = LANGUAGE.symbols  # the id after the symbols

@@ -1,6 +1,6 @@
 """What the StreamingLLM chapter measures. The stored runs are declared here; each module holds one experiment."""
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 _STREAM = {
     "model": "smollm2-135m",

@@ -10,7 +10,7 @@ from claimbook.lm import corpora
 from claimbook.lm.attention import observed
 from claimbook.lm.load import LM, load
 from claimbook.metrics.attention import KeyMass, MeanMap
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 NEAR, FAR = slice(128, 256), slice(896, 1024)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.papers.streaming_llm import Scheme, stream
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 
 def run(config: dict, work: Path, progress) -> dict:

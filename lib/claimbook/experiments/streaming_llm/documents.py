@@ -10,7 +10,7 @@ from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.papers.streaming_llm import Scheme, losses, recompute_losses
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 NEWLINES = "4 newlines"
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from claimbook import assets
+from claimbook.assets import catalogue
 
 
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: attention to [SEP] and [CLS] per layer, mean over heads and queries, in units of an even share."""
     model, tokenizer = load_encoder(config["model"])
     rows = []
-    for text in assets.texts(config["text"]):
+    for text in catalogue.texts(config["text"]):
         ids = tokenizer(text["text"], truncation=True, max_length=config["length"]).input_ids
         if len(ids) < config["length"]:
             continue
@@ -27,9 +27,10 @@ def load_encoder(key: str):
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    folder = assets.get(key)
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True)
-    return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    folder = catalogue.get(key)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **options)
+    return model.eval(), AutoTokenizer.from_pretrained(folder, **options)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 
@@ -31,7 +31,7 @@ def run(config: dict, work: Path, progress) -> dict:
 
 def questions(count: int) -> list[dict]:
     """``count`` ARC-Easy questions with their options, each after the same worked example, the first of the file."""
-    lines = assets.get("arc-easy-test").read_text(encoding="utf-8").splitlines()
+    lines = catalogue.get("arc-easy-test").read_text(encoding="utf-8").splitlines()
     example, *rest = [json.loads(line) for line in lines[: count + 1]]
     shot = f"Question: {asked(example)}\nAnswer: {wanted(example)}\n\n"
     return [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.display import Shown, table
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.streaming_llm import STORED, beyond, recall
@@ -56,7 +56,7 @@ def fidelity(run) -> str:
 
 def texts(lm: LM, key: str, config: dict) -> list[corpora.Document]:
     """The documents of a run: of text asset ``key``, or of a reader's own file."""
-    if key in assets.load_catalogue():
+    if key in catalogue.load_catalogue():
         return corpora.documents(lm, key, config["length"], config["n_documents"])
     found = corpora.own_text(lm, key, config["length"])
     if len(found) < config["n_documents"]:
@@ -142,7 +142,7 @@ def stream_start(lm: LM, run, stored: dict | None, key: str) -> dict:
     if speaks_for(stored, run):
         lm = load(run.models[0], run.device, config["dtype"])
     length = STREAM_TOKENS[run.tier]
-    if key in assets.load_catalogue():
+    if key in catalogue.load_catalogue():
         ids, _ = corpora.concatenated(lm, [key], length + 1)
     else:
         ids = corpora.own_text(lm, key, 1024)[0].ids

@@ -3,9 +3,9 @@
 import numpy as np
 
 from claimbook import stats
+from claimbook.claims.verdicts import Measurement
 from claimbook.experiments.streaming_llm.documents import NEWLINES
 from claimbook.experiments.streaming_llm.live import column
-from claimbook.verdicts import Measurement
 
 Parts = dict[str, dict[str, Measurement]]
 

@@ -17,7 +17,7 @@ from claimbook.lm.attention import replaced
 from claimbook.lm.load import LM, load
 from claimbook.lm.losses import hidden_states, logits
 from claimbook.papers.streaming_llm import Scheme, Stream
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 CANDIDATES = 10
 WORDS = """

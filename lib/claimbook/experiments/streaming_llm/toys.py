@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from claimbook.lm.toy import TRIGGERS, Arm, Backcopy, Toy, mean_loss, train
-from claimbook.sweeps import checkpointed
+from claimbook.provenance.declarations import checkpointed
 
 ARMS = {
     "vanilla": {},

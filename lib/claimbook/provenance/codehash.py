@@ -16,22 +16,10 @@ from pathlib import Path
 import claimbook
 from claimbook import files, paths
 
-# Modules that carry or refuse data but cannot change it, so a change in them makes nothing stale: where files lie,
-# how they are written, this bookkeeping, and assets (pinned by digest, which includes the converter's version).
-PLUMBING = {
-    f"claimbook.{name}"
-    for name in (
-        "errors",
-        "codehash",
-        "files",
-        "parameters",
-        "paths",
-        "progress",
-        "provenance",
-        "sweeps",
-        "assets",
-    )
-}
+# Rooms and modules that carry or refuse data but cannot change it, so a change in them makes nothing stale: where files
+# lie, how they are written, this bookkeeping, the running of chapters, and assets (pinned by digest, which includes the
+# converter's version). What turns text into tokens stands in claimbook.lm, which is never plumbing.
+PLUMBING = {f"claimbook.{name}" for name in ("assets", "errors", "files", "paths", "progress", "provenance", "runs")}
 
 # Assignments left out of a module's hash: a release number, and the table of stored runs (each is hashed on its own).
 UNHASHED_NAMES = {"__version__", "STORED"}
@@ -190,7 +178,7 @@ def import_closure(module_names: Iterable[str]) -> list[str]:
     while todo:
         name = todo.pop()
         path = module_file(name)
-        if path is None or name in seen or name in PLUMBING:
+        if path is None or name in seen or _is_plumbing(name):
             continue
         seen.add(name)
         todo |= imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
@@ -221,7 +209,7 @@ def _by_content(module: str, name: str | None) -> object:
 
 
 def _is_plumbing(module: str) -> bool:
-    return module in PLUMBING
+    return any(module == room or module.startswith(f"{room}.") for room in PLUMBING)
 
 
 def _module_hash(name: str, link: Link) -> str:

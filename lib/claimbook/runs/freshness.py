@@ -1,6 +1,8 @@
 """Whether a chapter's stored result is what the repository would give today; light, as `status` and `book` ask it."""
 
-from claimbook import files, paths, provenance, sweeps
+from claimbook import files, paths
+from claimbook.provenance import fingerprints
+from claimbook.runs import stored_runs
 
 
 def freshness(chapter: str) -> list[str]:
@@ -9,9 +11,9 @@ def freshness(chapter: str) -> list[str]:
     if not path.exists():
         return [f"no reference run: `claimbook rerun {chapter}`, then `claimbook accept {chapter}`"]
     stored = files.read_json(path)["provenance"]
-    current = provenance.chapter_parts(chapter)
-    found = [f"stored run {name} is {state}" for name, state in sweeps.status(chapter).items() if state != "fresh"]
-    if stored["code_hash"] != provenance.fingerprint(current):
-        moved = ", ".join(provenance.changed(stored.get("parts", {}), current)) or "the stored hash"
+    current = fingerprints.chapter_parts(chapter)
+    found = [f"stored run {name} is {state}" for name, state in stored_runs.status(chapter).items() if state != "fresh"]
+    if stored["code_hash"] != fingerprints.fingerprint(current):
+        moved = ", ".join(fingerprints.changed(stored.get("parts", {}), current)) or "the stored hash"
         found.append(f"stale (changed: {moved}): `claimbook rerun {chapter}`, then `claimbook accept {chapter}`")
     return found

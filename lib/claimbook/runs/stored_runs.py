@@ -1,13 +1,9 @@
 """Stored runs: what costs more than a chapter's two minutes is run once, promoted as one small JSON, and read back.
 
-A chapter declares them in ``claimbook.experiments.<chapter>``::
-
-    STORED = {"stream_1m": Stored("stream:run", config={"n_tokens": 1_000_000}, assets=["smollm2-135m"])}
-
-The function named, ``run(config, work, progress) -> {"metrics": …, "curves": …}``, may keep checkpoints in ``work``: a
-killed run goes on from there. It may leave one artefact, such as trained weights: ``"artefact"`` then holds the path of
-a safetensors file in ``work``. Results land in ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only
-when they are complete and promoted.
+A chapter declares them, see ``claimbook.provenance.declarations``. The function named, ``run(config, work, progress)
+-> {"metrics": …, "curves": …}``, may keep checkpoints in ``work``: a killed run goes on from there. It may leave one
+artefact, such as trained weights: ``"artefact"`` then holds the path of a safetensors file in ``work``. Results land in
+``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only when they are complete and promoted.
 """
 
 import fcntl
@@ -15,87 +11,19 @@ import importlib
 import json
 import math
 import shutil
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from claimbook import files, paths, provenance
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, Stopwatch
+from claimbook.provenance import declarations, fingerprints, machine
 
 TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
 ARTEFACT = ".safetensors"
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Declaration of one stored run.
-
-    ``run``: "module:function", the module dotted in full or relative to the chapter's experiments package.
-    ``config``: everything that defines the run, the seed included; JSON-able. ``assets``: keys of the catalogue.
-    ``prefix``: overrides of ``config`` that make a short first part of the same run, for `confirm`; None: cannot be
-    confirmed. ``machine_curves``: curves that time or weigh the machine, which `confirm` does not compare. ``reads``:
-    stored runs, as "chapter/name", that this one reads.
-    """
-
-    run: str
-    config: dict
-    assets: list[str] = field(default_factory=list)
-    prefix: dict | None = None
-    machine_curves: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-
-
 # --- declarations ------------------------------------------------------------------------------------------------
-
-
-def table(chapter: str) -> dict[str, Stored]:
-    """The stored runs a chapter declares; empty when it has no experiments package."""
-    name = f"claimbook.experiments.{chapter}"
-    try:
-        return importlib.import_module(name).STORED
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-    except AttributeError:
-        pass
-    return {}
-
-
-def declared(chapter: str, name: str) -> Stored:
-    """One declared stored run; ClaimbookError lists the names there are."""
-    runs = table(chapter)
-    if name not in runs:
-        raise ClaimbookError(f"{chapter} declares no stored run '{name}': it has {', '.join(runs) or 'none'}")
-    return runs[name]
-
-
-def place(chapter: str, name: str) -> tuple[str, str]:
-    """Chapter and name of a stored run as a chapter calls it: its own by ``name``, another's by "chapter/name"."""
-    other, slash, own = name.rpartition("/")
-    return (other, own) if slash else (chapter, name)
-
-
-def is_elsewhere(chapter: str, text: str) -> bool:
-    """Whether a string names a stored run of another chapter."""
-    other, _, name = text.partition("/")
-    return other != chapter and other in paths.chapters() and name in table(other)
-
-
-def target(chapter: str, stored: Stored) -> tuple[str, str]:
-    """Full module name and function name of a stored run."""
-    module, _, function = stored.run.partition(":")
-    if not module.startswith("claimbook."):
-        module = f"claimbook.experiments.{chapter}.{module}"
-    if not function or provenance.module_file(module) is None:
-        raise ClaimbookError(f"stored run of {chapter} names '{stored.run}': write it as 'module:function'")
-    return module, function
-
-
-def normal(config: dict) -> dict:
-    """The config as JSON gives it back (tuples become lists), so that stored and declared ones compare."""
-    return json.loads(json.dumps(config, default=files.plain))
 
 
 def way_out(chapter: str) -> str:
@@ -110,16 +38,6 @@ def scratch(chapter: str, name: str) -> Path:
 # --- running -----------------------------------------------------------------------------------------------------
 
 
-def checkpointed(jobs: dict[str, Callable[[], dict]], work: Path, progress) -> dict[str, dict]:
-    """Results of ``jobs`` by name, in order, each kept in ``work`` when it is done: a killed run goes on from them."""
-    for i, (name, job) in enumerate(jobs.items()):
-        progress(i / len(jobs), name)
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            files.write_json(checkpoint, job())
-    return {name: files.read_json(work / f"{i}.json") for i, name in enumerate(jobs)}
-
-
 def run(chapter: str, name: str, force: bool = False) -> Path:
     """Carry out one stored run and return the file of its result under ``_runs``.
 
@@ -127,10 +45,10 @@ def run(chapter: str, name: str, force: bool = False) -> Path:
     belong to one fingerprint: after a change of code or config it starts anew. Raises ClaimbookError when the same
     run is going on in another process or the disk is full.
     """
-    stored = declared(chapter, name)
+    stored = declarations.declared(chapter, name)
     path = scratch(chapter, name)
-    parts = provenance.sweep_parts(chapter, name)
-    mark = provenance.fingerprint(parts)
+    parts = fingerprints.sweep_parts(chapter, name)
+    mark = fingerprints.fingerprint(parts)
     with _alone(chapter, name):
         if not force and _reads_fresh(path, mark):
             return path
@@ -147,20 +65,20 @@ def _header(chapter: str, name: str, parts: dict) -> dict:
     return {
         "chapter": chapter,
         "name": name,
-        "fingerprint": provenance.fingerprint(parts),
+        "fingerprint": fingerprints.fingerprint(parts),
         **{key: part for key, part in parts.items() if key != "packages"},
-        "machine": provenance.machine(),
-        **provenance.collect(),
+        "machine": machine.hardware(),
+        **machine.collect(),
     }
 
 
-def _carry_out(chapter: str, stored: Stored, config: dict, work: Path, label: str) -> dict:
+def _carry_out(chapter: str, stored: declarations.Stored, config: dict, work: Path, label: str) -> dict:
     """Call the run's function; its wall time adds up over kills and resumptions."""
-    module, function = target(chapter, stored)
+    module, function = declarations.target(chapter, stored)
     call = getattr(importlib.import_module(module), function, None)
     if call is None:
         raise ClaimbookError(f"stored run {label}: module {module} has no function '{function}'")
-    provenance.limit_threads()
+    machine.limit_threads()
     with Stopwatch(work / ".seconds") as clock, Progress(label) as progress:
 
         def report(fraction: float, message: str = "") -> None:
@@ -193,7 +111,7 @@ def _work_folder(path: Path, mark: str, anew: bool) -> Path:
 
 def has_fresh_scratch(chapter: str, name: str) -> bool:
     """Whether ``_runs`` holds a finished result that may be promoted."""
-    return _reads_fresh(scratch(chapter, name), provenance.sweep_fingerprint(chapter, name))
+    return _reads_fresh(scratch(chapter, name), fingerprints.sweep_fingerprint(chapter, name))
 
 
 def _reads_fresh(path: Path, mark: str) -> bool:
@@ -240,7 +158,7 @@ def load(chapter: str, name: str) -> dict:
     if not path.exists():
         raise ClaimbookError(f"stored run {chapter}/{name} is missing: {way_out(chapter)}")
     result = files.read_json(path)
-    parts = provenance.sweep_parts(chapter, name)
+    parts = fingerprints.sweep_parts(chapter, name)
     freshness = _freshness(result, parts)
     if freshness is None:
         raise ClaimbookError(f"stored run {chapter}/{name} is stale ({_reason(result, parts)}): {way_out(chapter)}")
@@ -274,17 +192,17 @@ def state(chapter: str, name: str) -> str:
     path = paths.sweep(chapter, name)
     if not path.exists():
         return "missing"
-    return "fresh" if _freshness(files.read_json(path), provenance.sweep_parts(chapter, name)) else "stale"
+    return "fresh" if _freshness(files.read_json(path), fingerprints.sweep_parts(chapter, name)) else "stale"
 
 
 def status(chapter: str) -> dict[str, str]:
     """State of every stored run that a chapter declares."""
-    return {name: state(chapter, name) for name in table(chapter)}
+    return {name: state(chapter, name) for name in declarations.table(chapter)}
 
 
 def _freshness(result: dict, parts: dict) -> str | None:
     """How a stored result stands to the parts of today; None: stale. Only a change of modules can be confirmed."""
-    mark, moved = provenance.fingerprint(parts), _moved(result, parts)
+    mark, moved = fingerprints.fingerprint(parts), _moved(result, parts)
     if result.get("fingerprint") == mark and not moved:
         return "fresh"
     confirmed = any(note["fingerprint"] == mark for note in result.get("confirmed", []))
@@ -297,7 +215,7 @@ def _reason(result: dict, parts: dict) -> str:
 
 def _moved(result: dict, parts: dict) -> list[str]:
     """What changed since ``result``, read from the parts it stores; the names of `provenance.changed`."""
-    return provenance.changed({key: result.get(key) for key in parts}, parts)
+    return fingerprints.changed({key: result.get(key) for key in parts}, parts)
 
 
 # --- promoting and confirming ------------------------------------------------------------------------------------
@@ -309,7 +227,7 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
     Without ``names``: all that differ from what is stored. A name asked for that has no fresh result is an error.
     """
     done = []
-    for name in names or table(chapter):
+    for name in names or declarations.table(chapter):
         path = scratch(chapter, name)
         if not has_fresh_scratch(chapter, name):
             if names:
@@ -332,12 +250,12 @@ def confirm(chapter: str, name: str) -> float | None:
     largest relative difference, or None when the stored run needs no confirmation. ClaimbookError when it cannot be
     confirmed (config, an asset or a package changed; no prefix declared) or the prefix disagrees.
     """
-    stored, path = declared(chapter, name), paths.sweep(chapter, name)
+    stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
     results = [files.read_json(place) for place in (path, scratch(chapter, name)) if place.exists()]
     if not results:
         raise ClaimbookError(f"stored run {chapter}/{name} is missing: there is nothing to confirm")
-    result, parts = max(results, key=lambda one: one["started"]), provenance.sweep_parts(chapter, name)
-    mark = provenance.fingerprint(parts)
+    result, parts = max(results, key=lambda one: one["started"]), fingerprints.sweep_parts(chapter, name)
+    mark = fingerprints.fingerprint(parts)
     if _freshness(result, parts):
         return None
     moved = [part for part in _moved(result, parts) if not part.startswith("module ")]
@@ -346,7 +264,8 @@ def confirm(chapter: str, name: str) -> float | None:
         raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")
     with _alone(chapter, name):
         work = _work_folder(scratch(chapter, f"{name}.prefix"), mark, anew=True)
-        first = _carry_out(chapter, stored, parts["config"] | normal(stored.prefix), work, f"{chapter}/{name} prefix")
+        config = parts["config"] | declarations.normal(stored.prefix)
+        first = _carry_out(chapter, stored, config, work, f"{chapter}/{name} prefix")
         shutil.rmtree(work, ignore_errors=True)
     difference = prefix_difference(first["curves"], result["curves"], stored.machine_curves)
     if not difference <= TOLERANCE:

@@ -7,6 +7,6 @@ For example, with a function ``run(config, work, progress)`` in ``long.py`` besi
 `claimbook sweeps chapter_name` makes and promotes them; a notebook reads one by ``run.stored("long_0")``.
 """
 
-from claimbook.sweeps import Stored
+from claimbook.provenance.declarations import Stored
 
 STORED: dict[str, Stored] = {}

@@ -9,9 +9,11 @@ import textwrap
 
 import pytest
 
-from claimbook import files, paths, provenance, sweeps
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, clock
+from claimbook.provenance import declarations, fingerprints, machine
+from claimbook.runs import stored_runs
 from conftest import REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
@@ -19,42 +21,42 @@ TABLE = "lib/claimbook/experiments/demo/__init__.py"
 
 
 def store(name="short"):
-    sweeps.run("demo", name)
-    sweeps.promote("demo", [name])
+    stored_runs.run("demo", name)
+    stored_runs.promote("demo", [name])
 
 
 def test_a_run_is_scratch_until_promoted(demo):
-    assert sweeps.status("demo") == {"short": "missing", "other": "missing"}
-    path = sweeps.run("demo", "short")
+    assert stored_runs.status("demo") == {"short": "missing", "other": "missing"}
+    path = stored_runs.run("demo", "short")
     assert path == demo / "_runs/sweeps/demo/short.json"
-    assert sweeps.status("demo")["short"] == "missing"
-    assert sweeps.promote("demo") == ["short"]
-    assert sweeps.status("demo") == {"short": "fresh", "other": "missing"}
-    assert sweeps.promote("demo") == []
+    assert stored_runs.status("demo")["short"] == "missing"
+    assert stored_runs.promote("demo") == ["short"]
+    assert stored_runs.status("demo") == {"short": "fresh", "other": "missing"}
+    assert stored_runs.promote("demo") == []
 
 
 def test_what_a_result_holds(demo):
     store()
-    result = sweeps.load("demo", "short")
+    result = stored_runs.load("demo", "short")
     assert result["metrics"] == {"total": 15.0, "resumed_at": 0}
     assert result["curves"]["loss"] == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert result["config"] == {"steps": 5, "scale": 1.0}
     assert result["freshness"] == "fresh"
-    assert result["fingerprint"] == provenance.sweep_fingerprint("demo", "short")
+    assert result["fingerprint"] == fingerprints.sweep_fingerprint("demo", "short")
     expected = "chapter name config fingerprint metrics curves wall_s machine threads packages assets started modules"
     assert set(expected.split()) <= result.keys()
 
 
 def test_a_fresh_result_is_not_made_again_unless_forced(demo):
-    before = sweeps.run("demo", "short").stat().st_mtime_ns
-    assert sweeps.run("demo", "short").stat().st_mtime_ns == before
-    assert sweeps.run("demo", "short", force=True).stat().st_mtime_ns > before
+    before = stored_runs.run("demo", "short").stat().st_mtime_ns
+    assert stored_runs.run("demo", "short").stat().st_mtime_ns == before
+    assert stored_runs.run("demo", "short", force=True).stat().st_mtime_ns > before
 
 
 def test_comments_leave_it_fresh(demo):
     store()
     edit(demo / TOY, "remembering how far it came", "with a memory")
-    assert sweeps.status("demo")["short"] == "fresh"
+    assert stored_runs.status("demo")["short"] == "fresh"
 
 
 @pytest.mark.parametrize(
@@ -67,21 +69,21 @@ def test_comments_leave_it_fresh(demo):
 def test_a_change_makes_it_stale_and_is_named(demo, file, old, new, said):
     store()
     edit(demo / file, old, new)
-    assert sweeps.status("demo")["short"] == "stale"
+    assert stored_runs.status("demo")["short"] == "stale"
     with pytest.raises(ClaimbookError, match=rf"stale \(changed: {said}\): `claimbook sweeps demo`"):
-        sweeps.load("demo", "short")
+        stored_runs.load("demo", "short")
 
 
 def test_another_runs_entry_does_not_matter(demo):
     store()
     edit(demo / TABLE, '"steps": 3', '"steps": 4')
-    assert sweeps.status("demo")["short"] == "fresh"
+    assert stored_runs.status("demo")["short"] == "fresh"
 
 
 def test_an_asset_or_a_package_makes_it_stale(demo, monkeypatch):
     store()
-    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "99.0.0"})
-    assert sweeps.status("demo")["short"] == "stale"
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "99.0.0"})
+    assert stored_runs.status("demo")["short"] == "stale"
     monkeypatch.undo()
     monkeypatch.setenv("CLAIMBOOK_ROOT", str(demo))
 
@@ -91,35 +93,35 @@ def test_a_doctored_header_is_stale(demo, key, value):
     store()
     path = paths.sweep("demo", "short")
     files.write_json(path, files.read_json(path) | {key: value})
-    assert sweeps.status("demo")["short"] == "stale"
+    assert stored_runs.status("demo")["short"] == "stale"
 
 
 def test_missing_damaged_and_unknown_are_one_line_each(demo):
     with pytest.raises(ClaimbookError, match="is missing: `claimbook sweeps demo`"):
-        sweeps.load("demo", "short")
+        stored_runs.load("demo", "short")
     with pytest.raises(ClaimbookError, match="no stored run 'shrt': it has short, other"):
-        sweeps.run("demo", "shrt")
+        stored_runs.run("demo", "shrt")
     paths.sweep("demo", "short").parent.mkdir(parents=True)
     paths.sweep("demo", "short").write_text('{"chapter": ')
     with pytest.raises(ClaimbookError, match=r"short\.json is damaged"):
-        sweeps.load("demo", "short")
+        stored_runs.load("demo", "short")
     with pytest.raises(ClaimbookError, match="no fresh result"):
-        sweeps.promote("demo", ["short"])
+        stored_runs.promote("demo", ["short"])
     with pytest.raises(ClaimbookError, match="nothing to confirm"):
-        sweeps.confirm("demo", "other")
+        stored_runs.confirm("demo", "other")
 
 
 def test_a_chapter_without_experiments_has_no_stored_runs(demo):
-    assert sweeps.table("nowhere") == {}
+    assert declarations.table("nowhere") == {}
 
 
 def test_a_wrong_target_is_one_line(demo):
     edit(demo / TABLE, '"toy:run"', '"toy:walk"')
     with pytest.raises(ClaimbookError, match="no function 'walk'"):
-        sweeps.run("demo", "short")
+        stored_runs.run("demo", "short")
     edit(demo / TABLE, '"toy:walk"', '"toy.run"')
     with pytest.raises(ClaimbookError, match="write it as 'module:function'"):
-        sweeps.run("demo", "short")
+        stored_runs.run("demo", "short")
 
 
 # --- interruption ------------------------------------------------------------------------------------------------
@@ -128,9 +130,9 @@ def test_a_wrong_target_is_one_line(demo):
 def test_a_killed_run_resumes_and_leaves_nothing_half_written(demo):
     edit(demo / TABLE, '"scale": 1.0}', '"scale": 1.0, "die_at": 3}')
     with pytest.raises(KeyboardInterrupt):
-        sweeps.run("demo", "short")
-    assert not sweeps.scratch("demo", "short").exists()
-    result = files.read_json(sweeps.run("demo", "short"))
+        stored_runs.run("demo", "short")
+    assert not stored_runs.scratch("demo", "short").exists()
+    result = files.read_json(stored_runs.run("demo", "short"))
     assert result["metrics"]["resumed_at"] == 2
     assert result["metrics"]["total"] == 15.0
     assert not list((demo / "_runs/sweeps/demo").glob("*.work-*"))
@@ -147,9 +149,9 @@ def test_jobs_that_are_done_are_not_done_again(tmp_path):
 
     jobs = {"first": lambda: job("first"), "second": lambda: job("second", fails=True)}
     with pytest.raises(KeyboardInterrupt):
-        sweeps.checkpointed(jobs, tmp_path, lambda share, label: said.append((share, label)))
+        declarations.checkpointed(jobs, tmp_path, lambda share, label: said.append((share, label)))
     jobs["second"] = lambda: job("second")
-    found = sweeps.checkpointed(jobs, tmp_path, lambda share, label: None)
+    found = declarations.checkpointed(jobs, tmp_path, lambda share, label: None)
     assert found == {"first": {"name": "first"}, "second": {"name": "second"}}
     assert done == ["first", "second"]
     assert said == [(0, "first"), (0.5, "second")]
@@ -158,19 +160,19 @@ def test_jobs_that_are_done_are_not_done_again(tmp_path):
 def test_checkpoints_of_other_code_are_not_resumed(demo):
     edit(demo / TABLE, '"scale": 1.0}', '"scale": 1.0, "die_at": 3}')
     with pytest.raises(KeyboardInterrupt):
-        sweeps.run("demo", "short")
+        stored_runs.run("demo", "short")
     edit(demo / TOY, "step + 1.0", "step + 2.0")
     with pytest.raises(KeyboardInterrupt):
-        sweeps.run("demo", "short")
-    assert files.read_json(sweeps.run("demo", "short"))["metrics"]["resumed_at"] == 2
+        stored_runs.run("demo", "short")
+    assert files.read_json(stored_runs.run("demo", "short"))["metrics"]["resumed_at"] == 2
 
 
 def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
     code = f"""
         import sys
-        sys.path.insert(0, {str(paths.Path(sweeps.__file__).parents[1])!r})
-        from claimbook import sweeps
-        with sweeps._alone("demo", "short"):
+        sys.path.insert(0, {str(paths.Path(stored_runs.__file__).parents[2])!r})
+        from claimbook.runs import stored_runs
+        with stored_runs._alone("demo", "short"):
             print("held", flush=True)
             sys.stdin.read()
     """
@@ -178,12 +180,12 @@ def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
         [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
-    assert sweeps.status("demo")["short"] == "running"
+    assert stored_runs.status("demo")["short"] == "running"
     with pytest.raises(ClaimbookError, match="going on in another process"):
-        sweeps.run("demo", "short")
+        stored_runs.run("demo", "short")
     other.kill()
     other.communicate()
-    assert sweeps.status("demo")["short"] == "missing"
+    assert stored_runs.status("demo")["short"] == "missing"
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
@@ -212,32 +214,32 @@ def test_lists_of_numbers_take_one_line_and_text_is_kept(tmp_path):
 
 def test_a_refactor_is_confirmed_by_the_prefix(demo):
     store()
-    assert sweeps.confirm("demo", "short") is None
+    assert stored_runs.confirm("demo", "short") is None
     edit(demo / TOY, 'config["scale"] * (step + 1.0)', '(step + 1.0) * config["scale"] * 1.0000001')
-    assert sweeps.confirm("demo", "short") == pytest.approx(1e-7, rel=0.1)
-    result = sweeps.load("demo", "short")
+    assert stored_runs.confirm("demo", "short") == pytest.approx(1e-7, rel=0.1)
+    result = stored_runs.load("demo", "short")
     assert result["freshness"] == "confirmed by prefix"
     assert result["confirmed"][0]["prefix"] == {"steps": 2}
-    assert sweeps.status("demo")["short"] == "fresh"
+    assert stored_runs.status("demo")["short"] == "fresh"
     edit(demo / TOY, "1.0000001", "1.01")
-    assert sweeps.status("demo")["short"] == "stale"
+    assert stored_runs.status("demo")["short"] == "stale"
 
 
 def test_a_run_that_ended_after_the_code_had_changed_can_be_confirmed(demo):
-    sweeps.run("demo", "short")
+    stored_runs.run("demo", "short")
     edit(demo / TOY, "step + 1.0", "1.0 + step")
-    assert sweeps.promote("demo") == []
-    assert sweeps.confirm("demo", "short") == 0
-    assert sweeps.load("demo", "short")["freshness"] == "confirmed by prefix"
-    assert sweeps.promote("demo") == []
+    assert stored_runs.promote("demo") == []
+    assert stored_runs.confirm("demo", "short") == 0
+    assert stored_runs.load("demo", "short")["freshness"] == "confirmed by prefix"
+    assert stored_runs.promote("demo") == []
 
 
 def test_a_prefix_that_disagrees_confirms_nothing(demo):
     store()
     edit(demo / TOY, "(step + 1.0)", "(step + 1.01)")
     with pytest.raises(ClaimbookError, match="its prefix differs by"):
-        sweeps.confirm("demo", "short")
-    assert sweeps.status("demo")["short"] == "stale"
+        stored_runs.confirm("demo", "short")
+    assert stored_runs.status("demo")["short"] == "stale"
 
 
 def test_config_packages_and_runs_without_prefix_cannot_be_confirmed(demo, monkeypatch):
@@ -245,23 +247,23 @@ def test_config_packages_and_runs_without_prefix_cannot_be_confirmed(demo, monke
     store("other")
     edit(demo / TOY, "step + 1.0", "1.0 + step")
     with pytest.raises(ClaimbookError, match="declares no prefix"):
-        sweeps.confirm("demo", "other")
+        stored_runs.confirm("demo", "other")
     edit(demo / TABLE, '"steps": 5', '"steps": 6')
     with pytest.raises(ClaimbookError, match=r"cannot be confirmed \(config changed\)"):
-        sweeps.confirm("demo", "short")
+        stored_runs.confirm("demo", "short")
     edit(demo / TABLE, '"steps": 6', '"steps": 5')
-    monkeypatch.setattr(provenance, "versions", lambda: {})
+    monkeypatch.setattr(machine, "versions", lambda: {})
     with pytest.raises(ClaimbookError, match="package torch"):
-        sweeps.confirm("demo", "short")
+        stored_runs.confirm("demo", "short")
 
 
 def test_a_confirmation_does_not_cover_a_doctored_config(demo):
     store()
     edit(demo / TOY, "step + 1.0", "1.0 + step")
-    sweeps.confirm("demo", "short")
+    stored_runs.confirm("demo", "short")
     path = paths.sweep("demo", "short")
     files.write_json(path, files.read_json(path) | {"config": {"steps": 5, "scale": 3.0}})
-    assert sweeps.status("demo")["short"] == "stale"
+    assert stored_runs.status("demo")["short"] == "stale"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_a_confirmation_does_not_cover_a_doctored_config(demo):
     ],
 )
 def test_prefix_difference(first, whole, difference):
-    assert sweeps.prefix_difference(first, whole) == pytest.approx(difference)
+    assert stored_runs.prefix_difference(first, whole) == pytest.approx(difference)
 
 
 # --- progress ----------------------------------------------------------------------------------------------------
@@ -324,35 +326,35 @@ def run(config, work, progress):
 @pytest.fixture
 def with_artefact(demo):
     files.write_text(demo / "lib/claimbook/experiments/demo/toy.py", ARTEFACT)
-    sweeps.run("demo", "short")
-    sweeps.promote("demo", ["short"])
+    stored_runs.run("demo", "short")
+    stored_runs.promote("demo", ["short"])
     return demo / "data/sweeps/demo/short.safetensors"
 
 
 def test_a_run_leaves_one_artefact_with_its_hash(with_artefact):
-    assert sweeps.tensors("demo", "short")["weight"].tolist() == [5.0, 5.0]
-    assert files.sha256(with_artefact) == sweeps.load("demo", "short")["artefact"]
+    assert stored_runs.tensors("demo", "short")["weight"].tolist() == [5.0, 5.0]
+    assert files.sha256(with_artefact) == stored_runs.load("demo", "short")["artefact"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "damaged"])
 def test_an_artefact_that_is_not_what_was_stored_is_refused(with_artefact, fault):
     with_artefact.unlink() if fault == "missing" else with_artefact.write_bytes(b"x")
     with pytest.raises(ClaimbookError, match=rf"artefact short\.safetensors is {fault}.*`claimbook sweeps demo`"):
-        sweeps.load("demo", "short")
+        stored_runs.load("demo", "short")
 
 
 def test_a_run_without_the_artefact_it_names_is_refused(demo):
     wrong = ARTEFACT.replace('"artefact": work / "weights.safetensors"', '"artefact": work / "w.pt"')
     files.write_text(demo / "lib/claimbook/experiments/demo/toy.py", wrong)
     with pytest.raises(ClaimbookError, match=r"safetensors file in its work folder, not 'w.pt'"):
-        sweeps.run("demo", "short")
+        stored_runs.run("demo", "short")
 
 
 def test_tensors_of_a_run_without_an_artefact_are_refused(demo):
-    sweeps.run("demo", "other")
-    sweeps.promote("demo", ["other"])
+    stored_runs.run("demo", "other")
+    stored_runs.promote("demo", ["other"])
     with pytest.raises(ClaimbookError, match="demo/other has no artefact"):
-        sweeps.tensors("demo", "other")
+        stored_runs.tensors("demo", "other")
 
 
 @pytest.mark.parametrize(
@@ -368,40 +370,40 @@ def test_tensors_of_a_run_without_an_artefact_are_refused(demo):
 def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
     table = demo / "lib/claimbook/experiments/demo/__init__.py"
     files.write_text(demo / "data/assets.yaml", (REPOSITORY / "data/assets.yaml").read_text())
-    before = provenance.sweep_fingerprint("demo", "short")
+    before = fingerprints.sweep_fingerprint("demo", "short")
     edit(table, *change)
-    assert provenance.sweep_fingerprint("demo", "short") != before
+    assert fingerprints.sweep_fingerprint("demo", "short") != before
 
 
 def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
     table = demo / "lib/claimbook/experiments/demo/__init__.py"
     edit(table, 'machine_curves=("seconds",)', 'machine_curves=("seconds",), reads=("demo/other",)')
-    before = provenance.sweep_fingerprint("demo", "short")
-    sweeps.run("demo", "other")
-    sweeps.promote("demo", ["other"])
-    after = provenance.sweep_fingerprint("demo", "short")
+    before = fingerprints.sweep_fingerprint("demo", "short")
+    stored_runs.run("demo", "other")
+    stored_runs.promote("demo", ["other"])
+    after = fingerprints.sweep_fingerprint("demo", "short")
     assert after != before
     path = demo / "data/sweeps/demo/other.json"
     files.write_json(path, files.read_json(path) | {"confirmed": [], "modules": {}})
-    assert provenance.sweep_fingerprint("demo", "short") == after, "stamps do not count"
+    assert fingerprints.sweep_fingerprint("demo", "short") == after, "stamps do not count"
     files.write_json(path, files.read_json(path) | {"metrics": {"total": 7}})
-    assert provenance.sweep_fingerprint("demo", "short") != after, "what it says counts"
+    assert fingerprints.sweep_fingerprint("demo", "short") != after, "what it says counts"
 
 
 def test_a_finished_result_that_is_stale_is_not_promoted(demo):
-    sweeps.run("demo", "short")
+    stored_runs.run("demo", "short")
     edit(demo / "lib/claimbook/experiments/demo/toy.py", "step + 1.0", "step + 2.0")
-    assert not sweeps.has_fresh_scratch("demo", "short")
-    assert sweeps.promote("demo") == []
+    assert not stored_runs.has_fresh_scratch("demo", "short")
+    assert stored_runs.promote("demo") == []
     with pytest.raises(ClaimbookError, match="no fresh result"):
-        sweeps.promote("demo", ["short"])
+        stored_runs.promote("demo", ["short"])
 
 
 def test_another_chapters_run_goes_by_its_full_name(demo):
-    assert sweeps.place("demo", "short") == ("demo", "short")
-    assert sweeps.place("demo", "streaming_llm/toys") == ("streaming_llm", "toys")
+    assert declarations.place("demo", "short") == ("demo", "short")
+    assert declarations.place("demo", "streaming_llm/toys") == ("streaming_llm", "toys")
     for chapter in ("demo", "streaming_llm"):
         files.write_text(demo / f"data/claims/{chapter}.yaml", "")
-    assert sweeps.is_elsewhere("demo", "streaming_llm/toys")
+    assert declarations.is_elsewhere("demo", "streaming_llm/toys")
     for text in ("demo/short", "streaming_llm/none", "streaming_llm", "", "nowhere/toys", "a/b/c"):
-        assert not sweeps.is_elsewhere("demo", text), text
+        assert not declarations.is_elsewhere("demo", text), text

@@ -10,7 +10,8 @@ from functools import cached_property
 
 from pybtex.database import parse_file
 
-from claimbook import claims, files, paths, verdicts
+from claimbook import files, paths
+from claimbook.claims import ledgers, verdicts
 from claimbook.display import number, rounded
 from claimbook.progress import clock
 
@@ -39,7 +40,7 @@ class Standing:
     """One claim and what the reference run says about it (``entry``: its part of the result file, {} when not run)."""
 
     chapter: str
-    claim: claims.Claim
+    claim: ledgers.Claim
     entry: dict = field(default_factory=dict)
 
     @property
@@ -50,9 +51,9 @@ class Standing:
         return "not tested" if self.untested else NOT_RUN
 
     @property
-    def untested(self) -> claims.NotTested | None:
+    def untested(self) -> ledgers.NotTested | None:
         tier = self.claim.tier("cpu")
-        return tier if isinstance(tier, claims.NotTested) else None
+        return tier if isinstance(tier, ledgers.NotTested) else None
 
     @property
     def fidelity(self) -> str:
@@ -70,7 +71,7 @@ class Chapter:
     key: str
     title: str
     year: str
-    ledger: claims.Ledger | None = None
+    ledger: ledgers.Ledger | None = None
     result: dict = field(default_factory=dict)
 
     @cached_property
@@ -88,7 +89,7 @@ class Chapter:
         return Counter(one.word for one in self.standings if one.claim.counted)
 
 
-def _current(claim: claims.Claim, known: dict) -> dict:
+def _current(claim: ledgers.Claim, known: dict) -> dict:
     entry = known.get(claim.id, {})
     return entry if entry.get("version") == claim.version else {}
 
@@ -102,7 +103,7 @@ def chapters() -> list[Chapter]:
 
 
 def _chapter(key: str, fields) -> Chapter:
-    ledger = claims.load(key) if paths.ledger(key).is_file() else None
+    ledger = ledgers.load(key) if paths.ledger(key).is_file() else None
     result = files.read_json(paths.result(key)) if paths.result(key).is_file() else {}
     title = ledger.paper.title if ledger else fields["title"].replace("{", "").replace("}", "")
     return Chapter(key, title, str(ledger.paper.year if ledger else fields["year"]), ledger, result)
@@ -141,7 +142,7 @@ def with_interval(value: float, interval: list[float] | None) -> str:
     return f"**{value}** {low_to_high}".strip()
 
 
-def part_text(part: claims.Part, entry: dict) -> str:
+def part_text(part: ledgers.Part, entry: dict) -> str:
     """One part: quantity, estimate with interval, n, state."""
     state = entry["state"].replace("_", " ")
     if entry["estimate"] is None:
@@ -166,7 +167,7 @@ READ_IN = {
 }
 
 
-def published(claim: claims.Claim) -> str:
+def published(claim: ledgers.Claim) -> str:
     """The paper's figure with its note and, where it was not read in the paper itself, how we know it."""
     about = claim.published
     values = about.value if isinstance(about.value, list) else [about.value]

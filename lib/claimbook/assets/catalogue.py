@@ -4,20 +4,18 @@ An asset is identified by :func:`digest`, known before anything is downloaded: t
 member taken, and the version of its converter. The cache holds one folder per identity,
 ``<cache>/<key>/<digest, 12 digits>/``, with a small manifest written after everything in it was verified.
 
-Fetching itself lives in ``claimbook.download``, converting in ``claimbook.convert``.
+Fetching lives in ``claimbook.assets.download``, converting in ``claimbook.assets.convert``.
 """
 
 import contextlib
 import difflib
 import functools
 import hashlib
-import importlib
 import io
 import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -185,22 +183,6 @@ def texts(key: str) -> list[dict]:
     """The documents of a text asset, in order: ``{"title": str, "text": str}`` each."""
     with get(key).open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
-
-
-def fetch(
-    keys: Iterable[str] | None = None,
-    mirror: str | Path | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> None:
-    """Download, verify, convert and install assets; what is there already costs nothing.
-
-    keys: None takes all that come from the package registry or the installed packages.
-    mirror: local folder searched first (default ``$CLAIMBOOK_MIRROR``).
-    progress: takes one line at a time (default: standard error).
-    """
-    # By name, so that the static import closure of a chapter ends here: how the bytes came cannot move a verdict,
-    # and what they are is in the digest.
-    importlib.import_module("claimbook.download").fetch(keys, mirror, progress)
 
 
 def write_manifest(place: Path, **more) -> None:

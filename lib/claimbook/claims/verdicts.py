@@ -36,7 +36,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from claimbook.claims import Claim, Equality, Fidelity, NotTested, Part, RankOrder, Shape, Verdict
+from claimbook.claims.ledgers import Claim, Equality, Fidelity, NotTested, Part, RankOrder, Shape, Verdict
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes, proportion
 

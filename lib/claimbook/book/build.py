@@ -19,7 +19,6 @@ from claimbook.errors import ClaimbookError
 
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
 INPUTS += ("requirements.lock",)
-MODULES = ("book.py", "pages.py", "scoreboard.py", "htmlcheck.py", "verdicts.py", "claims.py", "assets.py")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
 COMMAND += ["--config", "book/_config.yml", "--toc", "book/_toc.yml", "-n", "--keep-going"]
 
@@ -49,7 +48,7 @@ def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
 
 def _inputs_digest() -> str:
     found = {path for pattern in INPUTS for path in paths.root().glob(pattern) if path.is_file()}
-    found |= {Path(__file__).with_name(name) for name in MODULES}
+    found |= {path for room in ("book", "claims", "assets") for path in (Path(__file__).parents[1] / room).glob("*.py")}
     skipped = ("_generated", "__pycache__", ".ipynb_checkpoints")
     digest = hashlib.sha256()
     for path in sorted(path for path in found if not set(path.parts) & set(skipped)):
@@ -73,7 +72,7 @@ def _sphinx(strict: bool) -> None:
 
 
 def _check(html: Path) -> None:
-    from claimbook import htmlcheck
+    from claimbook.book import htmlcheck
 
     found = [f"asks the network: {line}" for line in htmlcheck.outside_requests(html)]
     found += [f"dead link: {line}" for line in htmlcheck.dead_links(html)]
@@ -87,7 +86,7 @@ def _check(html: Path) -> None:
 
 def generate(stale: Collection[str] = ()) -> list[Path]:
     """Write every fragment under ``book/_generated/`` anew; returns the files."""
-    from claimbook import pages, scoreboard
+    from claimbook.book import pages, scoreboard
 
     book = scoreboard.chapters()
     fragments = {
@@ -124,7 +123,7 @@ def _not_run(book) -> list[str]:
 
 def readme_scoreboard() -> str:
     """What stands in the README between the scoreboard's markers."""
-    from claimbook import pages, scoreboard
+    from claimbook.book import pages, scoreboard
 
     book = scoreboard.chapters()
     return f"{scoreboard.summary(book)}\n\n{pages.counts_in_words(book)}"
@@ -132,7 +131,7 @@ def readme_scoreboard() -> str:
 
 def readme_downloads() -> str:
     """What stands in the README between the markers of the downloads: what is fetched without being asked for."""
-    from claimbook import pages
+    from claimbook.book import pages
 
     return pages.downloads(("pypi", "installed"))
 

@@ -7,10 +7,11 @@ code), `agreement` (ledger, notebook and result say the same), `form` (glue keys
 
 import re
 
-from claimbook import chapter as chapters
-from claimbook import claims, compare, files, parameters, paths
+from claimbook import display, files, paths
+from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
-from claimbook.freshness import freshness
+from claimbook.runs import compare, parameters
+from claimbook.runs.freshness import freshness
 
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
@@ -70,7 +71,7 @@ def _cell_faults(cell: dict) -> list[str]:
 
 def agreement(chapter: str) -> list[str]:
     """Ledger, notebook and result name the same claims, in the same versions, with the same verdicts."""
-    nb, ledger = _notebook(chapter), claims.load(chapter)
+    nb, ledger = _notebook(chapter), ledgers.load(chapter)
     ids = [claim.id for claim in ledger.claims]
     printed = _claim_lines(nb, chapter)
     found = _both_ways("judged in the notebook", [line.split(" ")[0] for line in printed], _anchors(chapter, ids))
@@ -81,7 +82,7 @@ def agreement(chapter: str) -> list[str]:
     return found + _result_faults(chapter, ledger, printed)
 
 
-def _result_faults(chapter: str, ledger: claims.Ledger, printed: list[str]) -> list[str]:
+def _result_faults(chapter: str, ledger: ledgers.Ledger, printed: list[str]) -> list[str]:
     result = files.read_json(paths.result(chapter))
     entries = result["claims"]
     found = _both_ways("in the stored result", list(entries), [claim.id for claim in ledger.claims])
@@ -91,12 +92,12 @@ def _result_faults(chapter: str, ledger: claims.Ledger, printed: list[str]) -> l
             continue
         if entry["version"] != claim.version:
             found.append(f"{claim.id}: the result judged version {entry['version']}, the ledger has {claim.version}")
-        expected = chapters.line(chapter, claim.id, entry)
+        expected = display.claim_line(chapter, claim.id, entry)
         if expected not in printed:
             found.append(f"{claim.id}: the notebook does not print what the result says: {expected}")
     if (result["tier"], result["status"]) != ("cpu", "success"):
         found.append(f"the reference result is of tier {result['tier']}, status {result['status']}")
-    defaults = {name: parameters.public(value) for name, value in parameters.defaults(chapter).items()}
+    defaults = {name: paths.public(value) for name, value in parameters.defaults(chapter).items()}
     if result["parameters"] != defaults:
         found.append("the reference result has other parameters than the notebook's own")
     return found

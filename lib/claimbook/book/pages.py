@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Collection
 from html import escape
 
-from claimbook import assets, files, paths, scoreboard, verdicts
-from claimbook.claims import Change
+from claimbook import files, paths
+from claimbook.assets import catalogue
+from claimbook.book import scoreboard
+from claimbook.book.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing
+from claimbook.claims import verdicts
+from claimbook.claims.ledgers import Change
 from claimbook.display import number
-from claimbook.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
 
@@ -226,7 +229,7 @@ SOURCES = {
 def downloads(sources: Collection[str] = tuple(SOURCES)) -> str:
     """Table of models and texts: where from, size to download and on disk, licence."""
     lines = ["| key | what | from | download | on disk | licence |", "|---|---|---|--:|--:|---|"]
-    for asset in assets.load_catalogue().values():
+    for asset in catalogue.load_catalogue().values():
         if asset.source in sources:
             sizes = [megabytes(asset.download), megabytes(asset.disk)]
             cells = [asset.title, SOURCES[asset.source], *sizes, f"[{asset.licence}]({asset.terms})"]
