@@ -1,4 +1,4 @@
-"""Load a causal language model from an asset, a local folder, a hub id or a tiny architecture."""
+"""Load a causal language model from an asset, a local folder, a hub id or a tiny architecture, and prove it whole."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from claimbook import assets
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
-from claimbook.lm import tiny
+from claimbook.lm import proof, tiny
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,7 +24,7 @@ class LM:
 
     def encode(self, text: str) -> Tensor:
         """Token ids (T,) of ``text``, nothing added: a piece of a text."""
-        return torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        return torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
 
     @cached_property
     def start(self) -> Tensor:
@@ -62,15 +62,19 @@ class LM:
 def load(name: str, device: str = "auto", dtype: str = "float32") -> LM:
     """Load ``name``: a key of data/assets.yaml, ``tiny-random-<architecture>``, a local folder, or a hub id.
 
-    Raises ClaimbookError (one line, with the way out) for an unknown name, dtype or device, and when the hub cannot
-    be reached. No remote code is ever run.
+    Raises ClaimbookError (one line, with the way out) for an unknown name, dtype or device, when the hub cannot be
+    reached, and for a model that is not whole: weights missing, unknown, of another shape, NaN or infinite, a tokenizer
+    with more ids than the model has embeddings. No remote code is ever run.
     """
     place, kind = pick_device(device), pick_dtype(dtype)
     if name.startswith(tiny.PREFIX):
         model, tokenizer = tiny.build(name, dtype=kind)
     else:
         model, tokenizer = _from_pretrained(name, kind)
-    return LM(name, model.eval().requires_grad_(False).to(place), tokenizer)
+    model = model.eval().requires_grad_(False).to(place)
+    proof.finite(name, model)
+    proof.vocabulary(name, model, tokenizer)
+    return LM(name, model, tokenizer)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -95,26 +99,34 @@ def _from_pretrained(name: str, dtype: torch.dtype):
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # bars on stderr would be stored with the notebook
+    logging.set_verbosity_error()  # what does not fit is told below, in one line
     source, local = _source(name)
+    options = {"local_files_only": local, "trust_remote_code": False}  # by word: else a terminal would be asked
+    whole = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that the tensor can be named
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=local)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except (OSError, ValueError) as error:
-        where = "the folder" if local else "the hub (is there a network, and access to the model?)"
-        raise ClaimbookError(
-            f"model '{name}' could not be loaded from {where}: {str(error).splitlines()[0]}"
-        ) from error
+        model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **whole, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except Exception as error:  # each file format and each family has errors of its own
+        raise ClaimbookError(f"model '{name}' could not be loaded from {_where(local, error)}") from error
+    proof.complete(name, info)
     return model, tokenizer
 
 
+def _where(local: bool, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "its files: it asks for code of its own, which is never run; take a family that transformers holds"
+    place = "the folder" if local else "the hub (is there a network, and access to the model?)"
+    return f"{place}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+
+
 def _source(name: str) -> tuple[str, bool]:
-    if name in assets.load_catalogue():
-        return str(assets.get(name)), True
+    if name in catalogue.load_catalogue():
+        return str(catalogue.get(name)), True
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser()), True
     if name.count("/") == 1:
         return name, False
-    keys = [key for key, asset in assets.load_catalogue().items() if asset.kind == "model"]
+    keys = [key for key, asset in catalogue.load_catalogue().items() if asset.kind == "model"]
     raise ClaimbookError(
         f"model '{name}' is not known: give one of {', '.join(keys)}, a local folder, a hub id (owner/name) "
         f"or {tiny.PREFIX}<architecture>"

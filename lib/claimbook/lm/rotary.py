@@ -12,6 +12,8 @@ from torch import Tensor
 from claimbook.errors import ClaimbookError
 from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
 
+FAR = 0.1  # relative tolerance far out, where a model's own float32 angles are coarse; other frequencies miss by 1
+
 _known: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -64,6 +66,12 @@ def _checked(model) -> Rotary | None:
         )
     for layout in ("half", "interleaved"):
         if _agrees(model, rotary := Rotary(model, layout)):
+            if not _agrees(model, rotary, _trained(model), FAR):
+                raise ClaimbookError(
+                    f"the rotary frequencies of '{model.config.model_type}' change with the length of the text (rope "
+                    f"type {_rope_type(model)}, beyond {_trained(model)} tokens), so a cache has no one rotation: take "
+                    "a model whose frequencies are fixed"
+                )
             return rotary
     raise ClaimbookError(f"the rotary embedding of '{model.config.model_type}' is of a kind not known here")
 
@@ -84,17 +92,29 @@ def _inverse_frequencies(model) -> list[Tensor | None]:
     return [getattr(module, f"{kind}_inv_freq", None) for kind in config.layer_types]
 
 
+def _trained(model) -> int:
+    """The longest text, in tokens, that the configuration speaks of: frequencies that change do so beyond it."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    lengths = [config.max_position_embeddings, rope.get("original_max_position_embeddings")]
+    return max(length for length in lengths if length)
+
+
+def _rope_type(model) -> str:
+    return str((getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "unknown"))
+
+
 @torch.no_grad()
-def _agrees(model, rotary: Rotary, length: int = 12) -> bool:
-    """Do our rotations of unrotated queries and keys equal the model's own, in every layer?"""
+def _agrees(model, rotary: Rotary, begin: int = 0, tolerance: float = 1e-3, length: int = 12) -> bool:
+    """Do our rotations of unrotated queries and keys equal the model's own, in every layer, from position ``begin``?"""
     ids = torch.arange(1, length + 1, device=model.device)[None] % model.config.get_text_config().vocab_size
-    steps = torch.arange(length, device=model.device)
+    steps = begin + torch.arange(length, device=model.device)
     native, lifted = _Recorder(lambda x, layer: x), _Recorder(lambda x, layer: rotary.turn(x, steps, layer))
     with replaced(model, native):
         model(ids, position_ids=steps[None], use_cache=False)
     with replaced(model, lifted):
         model(ids, position_ids=torch.zeros_like(steps)[None], use_cache=False)
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
+    tolerance = tolerance if model.dtype == torch.float32 else max(tolerance, 0.05)
     return all(
         (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
         for ours, theirs in zip(lifted.seen, native.seen, strict=True)

@@ -17,9 +17,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from claimbook.errors import ClaimbookError
-from claimbook.lm import rotary
+from claimbook.lm import proof, rotary
 from claimbook.lm.attention import grouped_matmul, replaced, softmax
 from claimbook.lm.losses import hidden_states, token_losses
 
@@ -241,3 +242,27 @@ class RollingCache:
         if x.shape[2] <= self.scheme.size:
             return x
         return torch.cat([x[:, :, : self.scheme.sinks], x[:, :, -self.scheme.recent :]], dim=2)
+
+
+@torch.no_grad()
+def prove(model) -> None:
+    """Refuse, with ClaimbookError, a model that the three evaluations above do not treat alike or not at all.
+
+    On a few tokens: its attention can be replaced, its positions are rotary or ALiBi and the same at every length, a
+    text read in two segments gives the losses of one read at once, and so does the decoder, token by token.
+    """
+    proof.attention(model)
+    rotary.of(model)
+    ids, scheme = proof.sample(model, 40)[0], Scheme(2, 9)
+    whole = losses(model, ids, scheme, segment=len(ids))
+    cache = RollingCache(model, scheme)
+    logits = torch.stack([cache.step(token) for token in ids[:-1].tolist()]).float()
+    for other, what in (
+        (losses(model, ids, scheme, segment=11), "read in segments"),
+        (cross_entropy(logits, ids[1:], reduction="none"), "decoded token by token"),
+    ):
+        if not (gap := proof.distance(other, whole)) <= proof.tolerance(model):
+            raise ClaimbookError(
+                f"'{model.config.model_type}' gives other losses {what} than in one pass (by {gap:.2g}, relative): it "
+                "keeps something that a cache of keys and values does not hold"
+            )

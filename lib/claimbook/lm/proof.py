@@ -1,0 +1,143 @@
+"""What must hold of a model before a method may be run on it; nothing here changes a number, it only refuses.
+
+A model that loads is not yet a model that a method can treat: weights may be missing and replaced by random ones, a
+layer may keep a state in place of attention, or attend twice. Each check raises ClaimbookError with the reason in one
+line. A method's own checks stand beside the method (``claimbook.papers.<chapter>.prove``).
+"""
+
+import re
+
+import torch
+from torch import Tensor
+
+from claimbook.errors import ClaimbookError
+from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
+
+LENGTH = 24  # tokens of a check
+TOLERANCE = {torch.float32: 1e-3}  # relative; half precision differs by its own rounding
+HALF = 0.05
+
+
+def complete(name: str, info: dict) -> None:
+    """Refuse weights that do not fit, by what `from_pretrained` says of its loading (``output_loading_info``).
+
+    transformers warns and goes on with random values in place of what is missing.
+    """
+    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    mismatched = sorted(info.get("mismatched_keys", []), key=str)
+    if mismatched:
+        key, stored, wanted = mismatched[0]
+        raise ClaimbookError(
+            f"model '{name}': {key} has the shape {tuple(stored)}, its config.json asks for {tuple(wanted)}: the "
+            "weights and the config are not of one model"
+        )
+    if missing and (prefix := _prefix(missing, unexpected)):
+        raise ClaimbookError(
+            f"model '{name}': every name of its weights begins with '{prefix}' (a wrapped model was saved): save the "
+            "model inside, or take the prefix off the names"
+        )
+    if missing or unexpected:
+        what = f"{missing[0]} is missing" if missing else f"{unexpected[0]} is not known to the model"
+        more = len(missing) + len(unexpected) - 1
+        raise ClaimbookError(
+            f"model '{name}': of its weights {what}{f', and {more} more do not fit' if more else ''}: the folder is not "
+            "whole, or its config.json is that of another model"
+        )
+
+
+def _prefix(missing: list[str], unexpected: list[str]) -> str:
+    """What stands before every missing name among the unexpected ones, such as ``_orig_mod.``; "" when nothing does."""
+    tails = {key for key in unexpected if key.endswith(missing[0])}
+    for key in sorted(tails, key=len):
+        prefix = key.removesuffix(missing[0])
+        if prefix and all(prefix + name in unexpected for name in missing):
+            return prefix
+    return ""
+
+
+@torch.no_grad()
+def finite(name: str, model) -> None:
+    """Refuse weights of which one is NaN or infinite; the first is named."""
+    for key, tensor in model.named_parameters():
+        # the sum is quick, but it may overflow where no weight does
+        if not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all()):
+            raise ClaimbookError(f"model '{name}': {key} holds NaN or infinite weights: the file is damaged")
+
+
+def vocabulary(name: str, model, tokenizer) -> None:
+    """Refuse a tokenizer that yields ids for which the model has no embedding."""
+    rows, ids = model.get_input_embeddings().weight.shape[0], tokenizer.vocab_size
+    if ids > rows:
+        raise ClaimbookError(
+            f"model '{name}': its tokenizer knows {ids} tokens, the model {rows}: they do not belong together"
+        )
+
+
+def sample(model, length: int = LENGTH) -> Tensor:
+    """Ids (1, length), the same for every model of a vocabulary."""
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = torch.randint(0, size, (1, length), generator=torch.Generator().manual_seed(0))
+    return ids.to(model.get_input_embeddings().weight.device)
+
+
+def tolerance(model) -> float:
+    return TOLERANCE.get(model.dtype, HALF)
+
+
+@torch.no_grad()
+def attention(model) -> None:
+    """Refuse a model whose attention, replaced by ours, does not give what its own gives, once in every layer.
+
+    So are linear attention and other layers that keep a state, attention computed twice, and padded or two-way kinds.
+    """
+    kind, count = model.config.model_type, model.config.get_text_config().num_hidden_layers
+    calls: list[int] = []
+
+    def dense(module, query, key, value, mask, scaling=None, **options):
+        calls.append(module.layer_idx)
+        return grouped_matmul(causal_probs(query, key, 0, scaling, **options), value).transpose(1, 2), None
+
+    ids = sample(model)
+    own = _hidden(model, ids)
+    try:
+        with replaced(model, dense):
+            ours = _hidden(model, ids)
+    except ClaimbookError:
+        raise
+    except Exception as error:  # a family may hand over what no attention function expects
+        raise ClaimbookError(
+            f"the attention of '{kind}' cannot be replaced ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    without = sorted(set(range(count)) - set(calls))
+    if without:
+        raise ClaimbookError(
+            f"'{kind}' has layers without attention of the usual kind ({_list(without)} of 0 to {count - 1}), which keep "
+            "a state or mix tokens otherwise: take a model with attention in every layer"
+        )
+    if len(calls) != count:
+        raise ClaimbookError(f"'{kind}' attends {len(calls)} times in {count} layers: take one that does once a layer")
+    gap = distance(ours, own)
+    if not gap <= tolerance(model):
+        raise ClaimbookError(
+            f"the attention of '{kind}' is of a kind not known here: computed by us, its states differ by {gap:.2g} "
+            "(relative)"
+        )
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference of two tensors over the largest magnitude of the second; infinite for NaN."""
+    gap = float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp(min=1e-12))
+    return gap if gap == gap else float("inf")
+
+
+def _hidden(model, ids: Tensor) -> Tensor:
+    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def _first_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", (str(error).splitlines() or ["no message"])[0])[:160]
+
+
+def _list(numbers: list[int], shown: int = 6) -> str:
+    words = [str(number) for number in numbers[:shown]]
+    return ", ".join(words) + (" …" if len(numbers) > shown else "")
