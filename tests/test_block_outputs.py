@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from claimbook.errors import ClaimbookError
 from claimbook.lm import block_outputs, geometry, tiny
@@ -90,3 +91,11 @@ def test_hooks_go_when_a_run_fails():
     with pytest.raises(ZeroDivisionError), block_outputs.observed(model, fails):
         model.base_model(input_ids=IDS)
     assert not any(module._forward_hooks for module in model.modules() if isinstance(module, nn.Module))
+
+
+def test_writes_that_are_scaled_on_their_way_are_refused():
+    """Granite may multiply what a block writes: then input and writes are not the output."""
+    config = {**tiny.CONFIGS["granite"], "residual_multiplier": 0.5, "bos_token_id": 0, "eos_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("granite", **config)).eval()
+    with pytest.raises(ClaimbookError, match="writes of 'granite' cannot be told apart"):
+        block_outputs.writers(model)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from claimbook import display, files, paths
+from claimbook.assets import local
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.ledgers import Claim, Ledger, NotTested
 from claimbook.claims.verdicts import Judgement, Measurement
@@ -163,9 +164,9 @@ class ChapterRun:
     def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:
         """The claim's entry in the result file; a smoke run keeps no verdict."""
         entry = judgements[deciding].as_json()
-        entry["model"] = paths.public(deciding) or None
+        entry["model"] = local.public(deciding) or None
         entry["others"] = {
-            paths.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
+            local.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
             for model, other in sorted(judgements.items())
             if model != deciding
         }
@@ -177,6 +178,27 @@ class ChapterRun:
         """Note how the run of a claim differs from the paper's; shown beside the verdict."""
         self.ledger.claim(claim_id)
         self.deviations.setdefault(claim_id, []).append(text)
+
+    def speaks(self, name: str, model: str | None = None) -> bool:
+        """Whether a stored run is evidence for this run: of the same model, text, tier, dtype and device.
+
+        ``model``: the one that evidence is asked of; None: whichever the stored run names. Stored runs are of the cpu
+        tier, on its own texts and device, and in the dtype of their config: one that asks for half precision, as the
+        paper has it, speaks for the reference run too. What names no model (a toy, say) was not made by the run's.
+        """
+        config = declarations.declared(*declarations.place(self.chapter, name)).config
+        if self.tier == "gpu":
+            return False
+        if "model" not in config:
+            return True
+        text, dtype = self.parameters["text"], self.parameters["dtype"]
+        texts = config.get("texts") or [config.get("text")]
+        return (
+            model in (None, config["model"])
+            and text in ("", texts[0])
+            and dtype in ("float32", config.get("dtype", "float32"))
+            and self.device == "cpu"
+        )
 
     def stored(self, name: str) -> dict | None:
         """A promoted stored run of this chapter, or of another as "chapter/name".
@@ -242,7 +264,7 @@ class ChapterRun:
             "chapter": self.chapter,
             "tier": self.tier,
             "status": "success",
-            "parameters": {name: paths.public(value) for name, value in self.parameters.items()},
+            "parameters": {name: local.public(value) for name, value in self.parameters.items()},
             "claims": {
                 claim_id: entry | {"deviations": self.deviations.get(claim_id, [])}
                 for claim_id, entry in self._entries().items()

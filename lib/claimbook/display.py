@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from html import escape
 
-from claimbook import paths
+from claimbook.assets import local
 from claimbook.claims import verdicts
 from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.progress import clock
@@ -196,7 +196,7 @@ def provenance_table(result: dict) -> Shown:
         ["versions", f"Python {made['python']}, {packages}"],
         ["assets", ", ".join(f"{key} {digest[:12]}" for key, digest in made["assets"].items()) or "none"],
         ["stored runs", ", ".join(f"{name} ({state})" for name, state in made["stored"].items()) or "none"],
-        ["parameters", ", ".join(f"{name}={paths.public(value)!r}" for name, value in result["parameters"].items())],
+        ["parameters", ", ".join(f"{name}={local.public(value)!r}" for name, value in result["parameters"].items())],
     ]
     return table(["", ""], rows, "provenance-table")
 

@@ -49,11 +49,3 @@ def runs() -> Path:
 def chapters() -> list[str]:
     """Names of all chapters, by their ledgers."""
     return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml"))
-
-
-def public(value: object) -> object:
-    """A parameter's value as it may be stored: a local folder or file loses its path."""
-    if not isinstance(value, str):
-        return value
-    names = [Path(name).name if Path(name).is_absolute() else name for name in value.split(",")]
-    return ",".join(names)

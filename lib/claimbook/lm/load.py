@@ -1,5 +1,6 @@
 """Load a causal language model from an asset, a local folder, a hub id or a tiny architecture, and prove it whole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,12 @@ class LM:
 
     def encode(self, text: str) -> Tensor:
         """Token ids (T,) of ``text``, nothing added: a piece of a text."""
-        return torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
+        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if len(ids) and int(ids.max()) >= rows:  # a token that was added to the tokenizer and never to the model
+            token = self.tokenizer.convert_ids_to_tokens(int(ids.max()))
+            raise ClaimbookError(f"the text holds {token!r}, for which {self.name} has no embedding ({rows} there are)")
+        return ids
 
     @cached_property
     def start(self) -> Tensor:
@@ -59,12 +65,13 @@ class LM:
         return self.model.config.get_text_config().max_position_embeddings
 
 
-def load(name: str, device: str = "auto", dtype: str = "float32") -> LM:
+def load(name: str, device: str = "auto", dtype: str = "float32", prove: Callable | None = None) -> LM:
     """Load ``name``: a key of data/assets.yaml, ``tiny-random-<architecture>``, a local folder, or a hub id.
 
-    Raises ClaimbookError (one line, with the way out) for an unknown name, dtype or device, when the hub cannot be
-    reached, and for a model that is not whole: weights missing, unknown, of another shape, NaN or infinite, a tokenizer
-    with more ids than the model has embeddings. No remote code is ever run.
+    ``prove(model)``: a method's own check, which raises for a model that it cannot treat. Raises ClaimbookError (one
+    line, with the way out) for an unknown name, dtype or device, when the hub cannot be reached, and for a model that
+    is not whole: weights missing, unknown, of another shape, NaN or infinite, a tokenizer with more ids than the model
+    has embeddings. No remote code is ever run.
     """
     place, kind = pick_device(device), pick_dtype(dtype)
     if name.startswith(tiny.PREFIX):
@@ -74,6 +81,8 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> LM:
     model = model.eval().requires_grad_(False).to(place)
     proof.finite(name, model)
     proof.vocabulary(name, model, tokenizer)
+    if prove:
+        prove(model)
     return LM(name, model, tokenizer)
 
 

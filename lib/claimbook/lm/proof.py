@@ -40,8 +40,8 @@ def complete(name: str, info: dict) -> None:
         what = f"{missing[0]} is missing" if missing else f"{unexpected[0]} is not known to the model"
         more = len(missing) + len(unexpected) - 1
         raise ClaimbookError(
-            f"model '{name}': of its weights {what}{f', and {more} more do not fit' if more else ''}: the folder is not "
-            "whole, or its config.json is that of another model"
+            f"model '{name}': of its weights {what}{f', and {more} more do not fit' if more else ''}: the folder is "
+            "not whole, or its config.json is that of another model"
         )
 
 
@@ -98,8 +98,8 @@ def attention(model) -> None:
         return grouped_matmul(causal_probs(query, key, 0, scaling, **options), value).transpose(1, 2), None
 
     ids = sample(model)
-    own = _hidden(model, ids)
     try:
+        own = _hidden(model, ids)
         with replaced(model, dense):
             ours = _hidden(model, ids)
     except ClaimbookError:
@@ -111,8 +111,8 @@ def attention(model) -> None:
     without = sorted(set(range(count)) - set(calls))
     if without:
         raise ClaimbookError(
-            f"'{kind}' has layers without attention of the usual kind ({_list(without)} of 0 to {count - 1}), which keep "
-            "a state or mix tokens otherwise: take a model with attention in every layer"
+            f"'{kind}' has layers without attention of the usual kind ({_list(without)} of 0 to {count - 1}), which "
+            "keep a state or mix tokens otherwise: take a model with attention in every layer"
         )
     if len(calls) != count:
         raise ClaimbookError(f"'{kind}' attends {len(calls)} times in {count} layers: take one that does once a layer")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from claimbook.lm import block_outputs, proof
+
 COSINE = 0.9  # above it a state counts as aligned with the primary's
 LONG, SHORT = 15, 4  # the repository's labels: layers that a primary may lack, layers that noise lasts at most
 SHALLOWEST = 28  # blocks of the shallowest model for which the repository's constants were made
@@ -45,6 +47,12 @@ class Sink:
     def level(self) -> tuple[int, int]:
         """The paper's sink level: start and lifetime."""
         return self.start, self.lifetime
+
+
+def prove(model) -> None:
+    """Refuse, with ClaimbookError, a model whose attention cannot be seen or whose layers' outputs do not add up."""
+    proof.attention(model)
+    block_outputs.writers(model)
 
 
 def primary(norms: Tensor, candidates: int = 2) -> int:

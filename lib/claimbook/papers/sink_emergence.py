@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
+from claimbook.lm import proof
+
+
+def prove(model) -> None:
+    """Refuse, with ClaimbookError, a model whose attention cannot be seen and changed: all measurements need that."""
+    proof.attention(model)
 
 
 def uniform(length: int) -> Tensor:

@@ -8,6 +8,7 @@ code), `agreement` (ledger, notebook and result say the same), `form` (glue keys
 import re
 
 from claimbook import display, files, paths
+from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
 from claimbook.runs import compare, parameters
@@ -97,7 +98,7 @@ def _result_faults(chapter: str, ledger: ledgers.Ledger, printed: list[str]) -> 
             found.append(f"{claim.id}: the notebook does not print what the result says: {expected}")
     if (result["tier"], result["status"]) != ("cpu", "success"):
         found.append(f"the reference result is of tier {result['tier']}, status {result['status']}")
-    defaults = {name: paths.public(value) for name, value in parameters.defaults(chapter).items()}
+    defaults = {name: local.public(value) for name, value in parameters.defaults(chapter).items()}
     if result["parameters"] != defaults:
         found.append("the reference result has other parameters than the notebook's own")
     return found

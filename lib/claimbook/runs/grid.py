@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claimbook import files, paths
+from claimbook.assets import local
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import fingerprints, machine
 from claimbook.runs import compare, parameters, stored_runs
@@ -52,7 +53,8 @@ def plan(config: dict) -> dict[str, Job]:
 
 
 def _words(config: dict, key: str) -> list[str]:
-    return str(config.get(key, "")).split()
+    """The values of a list; the path of a model may hold spaces itself."""
+    return local.names(str(config.get(key, "")), " ")
 
 
 def _runs(chapter: str, config: dict) -> list[Job]:
@@ -83,7 +85,7 @@ def _promoted(chapter: str, values: dict) -> list[dict]:
 
 
 def _is_this(result: dict, values: dict, mark: str) -> bool:
-    same = all(result["parameters"].get(name) == paths.public(value) for name, value in values.items())
+    same = all(result["parameters"].get(name) == local.public(value) for name, value in values.items())
     return same and result["provenance"]["code_hash"] == mark
 
 

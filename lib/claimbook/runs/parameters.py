@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from claimbook import files, paths
-from claimbook.assets import catalogue
+from claimbook.assets import catalogue, local
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
 
@@ -125,8 +125,11 @@ def _names_a_file(name: str, value: object) -> bool:
 
 
 def model_names(models: str) -> list[str]:
-    """The models of a run, from the comma-separated parameter; empty for a chapter that runs no language model."""
-    names = [name.strip() for name in models.split(",") if name.strip()]
+    """The models of a run, from the comma-separated parameter; empty for a chapter that runs no language model.
+
+    The path of a folder may hold commas itself.
+    """
+    names = local.names(models)
     if len(set(names)) < len(names):
         raise ClaimbookError(f"models names one twice: {models}")
     return names
@@ -202,8 +205,8 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
 
 def slug(models: str) -> str:
     """The models of a run in a file name: ``meta-llama/Llama-2-7b-hf`` becomes ``meta-llama_Llama-2-7b-hf``."""
-    name = "+".join(model_names(paths.public(models))).replace("/", "_")
-    return re.sub(r"[^\w.+-]", "-", name) or "none"
+    name = "+".join(local.names(local.public(models))).replace("/", "_")
+    return re.sub(r"[^\w.+@-]", "-", name) or "none"
 
 
 def _keys(kind: str) -> list[str]:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from claimbook import display, files, paths
-from claimbook.assets import catalogue, download
+from claimbook.assets import catalogue, download, local
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine
-from claimbook.runs import compare, parameters
+from claimbook.runs import compare, parameters, proofs
 
 AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
 NEEDED_DISK = 200 * 2**20  # bytes; an executed notebook with its figures takes a few MB
@@ -26,18 +26,18 @@ def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path 
     """Execute a chapter, print and store the comparison with the reference, and return an exit code.
 
     0: agrees with the reference, or is information (another tier, model, seed, text). 1: same parameters and a verdict
-    moved. 3: the run failed; the notebook as far as it came is kept. ClaimbookError, before anything runs: unknown or
-    ill-typed parameter, unknown model or text, absent or damaged asset, absent device, disk nearly full.
+    moved. 2: a cell refused its input. 3: the run failed. In the last two the notebook as far as it came is kept.
+    ClaimbookError, before anything runs: unknown or ill-typed parameter, unknown model or text, a model that the
+    chapter cannot treat, absent or damaged asset, absent device, disk nearly full.
     ``result_to``: also copy the result there.
     """
     values = prepare(chapter, given or {})
     folder = _new_folder(chapter, values)
     problem = _execute(chapter, values, folder)
     if problem:
-        print(
-            f"claimbook: {chapter}: the run failed {problem}; see {_short(folder / 'executed.ipynb')}", file=sys.stderr
-        )
-        return FAILED
+        said, code = problem
+        print(f"claimbook: {chapter}: {said}; see {_short(folder / 'executed.ipynb')}", file=sys.stderr)
+        return code
     result = files.read_json(folder / "result.json")
     comparison = compare.compare(compare.reference(chapter), result)
     files.write_text(folder / "report.md", comparison.markdown())
@@ -55,6 +55,7 @@ def prepare(chapter: str, given: dict[str, object]) -> dict[str, object]:
     parameters.check_device(values["device"])
     _check_disk()
     fetch_missing(parameters.needed_assets(chapter, values))
+    proofs.check(chapter, values)
     return values
 
 
@@ -62,7 +63,7 @@ def has_current_run(chapter: str) -> bool:
     """Whether the latest finished run could be accepted as the reference: no need to execute again."""
     with contextlib.suppress(ClaimbookError):
         result = files.read_json(_latest_folder(chapter) / "result.json")
-        same = result["parameters"] == {k: paths.public(v) for k, v in parameters.defaults(chapter).items()}
+        same = result["parameters"] == {k: local.public(v) for k, v in parameters.defaults(chapter).items()}
         return same and result["provenance"]["code_hash"] == fingerprints.chapter_fingerprint(chapter)
     return False
 
@@ -112,8 +113,11 @@ def _short(path: Path) -> Path:
 # --- execution ---------------------------------------------------------------------------------------------------
 
 
-def _execute(chapter: str, values: dict, folder: Path) -> str | None:
-    """Run the notebook by papermill into ``folder``; what went wrong in a few words, or None."""
+def _execute(chapter: str, values: dict, folder: Path) -> tuple[str, int] | None:
+    """Run the notebook by papermill into ``folder``; None, or what went wrong and the exit code for it.
+
+    A ClaimbookError of a cell is bad input: something that only the run itself could find out.
+    """
     from papermill.exceptions import PapermillExecutionError
 
     defaults = parameters.defaults(chapter)
@@ -123,12 +127,17 @@ def _execute(chapter: str, values: dict, folder: Path) -> str | None:
             with _environment(CLAIMBOOK_RUN_DIR=folder, CLAIMBOOK_ROOT=paths.root()):
                 _papermill(chapter, changed, folder)
         except PapermillExecutionError as error:
-            return f"in cell [{error.exec_count}]: {error.ename}: {str(error.evalue).strip() or 'no message'}"
+            said = str(error.evalue).strip() or "no message"
+            if error.ename == ClaimbookError.__name__:
+                return said, BAD_INPUT
+            return f"the run failed in cell [{error.exec_count}]: {error.ename}: {said}", FAILED
         except Exception as error:
             if attempt < STARTS and _is_start_failure(error):
                 continue
-            return f"with {type(error).__name__}: {str(error).strip() or 'no message'}"
-        return None if (folder / "result.json").exists() else "to write a result: its last cell must call run.finish()"
+            return f"the run failed with {type(error).__name__}: {str(error).strip() or 'no message'}", FAILED
+        if not (folder / "result.json").exists():
+            return "the run failed to write a result: its last cell must call run.finish()", FAILED
+        return None
 
 
 def _papermill(chapter: str, changed: dict, folder: Path) -> None:
@@ -187,7 +196,7 @@ def accept(chapter: str) -> list[Path]:
     """
     folder = _latest_folder(chapter)
     result = files.read_json(folder / "result.json")
-    differs = {k for k, v in parameters.defaults(chapter).items() if result["parameters"].get(k) != paths.public(v)}
+    differs = {k for k, v in parameters.defaults(chapter).items() if result["parameters"].get(k) != local.public(v)}
     target = _target(chapter, result, differs)
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]

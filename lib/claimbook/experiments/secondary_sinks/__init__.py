@@ -18,6 +18,6 @@ STORED = {
         ("thresholds", "texts:run_thresholds", _OTHERS, {"n_texts": 1}),
         ("texts", "texts:run", _TEXTS, {"n_texts": 1}),
         ("changes", "change:run", _BEGINNINGS, {"n_texts": 1}),
-        ("probe", "probe:run", _BEGINNINGS, None),
+        ("probe", "probe:run", _BEGINNINGS, {}),  # {}: confirmed by the whole, a minute
     )
 }

@@ -11,6 +11,7 @@ from claimbook.experiments.secondary_sinks import MODELS, RULE, STORED, TEXT, ch
 from claimbook.experiments.secondary_sinks.find import Found, find, row
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
+from claimbook.papers import secondary_sinks as method
 
 PAPERS = ("Qwen/Qwen3-4B-Base", "Qwen/Qwen3-14B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "Qwen/QwQ-32B")
 AGAIN = {"smoke": 1, "cpu": 8}  # texts of the stored run that are read again, of the run's first model
@@ -33,7 +34,7 @@ class Measured:
 
 def measure(run, name: str, text: str, n_texts: int) -> Measured:
     """Everything about one model of a run: stored where a stored run speaks for it, else measured now."""
-    lm = load(name, run.device, run.parameters["dtype"])
+    lm = load(name, run.device, run.parameters["dtype"], method.prove)
     stored = speaks(run, name, text)
     again = AGAIN.get(run.tier, 1) if stored and name == run.models[0] else 1
     inputs = ids_of(lm, run, text, again if stored else n_texts)
@@ -54,10 +55,12 @@ def measure(run, name: str, text: str, n_texts: int) -> Measured:
 
 def speaks(run, name: str, text: str) -> dict[str, dict]:
     """The model's stored runs by experiment, all or none: those of the reference's models, text, seed and dtype."""
-    other = run.seed or run.parameters["dtype"] != "float32" or run.tier == "gpu"
-    if name not in MODELS or text != TEXT or other:
+    if name not in MODELS or text != TEXT or run.seed:
         return {}
-    found = {key: run.stored(f"{key}{MODELS[name]}") for key in ("texts", "changes", "probe")}
+    named = {key: f"{key}{MODELS[name]}" for key in ("texts", "changes", "probe")}
+    if not all(run.speaks(stored, name) for stored in named.values()):
+        return {}
+    found = {key: run.stored(stored) for key, stored in named.items()}
     return found if all(found.values()) else {}
 
 

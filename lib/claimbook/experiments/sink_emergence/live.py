@@ -128,8 +128,8 @@ def experiment(run, lm: LM, name: str, key: str) -> dict:
     if name == "windows" and not real.sliding(lm):
         return {}
     for stored_name, declared in STORED.items():
-        fits = declared.config.get("model") == lm.name and stored_name.split("_")[0] == name
-        if fits and run.tier != "gpu" and key == TEXT and (stored := run.stored(stored_name)):
+        fits = stored_name.split("_")[0] == name and "model" in declared.config and key == TEXT
+        if fits and run.speaks(stored_name, lm.name) and (stored := run.stored(stored_name)):
             return stored["curves"]
     return {} if run.smoke else measured_live(lm, name, key)
 

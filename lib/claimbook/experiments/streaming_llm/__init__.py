@@ -63,6 +63,7 @@ STORED = {
             "map_layers": [0, 1, 10, 20],
         },
         assets=_MODEL_AND_TEXT,
+        prefix={"n_documents": 1},
     ),
     "attention_gemma": Stored(
         "attention:run",
@@ -76,6 +77,7 @@ STORED = {
             "map_layers": [0, 1, 5, 11],
         },
         assets=["gemma-3-270m", "wikipedia-excerpt"],
+        prefix={"n_documents": 1},
     ),
     "distance": Stored(
         "distance:run",
@@ -143,6 +145,7 @@ STORED = {
             "new_tokens": 16,
         },
         assets=["smollm2-135m", "wikipedia-excerpt", "arc-easy-test"],
+        prefix={"n_questions": 4, "n_articles": 1},
     ),
     "latency": Stored(
         "latency:run",

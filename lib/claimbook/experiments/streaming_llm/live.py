@@ -14,7 +14,7 @@ from claimbook.experiments.streaming_llm import STORED, beyond, recall
 from claimbook.experiments.streaming_llm.stream import SEGMENT, sampled
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
-from claimbook.papers.streaming_llm import Scheme, allowed, stream
+from claimbook.papers.streaming_llm import Scheme, allowed, prove, stream
 from claimbook.stats import Estimate, Exact, mean
 
 # Live at the cpu tier: the first of the stored documents, in full but for the cache sizes.
@@ -34,7 +34,7 @@ def load_model(run) -> LM:
             f"streaming_llm runs one model at a time, not '{run.parameters['models']}': several are a grid of runs, "
             f"`claimbook grid --models {run.parameters['models']}`"
         )
-    return load(run.models[0], run.device, run.parameters["dtype"])
+    return load(run.models[0], run.device, run.parameters["dtype"], prove)
 
 
 def settings(run, n_documents: int = 0, length: int = 0) -> dict:
@@ -68,10 +68,8 @@ def texts(lm: LM, key: str, config: dict) -> list[corpora.Document]:
 
 
 def speaks_for(stored: dict | None, run) -> bool:
-    """Whether a stored run is evidence for this run: the same model, the tier's own text, and not the gpu tier."""
-    if stored is None or run.tier == "gpu" or run.parameters["text"]:
-        return False
-    return stored["config"].get("model", run.models[0]) == run.models[0]
+    """Whether a stored run, if it is there, is evidence for this run of its one model."""
+    return stored is not None and run.speaks(stored["name"], run.models[0])
 
 
 def rows(stored: dict | None, name: str, run, measure: Callable[[], list]) -> list:
@@ -80,13 +78,11 @@ def rows(stored: dict | None, name: str, run, measure: Callable[[], list]) -> li
 
 
 def stored_rows(run, name: str) -> dict[str, list[dict]]:
-    """Rows by model of every stored run of experiment ``name`` ("documents", "attention"); none at the gpu tier.
+    """Rows by model of every stored run of experiment ``name`` ("documents", "attention") that speaks for this run.
 
     Stored runs of other models have the model's name after an underscore: ``documents_gemma``.
     """
-    if run.tier == "gpu" or run.parameters["text"]:
-        return {}
-    named = [key for key in STORED if key == name or key.startswith(f"{name}_")]
+    named = [key for key in STORED if (key == name or key.startswith(f"{name}_")) and run.speaks(key)]
     found = [stored for stored in map(run.stored, named) if stored is not None]
     return {stored["config"]["model"]: stored["curves"]["documents"] for stored in found}
 

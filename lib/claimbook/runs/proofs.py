@@ -1,0 +1,73 @@
+"""Whether a chapter's method can treat a model, found out before a kernel starts.
+
+A method says so by ``prove(model)`` in ``claimbook.papers.<chapter>``. The model is loaded once for it, in a process of
+its own whose memory goes with it; the answer is kept in the cache under the fingerprint of model and method. Models of
+a hub are proven when the notebook loads them: they would else be fetched and loaded twice.
+"""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+from claimbook import files, paths
+from claimbook.assets import catalogue, local
+from claimbook.errors import ClaimbookError
+from claimbook.provenance import machine
+from claimbook.provenance.codehash import code_hash, digest, module_file
+from claimbook.runs import parameters
+
+
+def check(chapter: str, values: dict[str, object]) -> None:
+    """ClaimbookError, in one line, for a model of the run that is not whole or that the chapter cannot treat."""
+    method = f"claimbook.papers.{chapter}"
+    if module_file(method) is None:
+        return
+    for name in parameters.model_names(values["models"]):
+        content = _content(name)
+        if content is None:
+            continue
+        mark = digest([content, values["dtype"], code_hash([method, "claimbook.lm.load"]), machine.versions()])
+        note = paths.cache() / "proofs" / f"{mark}.json"
+        if not note.exists():
+            files.write_json(note, {"refused": _ask(method, name, values)})
+        if refused := files.read_json(note)["refused"]:
+            reason = refused.removeprefix(f"model '{name}'").removeprefix(":").strip()
+            raise ClaimbookError(f"{chapter} cannot be run on model '{name}': {reason}")
+
+
+def _content(name: str) -> str | None:
+    """What identifies a model by its weights; None for one that is built here or that a hub would send."""
+    if name in catalogue.load_catalogue():
+        return catalogue.digest(name)
+    return local.identity(Path(name)) if Path(name).is_dir() else None
+
+
+def _ask(method: str, name: str, values: dict[str, object]) -> str:
+    """The reason for a refusal, "" for none."""
+    device = parameters.pick_device(values["device"], name)
+    command = [sys.executable, "-m", "claimbook.runs.proofs", method, name, device, str(values["dtype"])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.root())
+    if done.returncode not in (0, 2):
+        raise ClaimbookError(f"model '{name}' could not be tried: {_last_line(done.stderr)}")
+    return _last_line(done.stderr) if done.returncode else ""
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it ended without a word"])[-1]
+
+
+def main(method: str, name: str, device: str, dtype: str) -> int:
+    """Load and prove one model; 2 and the reason on standard error when it is refused."""
+    from claimbook.lm import load
+
+    try:
+        load.load(name, device, dtype, getattr(importlib.import_module(method), "prove", None))
+    except ClaimbookError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
