@@ -97,6 +97,7 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
         "claims.md": pages.claims_tables(book),
         "downloads.md": pages.downloads(),
         "benchmarks.md": pages.benchmarks(),
+        "families.md": pages.families(),
         "notices.json": json.dumps({"notices": _notices(book, stale), "not_run": _not_run(book)}),
     }
     folder = paths.root() / "book" / "_generated"

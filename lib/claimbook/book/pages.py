@@ -1,5 +1,6 @@
 """Fragments of the book's pages: MyST Markdown, and HTML where Markdown cannot say it."""
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from html import escape
@@ -253,3 +254,37 @@ def benchmarks() -> str:
         base = f"{number(row['baseline'])} {row['baseline_unit']}" if row.get("baseline") is not None else "—"
         lines.append(_row(row["name"], [ours, base, number(row.get("ratio")), row["target"], row["method"]]))
     return f"Measured on {data['machine']}, {data['threads']} threads, {data['date']}.\n\n" + "\n".join(lines)
+
+
+def families() -> str:
+    """Families of models by what can be done with them, from ``data/model_families.json``."""
+    path = paths.root() / "data" / "model_families.json"
+    if not path.is_file():
+        return "Not tried yet: run `python -m claimbook.runs.families`."
+    found = files.read_json(path)
+    methods = list(next(iter(found.values())))
+    every = [kind for kind, row in found.items() if set(row.values()) == {"works"}]
+    some = {kind: row for kind, row in found.items() if "works" in row.values() and kind not in every}
+    refused = {kind: row[methods[0]] for kind, row in found.items() if "works" not in row.values()}
+    untried = [kind for kind, why in refused.items() if why.startswith("not tried")]
+    lines = [f"**{len(every)} of {len(found)} families work with every method:** {_codes(every)}.\n"]
+    lines += [f"**{len(some)} work with some:**\n", _row("family", methods), "|---" * (len(methods) + 1) + "|"]
+    lines += [
+        _row(f"`{kind}`", ["works" if why == "works" else _escaped(why) for why in row.values()])
+        for kind, row in some.items()
+    ]
+    lines += [f"\n**{len(refused) - len(untried)} are refused:**\n", "| family | because |", "|---|---|"]
+    lines += [_row(f"`{kind}`", [_escaped(why)]) for kind, why in refused.items() if kind not in untried]
+    lines += [
+        f"\n**{len(untried)} were not tried,** as no small config of ours makes one that runs: {_codes(untried)}."
+    ]
+    return "\n".join(lines)
+
+
+def _codes(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _escaped(text: str) -> str:
+    """A sentence that stands as it is in a cell of a Markdown table."""
+    return re.sub(r"([|<>_*])", r"\\\1", text)

@@ -8,6 +8,7 @@ a hub are proven when the notebook loads them: they would else be fetched and lo
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from claimbook import files, paths
@@ -62,11 +63,26 @@ def main(method: str, name: str, device: str, dtype: str) -> int:
     from claimbook.lm import load
 
     try:
-        load.load(name, device, dtype, getattr(importlib.import_module(method), "prove", None))
+        lm = load.load(name, device, dtype)
+        if refused := refusal(getattr(importlib.import_module(method), "prove", None), lm.model):
+            raise ClaimbookError(refused)
     except ClaimbookError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def refusal(prove: Callable | None, model) -> str:
+    """Why a method's own check refuses a model, in one line; "" when it does not."""
+    try:
+        if prove:
+            prove(model)
+    except ClaimbookError as error:
+        return str(error)
+    except Exception as error:  # a family may be built in a way that no check foresaw: that too is a refusal
+        first = (str(error).splitlines() or ["no message"])[0][:160]
+        return f"'{model.config.model_type}' is built in a way not known here ({type(error).__name__}: {first})"
+    return ""
 
 
 if __name__ == "__main__":
