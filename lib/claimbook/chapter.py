@@ -195,7 +195,7 @@ class ChapterRun:
         texts = config.get("texts") or [config.get("text")]
         return (
             model in (None, config["model"])
-            and text in ("", texts[0])
+            and (not text or texts[0] in (None, text))  # None: it reads no text
             and dtype in ("float32", config.get("dtype", "float32"))
             and self.device == "cpu"
         )

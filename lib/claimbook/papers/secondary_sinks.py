@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from claimbook.errors import ClaimbookError
 from claimbook.lm import block_outputs, proof
 
 COSINE = 0.9  # above it a state counts as aligned with the primary's
@@ -50,7 +51,12 @@ class Sink:
 
 
 def prove(model) -> None:
-    """Refuse, with ClaimbookError, a model whose attention cannot be seen or whose layers' outputs do not add up."""
+    """Refuse, with ClaimbookError, a model whose attention cannot be seen or whose layers' outputs do not add up.
+
+    One layer is refused too: where a sink starts and ends is told by what changes from layer to layer.
+    """
+    if model.config.get_text_config().num_hidden_layers < 2:
+        raise ClaimbookError("it has one layer, and a sink's life is told by what changes from layer to layer")
     proof.attention(model)
     block_outputs.writers(model)
 

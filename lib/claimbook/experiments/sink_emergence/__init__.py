@@ -73,8 +73,8 @@ STORED |= {
     )
     for model, suffix in (("smollm2-135m", ""), ("gemma-3-270m", "_gemma"))
     for name, config, texts, prefix in (
-        ("domains", _DOMAINS, _DOMAINS["texts"], {"samples": 8}),
-        ("interventions", _INTERVENTIONS, ["wikipedia-excerpt"], {}),  # {}: confirmed by the whole, some minutes
+        ("domains", _DOMAINS, _DOMAINS["texts"], {}),  # {}: confirmed by the whole, some minutes
+        ("interventions", _INTERVENTIONS, ["wikipedia-excerpt"], {}),
     )
 } | {
     "windows_gemma": Stored(

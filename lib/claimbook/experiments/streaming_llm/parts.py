@@ -51,8 +51,10 @@ def documents(rows: list[dict]) -> Parts:
 
 
 def attention(rows: list[dict]) -> Parts:
-    """C6, from the rows of ``attention.measure``."""
+    """C6, from the rows of ``attention.measure``; nothing for a model without layers above the bottom two."""
     mass = column(rows, "to_first_keys")[:, :, 0]  # (documents, layers)
+    if mass.shape[1] < 3:
+        return {}
     above, below = mass[:, 2:].mean(axis=1), mass[:, :2].mean(axis=1)
     far, near = (column(rows, name)[:, 2:].mean(axis=1) for name in ("far", "near"))
     enough = (mass[:, 2:] >= QUARTER).mean(axis=1) >= NINE_IN_TEN

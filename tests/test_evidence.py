@@ -1,0 +1,95 @@
+"""What a stored run may speak for: the same model, text, tier, dtype and device, in every chapter and nowhere else."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from claimbook import chapter
+from claimbook.experiments.secondary_sinks import live as secondary
+from claimbook.experiments.sink_emergence import live as emergence
+from claimbook.experiments.streaming_llm import live as streaming
+from claimbook.runs import stored_runs
+
+MODEL, OTHER, TEXT = "smollm2-135m", "gemma-3-270m", "wikipedia-excerpt"
+REFERENCE = {"tier": "cpu", "models": MODEL, "seed": 0, "device": "cpu", "dtype": "float32", "text": ""}
+# what a run asks -> does evidence of MODEL in float32, and that in half precision by its own config, speak for it?
+ASKED = [
+    ({}, True, True),
+    ({"tier": "smoke"}, True, True),
+    ({"text": TEXT}, True, True),
+    ({"dtype": "bfloat16"}, False, True),
+    ({"dtype": "float16"}, False, False),
+    ({"models": OTHER}, False, False),
+    ({"models": "tiny-random-llama"}, False, False),
+    ({"text": "kjv"}, False, False),
+    ({"tier": "gpu"}, False, False),
+]
+
+
+@pytest.fixture(autouse=True)
+def promoted(monkeypatch):
+    """Every stored run is there and fresh: freshness is not what is asked here."""
+    monkeypatch.setattr(
+        stored_runs,
+        "load",
+        lambda chapter, name: (
+            stored_runs.files.read_json(stored_runs.paths.sweep(chapter, name)) | {"freshness": "fresh"}
+        ),
+    )
+
+
+def start(name, **asked):
+    return chapter.start(name, **REFERENCE | asked)
+
+
+@pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
+def test_streaming_llm(asked, plain, half):
+    run = start("streaming_llm", **asked)
+    speaks = {name: streaming.speaks_for(run.stored(name), run) for name in ("latency", "stream_1m", "beyond")}
+    assert speaks == {"latency": plain, "stream_1m": half, "beyond": half}
+    found = streaming.stored_rows(run, "documents")
+    assert (MODEL in found) == (
+        plain or asked.get("models") is not None
+    )  # others' rows are shown beside, by their name
+    assert streaming.rows(run.stored("beyond"), "documents", run, lambda: "live") != "live" or not half
+    assert streaming.speaks_for(None, run) is False
+
+
+@pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
+def test_secondary_sinks(asked, plain, half):
+    run = start("secondary_sinks", **asked)
+    text = asked.get("text") or TEXT
+    assert bool(secondary.speaks(run, MODEL, text)) == (plain or asked.get("models") is not None)
+    assert not secondary.speaks(run, "tiny-random-llama", text)
+    assert not secondary.speaks(start("secondary_sinks", seed=1), MODEL, TEXT)
+
+
+@pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
+def test_sink_emergence(asked, plain, half, monkeypatch):
+    run = start("sink_emergence", **asked)
+    monkeypatch.setattr(emergence, "measured_live", lambda lm, name, key: "live")
+    monkeypatch.setattr(emergence.real, "sliding", lambda lm: [1])
+    model, text = asked.get("models", MODEL), asked.get("text") or TEXT
+    found = emergence.experiment(run, SimpleNamespace(name=model), "domains", text)
+    live = {} if run.smoke else "live"
+    assert (found != live) == (plain or model == OTHER)
+
+
+def test_what_reads_no_text_speaks_whatever_the_text():
+    assert start("streaming_llm", text="kjv").speaks("recall", MODEL)
+    assert not start("streaming_llm", text="kjv", models=OTHER).speaks("recall", OTHER)
+
+
+@pytest.mark.parametrize("device, speaks", [("cpu", True), ("cuda", False), ("mps", False)])
+def test_numbers_of_one_device_do_not_speak_for_another(device, speaks):
+    run = start("streaming_llm")
+    run.device = device
+    assert run.speaks("documents") is speaks
+    assert run.speaks("toys"), "what is trained here is no run of the model"
+
+
+def test_a_chapter_reads_anothers_stored_run_by_its_full_name():
+    run = start("secondary_sinks")
+    assert run.stored("streaming_llm/documents")["config"]["model"] == MODEL
+    assert run.speaks("streaming_llm/documents", MODEL) and not run.speaks("streaming_llm/documents", OTHER)
+    assert run.stored_runs == {"streaming_llm/documents": "fresh"}
