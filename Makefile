@@ -16,24 +16,35 @@ STAMP := { pwd; cat requirements.lock pyproject.toml; }
 
 # $(call flag,name,VARIABLE): `--name "value"` when the variable is set, else nothing
 flag = $(if $($(2)),--$(1) "$($(2))")
-# what was given on the command line and is no variable of this file: a parameter of the chapter, refused if unknown
-KNOWN := CHAPTER TIER MODELS SEED DEVICE DTYPE TEXT STALE JOBS KEYS MIRROR PYTHON VENV PIP_ARGS
+
+# What each command takes; PYTHON, VENV and PIP_ARGS go with all of them. `make help` prints this, anything else is
+# refused, and what no command takes is for `make rerun` a parameter of the chapter, which knows its own.
+takes-book := STALE
+takes-rerun := CHAPTER TIER MODELS SEED DEVICE DTYPE TEXT
+takes-accept := CHAPTER
+takes-sweeps := CHAPTER JOBS
+takes-new := CHAPTER
+takes-fetch := KEYS MIRROR
+
+GOALS := $(filter-out install,$(or $(MAKECMDGOALS),help))
+TAKEN := $(foreach goal,$(GOALS),$(takes-$(goal)))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-OWN := $(filter-out $(KNOWN),$(GIVEN))
-ifneq ($(OWN),)
-ifeq ($(MAKELEVEL)$(filter rerun,$(MAKECMDGOALS)),0)
-$(error claimbook: unknown variable $(firstword $(OWN)); `make help` lists what a command takes)
-endif
+ASKED := $(filter-out PYTHON VENV PIP_ARGS $(TAKEN),$(GIVEN))
+OWN := $(filter-out $(foreach table,$(filter takes-%,$(.VARIABLES)),$($(table))),$(ASKED))
+REFUSED := $(if $(filter rerun,$(GOALS)),$(filter-out $(OWN),$(ASKED)),$(ASKED))
+ifneq ($(and $(GOALS),$(REFUSED)),)
+$(error claimbook: `make $(GOALS)` takes no $(firstword $(REFUSED)): it takes $(or $(TAKEN),no variable))
 endif
 need-chapter = @test -n "$(CHAPTER)" || { echo "claimbook: name a chapter: make $@ CHAPTER=streaming_llm" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test rerun accept lab grid sweeps bench new fetch status clean
+.PHONY: help setup book check test rerun accept lab grid sweeps bench new fetch status clean
 
 help:  ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^takes-/ {split($$0, table, " := "); takes[substr(table[1], 7)] = " [" table[2] "]"} \
+	  /^[a-z]+:.*## / {printf "make %-8s %s%s\n", $$1, $$2, takes[$$1]}' Makefile
 
-setup:  ## the environment from the lock [PYTHON= PIP_ARGS=]
+setup:  ## the environment from the lock; PYTHON= names another Python, PIP_ARGS= options of pip
 	@$(STAMP) | cmp -s - $(INSTALLED) || $(MAKE) --no-print-directory install
 
 .PHONY: install
@@ -49,17 +60,20 @@ install:
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@$(STAMP) > $(INSTALLED)
 
-book: setup  ## run what is stale, build _build/html/index.html [STALE=run|show]
+book: setup  ## run what is stale (STALE=show: only mark it), build _build/html/index.html
 	@$(RUN) book --stale $(STALE)
 
-test: setup  ## unit tests, guard, notebooks compared, strict book build
+check: setup  ## lint, guard, quick unit tests: three minutes
+	@$(RUN) check
+
+test: setup  ## lint, guard, all unit tests, other kernels, notebooks compared, strict book build
 	@$(RUN) test
 
-rerun: setup  ## execute chapters, compare [CHAPTER= TIER= MODELS= SEED= DEVICE= DTYPE= TEXT= and a chapter's own, such as documents=20 or RECIPES=mine.csv]
+rerun: setup  ## execute chapters, compare; takes a chapter's own parameters too, such as documents=20 or RECIPES=mine.csv
 	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
 	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(shell echo $(name) | tr A-Z a-z)=$($(name))")
 
-accept: setup  ## make the last rerun of a chapter the reference: CHAPTER=
+accept: setup  ## make the last rerun of a chapter the reference
 	$(need-chapter)
 	@$(RUN) accept $(CHAPTER)
 
@@ -69,17 +83,17 @@ lab: setup  ## JupyterLab on the notebooks
 grid: setup  ## chapters x tiers x models x seeds
 	@$(RUN) grid
 
-sweeps: setup  ## the stored runs, resumable [CHAPTER= JOBS=1]
+sweeps: setup  ## the stored runs, resumable; JOBS=2: two at a time
 	@$(RUN) sweeps $(CHAPTER) --jobs $(JOBS)
 
 bench: setup  ## measure the benchmark page
 	@$(RUN) bench
 
-new: setup  ## a chapter from the template: CHAPTER=
+new: setup  ## a chapter from the template
 	$(need-chapter)
 	@$(RUN) new $(CHAPTER)
 
-fetch: setup  ## models and texts into the cache [KEYS= MIRROR=]
+fetch: setup  ## models and texts into the cache
 	@$(RUN) fetch $(KEYS) $(call flag,mirror,MIRROR)
 
 status: setup  ## what is fresh, stale, fetched, never run

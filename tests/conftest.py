@@ -4,15 +4,26 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import claimbook.experiments
 from claimbook import files
 
 REPOSITORY = Path(__file__).parents[1]
 CHAPTER = "coin_flips"  # made from the template; needs no model
+SHARED = "CLAIMBOOK_TESTS_SHARED"  # names the folder that all processes of one run of the tests share
+
+
+def pytest_configure(config):
+    """Make the shared folder in the first process; workers and forks of it inherit its name."""
+    if SHARED not in os.environ:
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="claimbook-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(SHARED), ignore_errors=True))
+
 
 TOY = '''"""A stored run that needs no model."""
 
@@ -108,9 +119,19 @@ def commit(root):
 
 
 @pytest.fixture(scope="session")
-def finished_book(tmp_path_factory):
-    """The repository without its chapters, and one made, run and accepted by the commands a person types."""
-    root = tmp_path_factory.mktemp("book")
+def finished_book():
+    """The repository without its chapters, and one made, run and accepted by the commands a person types; made once."""
+    root = Path(os.environ[SHARED]) / "book"
+    made = root.with_name("book-is-made")
+    with FileLock(root.with_name("book.lock")):
+        if not made.exists():
+            shutil.rmtree(root, ignore_errors=True)  # what another process began and did not finish
+            _make_book(root)
+            made.touch()
+    return root
+
+
+def _make_book(root):
     for name in ("lib", "book"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "_generated"))
     for name in ("Snakefile", ".gitignore", "pyproject.toml", "data/assets.yaml"):
@@ -121,7 +142,6 @@ def finished_book(tmp_path_factory):
         done = claimbook_command(root, *arguments)
         assert done.returncode == 0, done.said
         commit(root)
-    return root
 
 
 @pytest.fixture

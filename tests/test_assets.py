@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from claimbook import files
 from claimbook.assets import catalogue, convert, download
@@ -174,6 +174,19 @@ def test_mirror_by_environment_and_by_bare_file_name(world, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_MIRROR", str(world.mirror))
     world.fetch("tiny-data", mirror=False)
     assert catalogue.get("tiny-data").read_text() == "alpha"
+
+
+def test_a_file_of_the_right_name_alone_is_passed_over(world):
+    """Of the same name and size: in an earlier folder of the mirror, and where there is no other."""
+    (world.mirror / "elsewhere").mkdir()
+    (world.mirror / "logs/a.txt").rename(world.mirror / "elsewhere/a.txt")
+    (world.mirror / "aaa").mkdir()
+    (world.mirror / "aaa/a.txt").write_text("omega")
+    world.fetch("tiny-data")
+    assert catalogue.get("tiny-data").read_text() == "alpha"
+    shutil.rmtree(world.cache / "tiny-data")
+    (world.mirror / "elsewhere/a.txt").unlink()
+    assert "cannot download http://127.0.0.1:9/a.txt" in world.fails("tiny-data"), "it is looked for elsewhere"
 
 
 def test_pip_brings_a_wheel(world, monkeypatch):
@@ -466,6 +479,45 @@ def test_two_processes_at_once_convert_once(world):
     assert [process.returncode for process in processes] == [0, 0]
     assert "".join(said).count("tiny-text: ready") == 1
     assert catalogue.get("tiny-text").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("key", ["tiny-text", "tiny-model", "tiny-data", "tiny-hub"])
+def test_whoever_installs_holds_the_lock(world, key):
+    """Seen from within: while anything is said of the work, nobody else gets in."""
+    held = []
+
+    def say(line):
+        with pytest.raises(Timeout):
+            FileLock(world.cache / key / "lock").acquire(timeout=0)
+        held.append(line)
+
+    download.fetch([key], world.mirror, say)
+    assert held[-1] == f"{key}: ready"
+    FileLock(world.cache / key / "lock").acquire(timeout=0)
+
+
+def test_whoever_waits_does_nothing_until_the_lock_is_free(world):
+    (world.cache / "tiny-data").mkdir()
+    seen, held, waits = [], threading.Event(), threading.Event()
+
+    def hold():
+        with FileLock(world.cache / "tiny-data" / "lock"):
+            held.set()
+            waits.wait(20)
+            time.sleep(0.3)  # in which one that does not wait would have it all done
+            seen.append(sorted(path.name for path in (world.cache / "tiny-data").iterdir()))
+
+    def say(line):
+        seen.append(line)
+        if "waiting" in line:
+            waits.set()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(20)
+    download.fetch(["tiny-data"], world.mirror, say)
+    other.join()
+    assert seen[0].endswith("waiting") and seen[1] == ["lock"] and seen[-1] == "tiny-data: ready"
 
 
 STOP_BEFORE_THE_RENAME = """

@@ -10,6 +10,8 @@ from claimbook.lm import adapters, tiny
 from claimbook.lm.attention import causal_probs, grouped_matmul, observed, replaced
 from claimbook.metrics.attention import ColumnMass, KeyMass, MeanMap
 
+pytestmark = pytest.mark.numeric
+
 LENGTH = 70  # past the sliding window of 48
 REGISTRY = [kind for kind in tiny.CONFIGS if kind not in ("mpt", "falcon", "falcon_alibi")]
 
@@ -99,7 +101,8 @@ def test_a_family_out_of_reach_is_named(monkeypatch):
 
 
 def test_grouped_heads_are_paired_as_transformers_pairs_them():
-    left, right = torch.randn(2, 6, 5, 4), torch.randn(2, 3, 4, 7)
+    draw = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 6, 5, 4, generator=draw), torch.randn(2, 3, 4, 7, generator=draw)
     assert torch.allclose(grouped_matmul(left, right), left @ right.repeat_interleave(2, dim=1), atol=1e-6)
 
 

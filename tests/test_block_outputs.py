@@ -8,6 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from claimbook.errors import ClaimbookError
 from claimbook.lm import block_outputs, geometry, tiny
 
+pytestmark = pytest.mark.numeric
+
 IDS = torch.randint(1, 300, (1, 12), generator=torch.Generator().manual_seed(0))
 
 

@@ -196,6 +196,7 @@ def test_a_browser_with_the_network_off_finds_no_fault(built, tmp_path):
 # --- the build can fail --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_missing_values_and_missing_claims_are_red_and_stay_red(project, capsys):
     text = notebook("streaming_llm", glued="another").replace("(streaming_llm.C2)=", "")
     write(paths.notebook("streaming_llm"), text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from claimbook import chapter, files, paths, stats
+from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
 from claimbook.runs import stored_runs
@@ -180,13 +181,29 @@ def test_at_the_gpu_tier_only_the_papers_own_models_are_exact(two_models):
     assert start(models="tiny-random-llama", device="cpu", papers=("smollm2-135m",)).exact, "the cpu tier says itself"
 
 
+@pytest.mark.parametrize("own_models", [True, False])
+@pytest.mark.parametrize("text", ["", "mine.txt", "kjv"])
+@pytest.mark.parametrize("tier", ["smoke", "cpu", "gpu"])
+def test_whatever_the_reader_chose_at_the_gpu_tier_makes_a_claim_reduced(capsys, tier, text, own_models):
+    """The paper's own models on a reader's text are as little exact as other models on the paper's text."""
+    ledger = ledgers.load("streaming_llm")
+    claim = next(one for one in ledger.claims if one.tiers.gpu == "exact" and one.gate is None)
+    papers = ("smollm2-135m",) if own_models else ("another",)
+    parameters = REFERENCE | {"tier": tier, "text": text}
+    run = chapter.ChapterRun(ledger, parameters, ["smollm2-135m"], "cpu", parts={}, about={}, papers=papers)
+    run.judge(claim.id)
+    expected = ("exact" if own_models and not text else "reduced") if tier == "gpu" else claim.tiers.cpu
+    assert run.judged[claim.id]["fidelity"] == expected
+
+
 def test_a_local_model_is_stored_without_its_path(two_models, tmp_path):
     folder = tmp_path / "models" / "mine"
     files.write_text(folder / "config.json", "{}")
     text = tmp_path / "own.txt"
     text.write_text("words")
     result = finished(judge_all(start(models=str(folder), text=str(text), device="cpu")))
-    assert result["parameters"]["models"] == "mine" and result["parameters"]["text"] == "own.txt"
+    names = [result["parameters"][name] for name in ("models", "text")]
+    assert names == [f"mine@{local.identity(folder)[:8]}", f"own.txt@{local.identity(text)[:8]}"]
     assert str(tmp_path / "models") not in json.dumps(result)
 
 

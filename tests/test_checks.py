@@ -214,6 +214,7 @@ def test_numbers_sees_an_estimate_outside_the_stored_interval(book):
     assert [line.split(" ")[0].rstrip(":") for line in found] == ["C1", "C2", "C3"]
 
 
+@pytest.mark.slow
 def test_nbval_is_green_as_stored_and_red_on_a_moved_verdict(book, capfd):
     assert commands.compare_live()
     edit(paths.notebook(CHAPTER), "coin_flips.C1 · mechanism seen", "coin_flips.C1 · mechanism unclear")
@@ -221,14 +222,15 @@ def test_nbval_is_green_as_stored_and_red_on_a_moved_verdict(book, capfd):
     assert "mechanism unclear" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_nothing_executed_is_red(book, capfd):
     for path in [*(book / "notebooks").iterdir(), *(book / "tests").iterdir()]:
         path.unlink()
     assert not commands.unit_tests()
     assert not commands.guard()
     assert not commands.compare_live()
-    assert commands.test(fast=True) == 1
-    assert "red: unit tests, checks of stored chapters" in capfd.readouterr().out
+    assert commands.check() == 1
+    assert "checks of stored chapters, unit tests but the slow ones\n" in capfd.readouterr().out
 
 
 def test_a_damaged_result_is_a_finding_not_a_traceback(book):

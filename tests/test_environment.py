@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from claimbook import paths
+from claimbook import commands, paths
 from claimbook.cli import app
 from claimbook.runs import parameters
 
@@ -117,6 +118,66 @@ def test_a_target_passes_options_that_its_command_has(name):
     assert {f"--{flag}" for flag, _ in passed} | set(re.findall(r"--[a-z-]+", targets()[name])) <= options
 
 
+ALWAYS = {"PYTHON", "VENV", "PIP_ARGS"}
+
+
+def takes(target: str) -> list[str]:
+    """The variables that the Makefile's table gives a target."""
+    return " ".join(re.findall(rf"^takes-{target} := (.*)$", MAKEFILE, re.MULTILINE)).split()
+
+
+@pytest.mark.parametrize("name", sorted(set(targets()) - {"install"}))
+def test_a_target_takes_the_variables_that_its_recipe_uses(name):
+    used = set(re.findall(r"\$\((?:call flag,\w+,)?([A-Z]+)\)", targets()[name]))
+    assert set(takes(name)) == used - {"RUN", "MAKE", "STAMP", "INSTALLED", "OWN"}
+
+
+def make(*words):
+    """What `make` would do: nothing is installed, nothing is run; and it is no part of the `make` that runs us."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "--dry-run", *words], cwd=ROOT, env=outside, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("book TIER=smoke", "`make book` takes no TIER: it takes STALE"),
+        ("test CHAPTER=streaming_llm", "`make test` takes no CHAPTER: it takes no variable"),
+        ("sweeps documents=20", "`make sweeps` takes no documents: it takes CHAPTER JOBS"),
+        ("rerun CHAPTER=streaming_llm STALE=show", "`make rerun` takes no STALE: it takes CHAPTER TIER"),
+        ("TIER=smoke", "`make help` takes no TIER"),
+    ],
+)
+def test_make_refuses_a_variable_that_the_command_would_ignore(words, said):
+    done = make(*words.split())
+    assert done.returncode == 2
+    assert f"claimbook: {said}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("book STALE=show PYTHON=python3 PIP_ARGS=--no-index", "book --stale show"),
+        ("rerun CHAPTER=streaming_llm TIER=smoke", 'rerun streaming_llm --tier "smoke"'),
+        ("rerun CHAPTER=grocery_ranking RECIPES=mine.csv", '-p "recipes=mine.csv"'),
+        ("sweeps JOBS=2", "sweeps --jobs 2"),
+    ],
+)
+def test_make_passes_on_what_the_command_takes(words, command):
+    done = make(*words.split())
+    assert done.returncode == 0, done.stderr
+    assert command in re.sub(r"[\s\\]+", " ", done.stdout)
+
+
+def test_help_shows_what_each_target_takes():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
+    lines = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("make ")}
+    assert set(lines) == set(targets()) - {"install"}
+    for name, line in lines.items():
+        assert line.endswith(f" [{' '.join(takes(name))}]") or not takes(name)
+
+
 def test_help_lists_every_target():
     described = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
     assert described == set(targets()) - {"install"}
@@ -133,8 +194,8 @@ def test_pages_name_only_targets_and_variables_that_exist(path):
     for target, rest in re.findall(r"\bmake ([a-z]+)([^`\n]*)", code):
         assert target in targets(), f"make {target}"
         for variable in re.findall(r"\b([A-Z_]+)=", rest.split("#")[0]):
-            known = variable in MAKEFILE or (target == "rerun" and variable in own)
-            assert known, f"make {target} {variable}="
+            known = {*takes(target), *ALWAYS} | (own if target == "rerun" else set())
+            assert variable in known, f"make {target} {variable}="
 
 
 def test_readme_gives_the_two_commands():
@@ -147,3 +208,26 @@ def test_continuous_integration_types_what_a_person_types():
     assert os.access(script, os.X_OK)
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "set -euo pipefail" and lines[-1] == "exec make test"
+
+
+NOTES_ITS_KERNEL = """
+import os, pytest
+
+@pytest.mark.numeric
+def test_notes_its_kernel():
+    with open("kernels.txt", "a") as notes:
+        names = ("OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS")
+        print(*(os.environ.get(name, "own") for name in names), file=notes)
+"""
+
+
+@pytest.mark.slow
+def test_other_kernels_are_used_where_they_are_wanted_and_nowhere_else(tmp_path, monkeypatch):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_kernel.py").write_text(NOTES_ITS_KERNEL)
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(tmp_path))
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")  # as some machines come
+    assert commands.unit_tests() and commands.numeric_tests()
+    used = (tmp_path / "kernels.txt").read_text().splitlines()
+    assert used[0] == "own own 1"
+    assert sorted(used[1:]) == ["Prescott own 1", "own default 1"]

@@ -66,6 +66,7 @@ def test_mistakes_are_one_line(book, config, said):
         grid.plan(config)
 
 
+@pytest.mark.slow
 def test_a_grid_run_makes_its_result_and_is_not_made_again(book):
     arguments = ("grid", CHAPTER, "--tiers", "smoke", "--seeds", "0")
     done = claimbook_command(book, *arguments)
@@ -77,6 +78,7 @@ def test_a_grid_run_makes_its_result_and_is_not_made_again(book):
     assert git_clean(book)
 
 
+@pytest.mark.slow
 def test_stored_runs_are_made_promoted_and_then_fresh(book_with_sweeps):
     commit(book_with_sweeps)
     done = claimbook_command(book_with_sweeps, "sweeps", CHAPTER, "--jobs", "1")
@@ -96,6 +98,7 @@ def test_a_chapter_waits_for_its_stored_runs(book_with_sweeps):
     assert [target.split("/")[-1].split("--")[0] for target in wanted()] == ["short", "other"]
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_data_alone_and_the_next_run_goes_on(book_with_sweeps):
     edit(
         book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py",

@@ -37,6 +37,8 @@ from claimbook.papers import grocery_ranking as method
 from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender
 from claimbook.runs import parameters
 
+pytestmark = pytest.mark.numeric
+
 needs_recipes = pytest.mark.skipif(
     not catalogue.present("wikibooks-recipes"), reason="`claimbook fetch wikibooks-recipes`; see QUARANTINES.md"
 )
@@ -646,6 +648,7 @@ def latest():
     return json.loads((pointer.parent / pointer.read_text().strip() / "result.json").read_text())
 
 
+@pytest.mark.slow
 @needs_recipes
 @pytest.mark.parametrize("tier", ["smoke", "gpu"])
 def test_a_tier_runs_end_to_end_on_a_readers_recipes(tier, tmp_path):
@@ -657,6 +660,7 @@ def test_a_tier_runs_end_to_end_on_a_readers_recipes(tier, tmp_path):
     assert str(tmp_path) not in json.dumps(latest()), "a reader's folders do not get into a result"
 
 
+@pytest.mark.slow
 def test_a_mistake_costs_one_line(tmp_path):
     path = own_file(tmp_path, title="")
     for options, said in (

@@ -13,6 +13,13 @@ from claimbook.experiments.streaming_llm import documents as whole
 from claimbook.lm import corpora, tiny, toy
 from claimbook.lm.load import load
 
+pytestmark = pytest.mark.numeric
+
+
+def drawn(low, high, *shape):
+    """Random ids, the same in every run."""
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(0))
+
 
 @pytest.fixture(scope="module")
 def lm():
@@ -140,12 +147,15 @@ def test_own_text(lm, tmp_path):
 
 
 def test_verbatim_continuation_is_found_and_not_imagined(lm, monkeypatch):
-    ids = torch.randint(1, 256, (300,))
+    ids = drawn(1, 256, 300)
     assert corpora.continued_verbatim(lm, ids) == 0
     monkeypatch.setattr(corpora, "logits", lambda model, hidden: torch.eye(320)[memorised[:, -10:]])
     starts = torch.linspace(0, 240, 8).long()
     memorised = torch.stack([ids[s : s + 60] for s in starts.tolist()])
     assert corpora.continued_verbatim(lm, ids) == 1
+    memorised[:3, -10:] += 1  # none of their tokens is right
+    memorised[3, -1] += 1  # one word is another: not word for word
+    assert corpora.continued_verbatim(lm, ids) == 4 / 8
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------
@@ -174,7 +184,7 @@ def test_past_the_window_both_schemes_are_scored_on_the_same_targets(lm, monkeyp
         "sinks": 4,
         "recent": 2 * context,
     }
-    ids = torch.randint(1, 256, (beyond.length(lm, config),))
+    ids = drawn(1, 256, beyond.length(lm, config))
     found = beyond.measure(lm, ids, config)
     loss = whole.dense_losses(lm, ids)[context - config["margin"] :].view(-1, 8).mean(dim=1)
     assert found["dense"] == pytest.approx(loss.tolist(), abs=1e-4)
@@ -289,7 +299,7 @@ def test_recall_needs_names_of_one_token():
 
 
 def test_timing_arms_take_one_tokens_work(lm):
-    ids = torch.randint(1, 256, (200,))
+    ids = drawn(1, 256, 200)
     arms = latency.make_arms(lm, ids, {"caches": [32, 64], "contexts": [48, 96], "recent": 20})
     assert set(arms) == {
         f"{arm}/{n}" for arm, n in [("recompute", 32), ("stream", 32), ("recompute", 64), ("stream", 64)]
@@ -300,7 +310,7 @@ def test_timing_arms_take_one_tokens_work(lm):
 
 
 def test_a_step_of_dense_decoding_can_be_repeated(lm):
-    ids = torch.randint(1, 256, (50,))
+    ids = drawn(1, 256, 50)
     step = latency.dense_step(lm, ids[:40], ids[40])
     step()
     step()  # a cache that was not cropped would have grown, and transformers would take other positions
@@ -325,14 +335,16 @@ def test_the_language_copies_after_a_trigger():
 
 @pytest.mark.parametrize("options", toys.ARMS.values(), ids=toys.ARMS)
 def test_a_toy_with_a_large_cache_is_dense(options):
+    torch.manual_seed(0)
     model = toy.Toy(toy.Arm(**options), 40)
-    ids = torch.randint(40, (2, 30))
+    ids = drawn(0, 40, 2, 30)
     assert torch.allclose(model(ids)[0], model(ids, (4, 40))[0], atol=1e-5)
     assert not torch.allclose(model(ids)[0], model(ids, (2, 8))[0], atol=1e-3)
 
 
 def test_toy_attention_rows():
-    ids = torch.randint(40, (2, 30))
+    ids = drawn(0, 40, 2, 30)
+    torch.manual_seed(0)
     _, strict = toy.Toy(toy.Arm(), 40)(ids)
     assert torch.allclose(strict.sum(-1)[:, 1:], torch.ones(2, 29), atol=1e-5)
     assert strict.diagonal(dim1=1, dim2=2).abs().max() == 0, "a strict query does not see itself"

@@ -3,63 +3,49 @@
 Nothing here looks at hashes: freshness would notice any change, so it is left out and the tests have to know better.
 """
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+import plant
 from mutations import MUTATIONS
 
-LIB = Path(__file__).parents[1] / "lib"
-TESTS = Path(__file__).parent
+pytestmark = pytest.mark.slow
+
+BROKEN = {"ImportError", "ModuleNotFoundError", "NameError", "SyntaxError"}  # a mutation is wrong, not broken
 
 
 @pytest.mark.parametrize(
     ("wrong", "file", "before", "after", "tests"), MUTATIONS, ids=[m[0].replace(" ", "-") for m in MUTATIONS]
 )
 def test_mutation_is_noticed(tmp_path, wrong, file, before, after, tests):
-    shutil.copytree(LIB / "claimbook", tmp_path / "claimbook", ignore=shutil.ignore_patterns("__pycache__"))
-    source = tmp_path / "claimbook" / file
+    source = plant.copy_library(tmp_path) / file
     text = source.read_text()
     assert text.count(before) == 1, f"the planted place is not there (once): {before}"
     source.write_text(text.replace(before, after))
-    name, *choice = tests.split(" -k ")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", str(TESTS / name)]
-    command += ["-k", choice[0]] if choice else []
-    environment = os.environ | {
-        "PYTHONPATH": str(tmp_path),
-        "CLAIMBOOK_ROOT": str(LIB.parent),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert done.returncode == 1, f"{wrong}: not noticed by {tests}\n{done.stdout[-2000:]}{done.stderr[-500:]}"
-    assert "failed" in done.stdout
+    outcome = plant.run(tmp_path, tests)
+    assert outcome.code == 1, f"{wrong}: not noticed by {tests}\n{outcome.said[-2000:]}"
+    ((when, exception),) = outcome.failures
+    assert when == "call" and exception not in BROKEN, f"{wrong}: {exception} in {when}\n{outcome.said[-2000:]}"
 
 
-def test_the_unmutated_copy_is_green(tmp_path):
+@pytest.mark.parametrize(
+    "tests", ["test_attention.py -k grouped_heads", "test_grocery_ranking.py -k activation_shrinks"]
+)
+def test_the_unmutated_copy_is_green(tmp_path, tests):
     """The mutations are red for their own sake: the same way of running is green without one."""
-    shutil.copytree(LIB / "claimbook", tmp_path / "claimbook", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(TESTS / "test_attention.py"),
-        "-k",
-        "grouped_heads",
-    ]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    code = "import claimbook; print(claimbook.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
-    )
-    assert str(tmp_path) in where.stdout, "the copy is what is tested"
+    plant.copy_library(tmp_path)
+    outcome = plant.run(tmp_path, tests)
+    assert outcome.code == 0, outcome.said[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("planted", "tests", "code", "failures"),
+    [
+        ("import nothing_of_this_name", "test_stats.py", 2, [["collect", "CollectError"]]),
+        ("", "test_stats.py -k no_test_has_this_name", 5, []),
+    ],
+)
+def test_a_run_that_tests_nothing_is_told_from_a_failure(tmp_path, planted, tests, code, failures):
+    source = plant.copy_library(tmp_path) / "stats.py"
+    source.write_text(f"{source.read_text()}\n{planted}\n")
+    outcome = plant.run(tmp_path, tests)
+    assert (outcome.code, outcome.failures) == (code, failures)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from claimbook import files
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine
+from claimbook.runs import stored_runs
+from conftest import REPOSITORY, edit
 
 SOURCE = '''
 """Module."""
@@ -150,6 +152,42 @@ def test_a_change_far_away_moves_the_hash_of_its_module_only(zoo):
     assert {name for name in after if after[name] != before[name]} == {"claimbook.zoo.b"}
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import claimbook.zoo.sub.c",
+        "import claimbook.zoo.sub.c as other",
+        "import claimbook.zoo.sub",
+        "import numpy, claimbook.zoo.sub.c",
+        "from claimbook.zoo import sub",
+        "from claimbook.zoo import a, sub",
+        "from claimbook.zoo.sub import c",
+        "from claimbook.zoo.sub import c, d",
+        "from claimbook.zoo.sub.c import x",
+        "from claimbook.zoo.sub.c import *",
+        "from . import sub",
+        "from .sub import c",
+        "from .sub.c import x",
+        "from .b import y",
+        "def f():\n    from .sub import c",
+        "if True:\n    import claimbook.zoo.sub.d",
+    ],
+)
+def test_whatever_way_a_module_is_imported_a_change_in_it_counts(zoo, source):
+    """Also where it is the package that imports its submodule, or a module in between."""
+    package(zoo, e=source, b="from .sub.c import x as y")
+    before = codehash.code_hash(["claimbook.zoo.e"])
+    package(zoo, sub__c="x = 2")
+    assert codehash.code_hash(["claimbook.zoo.e"]) != before
+
+
+def test_only_plumbing_itself_is_plumbing(zoo):
+    files.write_text(zoo / "lib/claimbook/filesystem.py", "")
+    package(zoo, e="from claimbook import filesystem, paths\nimport claimbook.runs.checks")
+    expected = ["claimbook", "claimbook.filesystem", "claimbook.zoo", "claimbook.zoo.e"]
+    assert codehash.import_closure(["claimbook.zoo.e"]) == expected
+
+
 IMPORTS = """from claimbook.zoo import b
 from claimbook.zoo.b import x as y
 
@@ -212,6 +250,8 @@ def test_cells_share_the_names_they_import(zoo):
 def test_the_table_of_stored_runs_binds_no_module_in_its_package(demo):
     assert "claimbook.experiments.demo" not in codehash.import_closure(["claimbook.experiments.demo.toy"])
     assert "claimbook.experiments.demo" in codehash.import_closure(["claimbook.experiments.demo"])
+    both = codehash.imports("from claimbook.experiments.demo import STORED, toy")
+    assert both >= {"claimbook.experiments.demo", "claimbook.experiments.demo.toy"}, "a name of the table binds it"
 
 
 # --- notebooks ---------------------------------------------------------------------------------------------------
@@ -252,6 +292,59 @@ def test_changed_names_the_parts():
     assert fingerprints.changed(old, old) == []
     assert fingerprints.fingerprint(old) != fingerprints.fingerprint(new)
     assert fingerprints.changed(old, old | {"code": "y"}) == ["module imports"]
+
+
+@pytest.fixture
+def small_chapter(demo):
+    """The chapter ``demo``: a notebook that names an asset and another chapter's run, a ledger, data, a stored run."""
+    cells = "from claimbook.experiments.demo import toy", "keys = 'kjv', 'streaming_llm/toys'"
+    files.write_json(demo / "notebooks/demo.ipynb", notebook(*cells))
+    for name in ("data/assets.yaml", "data/claims/streaming_llm.yaml", "data/sweeps/streaming_llm/toys.json"):
+        files.write_text(demo / name, (REPOSITORY / name).read_text())
+    files.write_text(demo / "data/claims/demo.yaml", (REPOSITORY / "data/claims/streaming_llm.yaml").read_text())
+    files.write_text(demo / "data/demo/table.csv", "1,2")
+    stored_runs.run("demo", "short")
+    stored_runs.promote("demo")
+    return demo
+
+
+def put(root, name, **entries):
+    """Change what a stored run says."""
+    path = root / "data/sweeps" / f"{name}.json"
+    files.write_json(path, files.read_json(path) | entries)
+
+
+INPUTS = {
+    "cells": lambda root: edit(root / "notebooks/demo.ipynb", "keys = ", "more = "),
+    "module claimbook.experiments.demo.toy": lambda root: edit(
+        root / "lib/claimbook/experiments/demo/toy.py", "step + 1.0", "step + 2.0"
+    ),
+    "claims": lambda root: edit(root / "data/claims/demo.yaml", "bound: 1.1, precision", "bound: 1.2, precision"),
+    "asset kjv": lambda root: edit(root / "data/assets.yaml", "convert: kjv@", "convert: kjv@9"),
+    "stored run short": lambda root: put(root, "demo/short", curves={"loss": [1.0]}),
+    "stored run other": lambda root: (stored_runs.run("demo", "other"), stored_runs.promote("demo")),
+    "stored run streaming_llm/toys": lambda root: put(root, "streaming_llm/toys", metrics={"doctored": 1}),
+    "data file table.csv": lambda root: edit(root / "data/demo/table.csv", "2", "3"),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_input_of_a_chapter_is_in_its_fingerprint_and_is_named(small_chapter, name):
+    before = fingerprints.chapter_parts("demo")
+    INPUTS[name](small_chapter)
+    after = fingerprints.chapter_parts("demo")
+    also = ["module imports"] if name == "cells" else []  # cells are hashed with what they import, too
+    assert fingerprints.changed(before, after) == [name, *also]
+    assert fingerprints.fingerprint(before) != fingerprints.fingerprint(after)
+
+
+def test_a_chapters_packages_and_tier_are_in_its_fingerprint(small_chapter, monkeypatch):
+    before = fingerprints.chapter_fingerprint("demo")
+    assert (
+        fingerprints.chapter_fingerprint("demo", "gpu") != before == fingerprints.chapter_fingerprint("demo", "smoke")
+    )
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "99.0"})
+    assert fingerprints.chapter_fingerprint("demo") != before
 
 
 def test_a_fingerprint_names_no_module():

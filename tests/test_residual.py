@@ -8,6 +8,8 @@ from claimbook.lm.attention import observed
 from claimbook.lm.residual import keys_and_values, trace
 from claimbook.metrics.key_attention import VisibleColumns
 
+pytestmark = pytest.mark.numeric
+
 IDS = torch.randint(1, 300, (200,), generator=torch.Generator().manual_seed(0))
 
 

@@ -122,6 +122,7 @@ def test_a_full_disk(no_runs, monkeypatch):
 # --- running -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_rerun_agrees_shows_progress_and_leaves_the_reference_alone(no_runs):
     before = {path: path.read_bytes() for path in (no_runs / "data").rglob("*") if path.is_file()}
     done = claimbook_command(no_runs, "rerun", CHAPTER, "--result", no_runs / "_runs/copy.json")
@@ -136,6 +137,7 @@ def test_a_rerun_agrees_shows_progress_and_leaves_the_reference_alone(no_runs):
     assert {path: path.read_bytes() for path in (no_runs / "data").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_moved_verdict_is_red_with_the_same_parameters_and_information_with_others(no_runs, capsys):
     edit(
         paths.result(CHAPTER),
@@ -160,12 +162,14 @@ def test_a_failing_notebook_is_kept_for_reading_and_is_no_result(no_runs, capsys
         runner.accept(CHAPTER)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_never_finishes_its_run_has_failed(no_runs, capsys):
     edit(paths.notebook(CHAPTER), "run.finish()", "pass")
     assert runner.rerun(CHAPTER) == runner.FAILED
     assert "must call run.finish()" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_at_once_and_a_kill_in_the_middle(no_runs):
     """Two runs side by side; a third is killed; then one more starts clean. The reference never moves."""
     edit(paths.notebook(CHAPTER), "outcomes = np", "import time; time.sleep(1); outcomes = np")
@@ -201,7 +205,8 @@ def test_a_kernel_that_dies_at_the_start_is_started_again(book, monkeypatch, tmp
     assert runner._execute(CHAPTER, values, tmp_path) is None
     assert len(tries) == 3
     monkeypatch.setattr(runner, "_papermill", lambda *arguments: 1 / 0)
-    assert "ZeroDivisionError" in runner._execute(CHAPTER, values, tmp_path)
+    said, code = runner._execute(CHAPTER, values, tmp_path)
+    assert "ZeroDivisionError" in said and code == runner.FAILED
 
 
 def test_braces_in_a_path_are_taken_literally(tmp_path):
@@ -313,6 +318,7 @@ def test_machine_paths_are_taken_out(book):
 # --- book and all chapters ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fresh_book_executes_nothing_and_a_stale_one_runs_once(no_runs, monkeypatch, capsys):
     built = []
     monkeypatch.setattr(

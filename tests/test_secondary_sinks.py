@@ -15,6 +15,8 @@ from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
 from claimbook.papers.secondary_sinks import Sink
 
+pytestmark = pytest.mark.numeric
+
 LAYERS, TOKENS, WIDTH = 12, 20, 16
 START, LIFE, TOKEN = 4, 5, 9
 
@@ -109,6 +111,32 @@ def test_labels_as_in_the_repository():
     assert [method.rescaled_label(lifetime, 20) for lifetime in (2, 3, 17, 18)] == [
         "noise", "secondary", "secondary", "primary-like",
     ]  # fmt: skip
+
+
+def test_thresholds_must_be_passed_and_ends_of_labels_belong_to_them():
+    """A state exactly at the cosine, or exactly so many times the median, is none; the official labels begin at 28."""
+    norms, cosines = torch.ones(4, 5), torch.zeros(4, 5)
+    norms[:, 0] = torch.tensor([1.0, 500.0, 500.0, 1.0])
+    for at in (method.COSINE, -method.COSINE):
+        cosines[:, 3] = at
+        assert not method.official(norms, cosines, 0).any()
+        cosines[:, 3] = 1.001 * at
+        assert method.official(norms, cosines, 0)[1:3, 3].all()
+    cosines[:, 3], norms[:, 3] = method.COSINE, 9.0
+    assert not method.by_norm(norms, cosines, 0, 3).any()
+    cosines[:, 3], norms[:, 3] = 0.95, 3.0
+    assert not method.by_norm(norms, cosines, 0, 3).any() and not method.long(norms, 3)[:, 3].any()
+    norms[:, 3] = 3.001
+    assert method.by_norm(norms, cosines, 0, 3)[:, 3].all()
+    assert method.aligned_for(torch.tensor([method.COSINE, 0.91, method.COSINE, 1.0]), 0) == 1
+    deep, shallow = method.SHALLOWEST, method.SHALLOWEST - 1
+    assert method.official_label(2, deep, 10) == "noise" and method.official_label(2, shallow, 10) == "secondary"
+
+
+def test_a_level_of_just_five_in_a_hundred_tokens_is_kept():
+    found = [level(3, 9)] * 19 + [level(5, 2)]
+    assert method.levels(found) == {(3, 9): 19, (5, 2): 1}
+    assert method.levels([level(3, 9), *found]) == {(3, 9): 20}
 
 
 def level(start, lifetime):

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import planted as planted_model
-from claimbook import paths, plotting
+from claimbook import paths, plotting, stats
 from claimbook.claims import ledgers, verdicts
 from claimbook.experiments.secondary_sinks import RULE, STORED, change, find, live, parts, probe, traces, view
 from claimbook.lm import block_outputs, residual, tiny
 from claimbook.lm.load import LM
 from claimbook.runs import parameters
+
+pytestmark = pytest.mark.numeric
 
 LEDGER = ledgers.load("secondary_sinks")
 LAYERS, TEXTS = 30, 24
@@ -170,6 +172,70 @@ FAILING = [
 def test_a_part_fails_when_what_it_says_is_not_so(claim, part, change, each):
     changed = found(change or (lambda row: None), each or (lambda one: None))
     assert state(changed, claim, part) == "not_met", changed[claim][part]
+
+
+def test_texts_are_the_unit_not_their_sinks():
+    """Every sink told twice changes no estimate: sinks of one text say nothing of other texts."""
+
+    def twice(row):
+        row["sinks"] = [copy.deepcopy(one) for one in row["sinks"] for _ in range(2)]
+        official = row["rules"]["official"]
+        official["secondary"] *= 2
+        official["levels"] = [[start, life, 2 * count] for start, life, count in official["levels"]]
+
+    # texts with few sinks and texts with many weigh alike, too: in every other text three of the five are left out
+    once, doubled = [], []
+    for i, row in enumerate(texts()):
+        row["sinks"] = row["sinks"][: 5 - 3 * (i % 2)]
+        once.append(row)
+        doubled.append(copy.deepcopy(row))
+        twice(doubled[-1])
+    before, after = parts.texts(once, "4 x"), parts.texts(doubled, "4 x")
+    for claim, measured in before.items():
+        for part, found in measured.items():
+            again = after[claim][part]
+            assert found.value == pytest.approx(again.value), (claim, part)
+            if isinstance(found, stats.Estimate):
+                assert (found.n, found.unit) == (again.n, "texts") and 0 < found.n <= TEXTS, (claim, part)
+                assert (found.low, found.high) == pytest.approx((again.low, again.high)), (claim, part)
+
+
+def test_interventions_count_texts():
+    for measured in parts.changes([changed(i) for i in range(TEXTS)]).values():
+        assert {(found.n, found.unit) for found in measured.values()} == {(TEXTS, "texts")}
+
+
+def test_a_bound_that_is_just_reached():
+    """On which side of each bound of the parts its end lies."""
+    row = a_text(tokens=5000)
+    for count, a_class in ((17, True), (18, False)):  # 3.4 in 1,000
+        row["rules"]["official"]["secondary"] = count
+        assert parts.has_a_class(row) == a_class
+    row = a_text()
+    row["primary"]["norm"], row["median_norm"] = [50.0, 100.0, 99.9], [10.0] * 3
+    assert parts._lasts(row) == pytest.approx(2 / 3), "ten times the median is massive"
+    row["sinks"] = [
+        sink(0, start=14, aligned=life, written=written(5.0, 0.4, size, 0.97))
+        for life, size in ((3, 100.0), (5, 150.0), (7, 225.0))
+    ]
+    assert parts.longer_lives_longer(row) == 1, "longer by half is unlike"
+    rows = texts(put("rules", "official", value=lambda _: rule(2, life=8)))
+    rows[0]["rules"]["official"]["levels"] = [[14, 9, 2]]
+    assert found_variable(rows) == 0, "one block more is as long"
+    rows[0]["rules"]["official"]["levels"] = [[14, 10, 2]]
+    assert found_variable(rows) == pytest.approx(1 / TEXTS)
+    told = [changed(0, fourfold=0.0)]
+    told[0]["heads"]["primary_key_over"] = 1.25
+    scaled = {one["factor"]: one for one in told[0]["scaled"]["factors"]}
+    scaled[1.0]["given"], scaled[4.0]["given"] = 1.0, 1.1
+    measured = parts.changes(told)
+    assert measured["C10"]["keys_join"].n == 1 and measured["C7"]["score_scales"].agree == 1
+    twenty = texts(put("rules", "official", value=rule(2)))[:10]
+    assert parts.published("Qwen/QwQ-32B", twenty), "twenty sinks are enough"
+
+
+def found_variable(rows):
+    return parts.texts(rows, "4 x")["C3"]["variable"].value
 
 
 def test_sinks_that_start_in_many_blocks_are_not_one_modules():
@@ -440,6 +506,7 @@ def test_a_new_machine_fetches_what_a_run_opens_and_no_more():
     assert parameters.needed_assets("secondary_sinks", values) == ["gemma-3-270m", "smollm2-135m", "wikipedia-excerpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["smoke", "gpu"])
 def test_a_tier_runs_end_to_end_on_a_tiny_model(tier):
     options = ["--tier", tier, "--device", "cpu", "--models", "tiny-random-qwen3", "-p", "documents=2"]

@@ -13,6 +13,8 @@ from claimbook import stats
 from claimbook.claims.ledgers import Part
 from claimbook.claims.verdicts import claim_verdict, part_state
 
+pytestmark = pytest.mark.slow
+
 RUNS = 2000
 COVERS = (0.93, 0.97)
 SLACK = 0.005  # one standard error of a rate of 5 % over 2,000 runs

@@ -13,6 +13,8 @@ from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.metrics.sinks import Importance, sink_rate
 from claimbook.papers import sink_emergence as theory
 
+pytestmark = pytest.mark.numeric
+
 ARCHITECTURES = [name for name in tiny.CONFIGS]
 PLAIN = ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3", "gpt_neox", "opt", "gpt2", "glm"]
 IDS = torch.randint(1, 300, (3, 40), generator=torch.Generator().manual_seed(0))
@@ -328,6 +330,17 @@ def test_a_pool_holds_so_many_samples():
     assert len(torch.unique(toys.Text(batch=32).step(0, 1)[0], dim=0)) == 32
 
 
+def test_each_seed_and_each_step_of_a_toy_reads_a_text_of_its_own():
+    """And none of them the text that it is tested on."""
+    for text in (toys.Text(batch=8), toys.Text(batch=8, pool=64)):
+        seen = [text.step(seed, step)[0] for seed in range(3) for step in range(3)]
+        seen.append(text.sample(8, toys.VALIDATION_SEED)[0])
+        for i, one in enumerate(seen):
+            assert not any(torch.equal(one, other) for other in seen[:i])
+    rows = [set(map(tuple, toys.Text(batch=64, pool=8).step(seed, 0)[0].tolist())) for seed in (0, 1)]
+    assert not rows[0] & rows[1], "a pool is its seed's own"
+
+
 def test_a_toy_measures_what_it_says():
     spec = Decoder(
         vocabulary=41, layers=2, width=32, heads=2, mlp=48, attention={"bias": "k", "strict": True, "row_sum": 0.5}
@@ -358,8 +371,8 @@ def test_norms_are_taken_before_the_norm():
         model = build(Decoder(vocabulary=41, layers=2, width=32, mlp=48, norm=norm), 0)
         model.model.layers[0].mlp.down_proj.weight.data *= 50
         with torch.no_grad():
-            found = toys.before_the_norm(model, torch.randint(0, 41, (3, 12)))
-            after = geometry.observe(model, torch.randint(0, 41, (3, 12)), variants.attend).hidden_norm
+            found = toys.before_the_norm(model, IDS[:, :12] % 41)
+            after = geometry.observe(model, IDS[:, :12] % 41, variants.attend).hidden_norm
         assert found.shape == (2, 3) and (norm == "pre" or torch.allclose(after, torch.ones(2, 3), atol=1e-2))
         assert (found - 1).abs().max() > 0.02
 

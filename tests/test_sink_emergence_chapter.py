@@ -26,6 +26,8 @@ from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe
 from claimbook.runs import parameters
 
+pytestmark = pytest.mark.numeric
+
 LEDGER = ledgers.load("sink_emergence")
 SEEDS = 5
 
@@ -156,6 +158,35 @@ def test_windows_and_interventions():
 
     assert set(states(parts.interventions(losses(0.0, 0.0)))["C29"].values()) == {"met"}
     assert set(states(parts.interventions(losses(0.1, 0.6)))["C29"].values()) == {"not_met"}
+
+
+def test_the_unit_is_the_sample_the_document_and_the_seed():
+    """Heads, layers, lengths and steps within one are no further units."""
+    noise = np.random.default_rng(0)
+    rows = [{"first": noise.random((3, 4)).tolist(), "window_first": noise.random((3, 4)).tolist()} for _ in range(20)]
+    losses = [
+        {"loss": dict(zip(("as it is", "exchanged in all heads", "no value in sink heads"), row, strict=True))}
+        for row in noise.random((20, 3)).tolist()
+    ]
+    curves, epsilons, lengths = domain_curves()
+    protocol = parts.protocol(found_as(0.6))  # its C3 is exact
+    text = text_parts.parts({"packed": decoders(0.1), "fixed": decoders(0.5), "fixed_key_bias": decoders(0.1, slots=1)})
+    toy = toy_parts.parts({name: rows for name, rows in as_the_paper_says().items() if len(rows) == SEEDS})
+    for unit, count, found in (
+        ("samples", 100, {"C1": protocol["C1"], "C2": protocol["C2"]}),
+        ("samples", 24, {"C7": protocol["C7"]}),
+        ("samples", 60, parts.domains(curves, "text", epsilons, lengths)),
+        ("documents", 20, parts.windows(rows)),
+        ("documents", 20, parts.interventions(losses)),
+        ("seeds", SEEDS, text),
+        ("seeds", SEEDS, toy),
+    ):
+        assert {(one.n, one.unit) for measured in found.values() for one in measured.values()} == {(count, unit)}
+
+
+def test_a_share_of_heads_counts_those_above_the_threshold_not_at_it():
+    rows = [{"first": [[0.3, 0.3, 0.31, 0.29]], "window_first": [[0.0] * 4]}] * 3
+    assert parts.windows(rows)["C17"]["first_while_visible"].value == 0.25
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------
@@ -370,6 +401,8 @@ def test_the_floor():
     assert not text_parts.has_a_sink({"packed": decoders(0.01)}, "packed")
     assert text_parts.has_a_sink({"packed": decoders(0.2)}, "packed") and not text_parts.has_a_sink({}, "packed")
     assert {claim.id for claim in LEDGER.claims if claim.gate} == set(text_parts.GATED)
+    assert text_parts.has_a_sink({"packed": [decoder(text_parts.FLOOR)]}, "packed"), "just reached is passed"
+    assert list(toy_parts.Toys({"rotary": arm(copied=0.9)}).solved("rotary")) == [True] * SEEDS
 
 
 def test_the_first_token_comes_after_the_bias():
@@ -413,7 +446,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         lambda ax: view.lengths(ax, curves, "text", config),
         lambda ax: view.lengths(ax, {}, "text", config),
         lambda ax: view.blocks(ax, {"a-1b": curves, "b-2b": {}}, "text"),
-        lambda ax: view.inputs(ax, {"a": found_as(0.6)}, {"a": torch.rand(100)}),
+        lambda ax: view.inputs(ax, {"a": found_as(0.6)}, {"a": torch.linspace(0, 1, 100)}),
         lambda ax: view.norms(ax, {"a-1b": found_as(0.6).geometry}),
     ):
         fig, ax = plotting.figure()
@@ -433,9 +466,30 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
     assert view.domain_rates(curves, config).startswith("Wikipedia") and view.domain_rates({}, config) is None
 
 
+def test_figures_of_what_was_trained_draw_every_seed():
+    """A curve or a dot for each, with the numbers of that seed; and the mean beside the dots is of all of them."""
+    arms = {"packed": decoders(0.1), "fixed": decoders(0.5, count=3), "key_bias": decoders(0.02, slots=1)}
+    _, axes = plotting.figure(2, 1, height=6.4)
+    view.emergence(axes, arms)
+    drawn = [line.get_ydata()[-1] for line in axes[1].lines if len(line.get_xdata()) == 3]
+    columns = {"packed": "first", "fixed": "first", "key_bias": "bias"}
+    expected = [100 * end for arm, column in columns.items() for end in text_parts.last(arms[arm], column=column)]
+    assert sorted(drawn) == pytest.approx(sorted(expected)) and len(drawn) == 2 * SEEDS + 3
+    t = toy_parts.Toys(as_the_paper_says())
+    _, ax = plotting.figure()
+    view.bars(ax, t, ["sigmoid"])
+    dots, mean = ax.lines[:2]
+    assert list(dots.get_xdata()) == list(t.first("sigmoid")) and len(dots.get_xdata()) == SEEDS
+    assert mean.get_xdata()[0] == pytest.approx(t.first("sigmoid").mean())
+    _, ax = plotting.figure()
+    view.first_tokens(ax, t, {"fixed": "default"}, "attention")
+    assert ax.lines[0].get_ydata()[0] == pytest.approx(t.first().mean())
+
+
 # --- as a rerunner meets it ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny-random-gpt2", "tiny-random-gemma3_text"])
 def test_the_gpu_tier_runs_end_to_end_on_a_tiny_model(model):
     done = claimbook("rerun", "sink_emergence", "--tier", "gpu", "--device", "cpu", "--models", model)
@@ -454,6 +508,7 @@ def test_a_new_machine_fetches_what_a_run_opens():
     assert needed == ["docstrings", "gemma-3-270m", "kjv", "smollm2-135m", "wikibooks-recipes", "wikipedia-excerpt"]
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_short_is_one_line(tmp_path):
     (tmp_path / "mine.txt").write_text("a few words only")
     done = claimbook(
@@ -466,5 +521,5 @@ def test_a_text_that_is_too_short_is_one_line(tmp_path):
         "--text",
         str(tmp_path / "mine.txt"),
     )
-    assert done.returncode == 3 and "mine.txt' has" in done.stderr and "tokens" in done.stderr
+    assert done.returncode == 2 and "mine.txt' has" in done.stderr and "tokens" in done.stderr
     assert "Traceback" not in done.stderr

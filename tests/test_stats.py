@@ -11,6 +11,8 @@ from scipy import stats as scipy_stats
 
 from claimbook import stats
 
+pytestmark = pytest.mark.numeric
+
 NUMBERS = st.floats(-1e3, 1e3)
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -52,6 +54,16 @@ def test_the_studentized_bootstrap_against_a_plain_loop():
     resamples = [np.repeat(x, count.astype(int)) for x in (sample, sample[::-1]) for count in counts]
     t = sorted((r.mean() - sample.mean()) / (r.std(ddof=1) / math.sqrt(10)) for r in resamples)
     assert stats._studentized_tails(sample, 100, 4) == pytest.approx((t[2], t[-3]))
+
+
+def test_two_in_a_hundred_resamples_lie_beyond_either_tail():
+    """Of a thousand drawn one by one; as few as a hundred would not tell two from two and a half."""
+    sample = np.random.default_rng(3).lognormal(0, 1, 12)
+    counts = stats._resample_counts(12, 500, seed=4)
+    resamples = [np.repeat(x, count.astype(int)) for x in (np.sort(sample), np.sort(sample)[::-1]) for count in counts]
+    t = sorted((r.mean() - sample.mean()) / (r.std(ddof=1) / math.sqrt(12)) for r in resamples)
+    assert stats._studentized_tails(sample, 1000, 4) == pytest.approx((t[20], t[-21]))
+    assert t[20] < t[25] - 0.02 and t[-21] > t[-26] + 0.02, "a half per cent more would be seen"
 
 
 def test_pairs_are_compared_item_by_item():

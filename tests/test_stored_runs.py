@@ -2,19 +2,21 @@
 
 import errno
 import io
+import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from claimbook import files, paths
+from claimbook import commands, files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, clock
 from claimbook.provenance import declarations, fingerprints, machine
 from claimbook.runs import stored_runs
-from conftest import REPOSITORY, edit
+from conftest import CHAPTER, REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
 TABLE = "lib/claimbook/experiments/demo/__init__.py"
@@ -51,6 +53,12 @@ def test_a_fresh_result_is_not_made_again_unless_forced(demo):
     before = stored_runs.run("demo", "short").stat().st_mtime_ns
     assert stored_runs.run("demo", "short").stat().st_mtime_ns == before
     assert stored_runs.run("demo", "short", force=True).stat().st_mtime_ns > before
+
+
+def test_a_finished_result_of_other_code_is_made_again(demo):
+    stored_runs.run("demo", "short")
+    edit(demo / TOY, "step + 1.0", "step + 2.0")
+    assert files.read_json(stored_runs.run("demo", "short"))["curves"]["loss"][0] == 2.0
 
 
 def test_comments_leave_it_fresh(demo):
@@ -186,6 +194,23 @@ def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
     other.kill()
     other.communicate()
     assert stored_runs.status("demo")["short"] == "missing"
+
+
+def test_whatever_works_on_a_run_holds_its_lock(demo):
+    """Seen from within the work, and kept out while another holds it: running, and confirming by a prefix."""
+    store()
+    note = 'note = work / "done.txt"'
+    asks = "from claimbook.runs import stored_runs\n    assert stored_runs.state('demo', 'short') == 'running'"
+    edit(demo / TOY, note, f"{asks}\n    {note}")
+    with stored_runs._alone("demo", "short"):
+        for work in (stored_runs.run, stored_runs.confirm):
+            with pytest.raises(ClaimbookError, match="demo/short is going on in another process"):
+                work("demo", "short")
+        assert stored_runs._alone("demo", "other").__enter__() is None, "another run has a lock of its own"
+    assert stored_runs.status("demo") == {"short": "stale", "other": "missing"}
+    assert stored_runs.confirm("demo", "short") == 0
+    stored_runs.run("demo", "short", force=True)
+    assert stored_runs.status("demo")["short"] == "fresh"
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
@@ -390,6 +415,15 @@ def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
     assert fingerprints.sweep_fingerprint("demo", "short") != after, "what it says counts"
 
 
+@pytest.mark.parametrize("key", ["metrics", "curves", "config", "assets", "artefact", "wall_s"])
+def test_what_a_stored_run_says_is_in_its_hash(demo, key):
+    """Whoever reads it may use any of it; only stamps and confirmations are left out."""
+    store()
+    before, path = fingerprints.stored_hash("demo", "short"), paths.sweep("demo", "short")
+    files.write_json(path, files.read_json(path) | {key: {"doctored": 1}})
+    assert fingerprints.stored_hash("demo", "short") != before
+
+
 def test_a_finished_result_that_is_stale_is_not_promoted(demo):
     stored_runs.run("demo", "short")
     edit(demo / "lib/claimbook/experiments/demo/toy.py", "step + 1.0", "step + 2.0")
@@ -407,3 +441,55 @@ def test_another_chapters_run_goes_by_its_full_name(demo):
     assert declarations.is_elsewhere("demo", "streaming_llm/toys")
     for text in ("demo/short", "streaming_llm/none", "streaming_llm", "", "nowhere/toys", "a/b/c"):
         assert not declarations.is_elsewhere("demo", text), text
+
+
+# --- confirmed by the code before, on one machine ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved_on(book_with_sweeps, tmp_path):
+    """A book whose stored run another processor made, its checkout before a refactor, and the refactor's place."""
+    stored_runs.run(CHAPTER, "short")
+    stored_runs.promote(CHAPTER, ["short"])
+    path = paths.sweep(CHAPTER, "short")
+    result = files.read_json(path)
+    result["curves"]["loss"] = [1.01 * value for value in result["curves"]["loss"]]
+    files.write_json(path, result)
+    before = shutil.copytree(book_with_sweeps, tmp_path / "before", symlinks=True)
+    return before, book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py"
+
+
+def test_where_another_processor_made_it_the_code_before_is_asked_on_this_one(moved_on):
+    before, toy = moved_on
+    edit(toy, "step + 1.0", "1.0 + step")
+    with pytest.raises(ClaimbookError, match=r"its prefix differs by 0\.0099"):
+        stored_runs.confirm(CHAPTER, "short")
+    assert stored_runs.confirm(CHAPTER, "short", before) == 0
+    result = stored_runs.load(CHAPTER, "short")
+    assert result["freshness"] == "confirmed by prefix" and "on one machine" in result["confirmed"][-1]["against"]
+    assert result["curves"]["loss"][0] == 1.01, "what is stored stays"
+
+
+def test_the_code_before_confirms_no_change_of_numbers(moved_on):
+    before, toy = moved_on
+    edit(toy, "step + 1.0", "step + 1.1")
+    with pytest.raises(ClaimbookError, match="is not confirmed: its prefix differs"):
+        stored_runs.confirm(CHAPTER, "short", before)
+
+
+def test_a_checkout_in_which_the_run_is_stale_confirms_nothing(moved_on):
+    before, toy = moved_on
+    for place in (toy, before / toy.relative_to(toy.parents[4])):
+        edit(place, "step + 1.0", "1.0 + step")
+    with pytest.raises(ClaimbookError, match=r"is not fresh in .*before: name a checkout in which it is"):
+        stored_runs.confirm(CHAPTER, "short", before)
+
+
+def test_before_takes_a_checkout(moved_on, tmp_path):
+    with pytest.raises(ClaimbookError, match="--before takes a checkout of this repository"):
+        commands.confirm_sweeps(CHAPTER, tmp_path / "nowhere")
+
+
+def test_what_is_none_on_both_sides_agrees():
+    assert stored_runs.prefix_difference({"a": [{"x": None, "y": 1.0}]}, {"a": [{"x": None, "y": 1.0}, {}]}) == 0
+    assert stored_runs.prefix_difference({"a": [None]}, {"a": [1.0]}) == math.inf

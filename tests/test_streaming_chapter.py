@@ -32,6 +32,7 @@ def test_a_new_machine_fetches_what_a_run_opens_and_no_more():
     assert parameters.needed_assets("streaming_llm", values) == ["gemma-3-270m", "kjv", "wikipedia-excerpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["smoke", "gpu"])
 def test_a_tier_runs_end_to_end_on_a_tiny_model(tier, book, monkeypatch):
     own = ["-p", "documents=1", "-p", "length=2200"] if tier == "gpu" else []

@@ -17,6 +17,8 @@ from claimbook.lm.losses import token_losses
 from claimbook.papers import streaming_llm as method
 from claimbook.papers.streaming_llm import RollingCache, Scheme, allowed, losses, recompute_losses, stream
 
+pytestmark = pytest.mark.numeric
+
 POSITIONLESS = ("opt", "gpt2")
 FAMILIES = [kind for kind in tiny.CONFIGS if kind not in POSITIONLESS]
 SCHEME = Scheme(4, 12)
@@ -213,6 +215,7 @@ curves.pop("rss_mb")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_stream_resumes_to_the_same_numbers(tmp_path):
     def start(folder, pause):
         command = [sys.executable, "-c", STREAM, str(tmp_path / folder), str(pause)]

@@ -19,6 +19,7 @@ def test_the_new_chapter_passes_every_check(book):
     assert checks.problems(CHAPTER) == []
 
 
+@pytest.mark.slow
 def test_its_test_passes(book):
     assert commands.unit_tests()
 

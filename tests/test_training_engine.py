@@ -10,12 +10,14 @@ from torch import nn
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
-from claimbook.lm import geometry, pretraining, training, variants
+from claimbook.lm import geometry, pretraining, toy, training, variants
 from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.pretraining import Chunks, Corpus
 from claimbook.lm.training import Recipe, train
 from claimbook.lm.variants import Attention
-from claimbook.metrics.sinks import Importance, sink_rate
+from claimbook.metrics.sinks import EPSILON, Importance, sink_rate
+
+pytestmark = pytest.mark.numeric
 
 IDS = torch.randint(0, 50, (3, 12), generator=torch.Generator().manual_seed(0))
 VARIANTS = {
@@ -191,7 +193,7 @@ def test_relative_buckets_beyond_the_near_ones():
 
 def test_norms_and_feed_forward_layers_are_as_asked_for():
     post = decoder(norm="post")
-    x = torch.randn(1, 12, 32)
+    x = torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         out = post.model.layers[0](x, position_embeddings=(torch.ones(1, 12, 16), torch.zeros(1, 12, 16)))
         weight = post.model.layers[0].post_attention_layernorm.weight
@@ -319,6 +321,37 @@ def test_the_rate_warms_up_and_then_stays():
     assert rates == [0.5, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("clip", [0.01, 0.1, 1e6])
+def test_gradients_are_clipped_to_the_recipes_norm(clip):
+    """Plain descent at a rate of 1 moves the weights by the gradient's norm, or by ``clip`` where that is less."""
+    model, start = fresh(), fresh()
+    training.mean_loss(start, *batches(0)).backward()
+    norm = float(torch.cat([p.grad.flatten() for p in start.parameters()]).norm())
+    recipe = Recipe(steps=1, rate=1.0, clip=clip)
+    training._update(model, torch.optim.SGD(model.parameters(), lr=1.0), recipe, 0, *batches(0))
+    moved = [(a - b).detach().flatten() for a, b in zip(start.parameters(), model.parameters(), strict=True)]
+    assert float(torch.cat(moved).norm()) == pytest.approx(min(clip, norm), rel=1e-3) and norm > 0.2
+
+
+RECIPE = Recipe(steps=3, rate=1e-2)
+RECIPES = {"steps": 4, "rate": 2e-2, "warmup": 3, "weight_decay": 0.5, "betas": (0.5, 0.95), "clip": 0.05}
+RECIPES |= {"precision": "bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def by_recipe():
+    model = fresh()
+    train(model, RECIPE, batches)
+    return model.lm_head.weight.detach()
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_nothing_in_a_recipe_is_without_effect(by_recipe, field):
+    model = fresh()
+    train(model, RECIPE.model_copy(update={field: RECIPES[field]}), batches)
+    assert not torch.allclose(model.lm_head.weight, by_recipe, atol=1e-5)
+
+
 def test_targets_of_minus_100_do_not_count():
     model, (ids, targets) = fresh(), batches(0)
     masked = targets.clone()
@@ -398,6 +431,18 @@ def test_controls_write_positions_in_training_and_validation(corpus):
     assert torch.equal(drawn.batch(7, 8, 0)[0][:, 1:], corpus().batch(7, 8, 0)[0][:, 1:])
 
 
+def test_each_random_position_is_drawn_for_itself(corpus):
+    """Neither alike nor bound to another position, step or seed; and one more of them changes no other."""
+    both, one = corpus(random=(0, 3)), corpus(random=(0,))
+    columns = both.batch(5, 32, 1)[0][:, [0, 3]].T
+    assert torch.equal(columns[0], one.batch(5, 32, 1)[0][:, 0])
+    others = [both.batch(6, 32, 1)[0][:, 0], both.batch(5, 32, 2)[0][:, 0], both.batch(1, 32, 5)[0][:, 0]]
+    for other in (columns[1], *others):
+        assert (columns[0] == other).float().mean() < 0.2
+    held_out = both.held_out(4)[0][:, [0, 3]].T
+    assert not torch.equal(held_out[0], held_out[1])
+
+
 def test_chunks_may_begin_with_documents(corpus, tmp_path):
     rows = corpus(start="document").training
     stream = np.concatenate(pretraining.encoded(("any",), tmp_path / "bpe.json")[0])
@@ -421,6 +466,36 @@ def test_corpora_that_do_not_suffice_say_so(corpus, tmp_path):
     (tmp_path / "bpe.json").write_text("{")
     with pytest.raises(ClaimbookError, match=r"tokenizer bpe.json cannot be read.*restore it"):
         corpus()
+
+
+# --- toys ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"strict": False}, {"zero_sink": True}, {"width": 16}])
+def test_a_toys_attention_is_the_softmax_of_products_over_the_root_of_their_size(options):
+    """One query at a time; products that are not divided, or multiplied, give other rows."""
+    arm = toy.Arm(**options)
+    model, draw = toy.Toy(arm, 40), torch.Generator().manual_seed(0)
+    query, key = (torch.randn(1, 9, arm.width, generator=draw) for _ in range(2))
+    turned = [toy.turn(x, torch.arange(9))[0].double() for x in (query, key)]
+    rows = torch.zeros(9, 9).double()
+    for i in range(9):
+        seen = range(i if arm.strict else i + 1)
+        weights = [math.exp(float(turned[0][i] @ turned[1][j]) / math.sqrt(arm.width)) for j in seen]
+        for j in seen:
+            rows[i, j] = weights[j] / (sum(weights) + arm.zero_sink)
+    assert torch.allclose(model.attention(query, key, None)[0].double(), rows, atol=1e-5)
+
+
+def test_symbols_follow_the_table_they_are_said_to_follow():
+    ids = toy.Backcopy().sample(400, 100, torch.Generator().manual_seed(0))
+    before, after = ids[:, 1:-1].flatten(), ids[:, 2:].flatten()
+    counts = torch.zeros(40, 40)
+    counts.index_put_((before, after), torch.ones(len(before)), accumulate=True)
+    found = (counts / counts.sum(dim=1, keepdim=True))[toy.TRIGGERS :]
+    table = torch.softmax(2 * torch.randn(40, 40, generator=torch.Generator().manual_seed(1)), dim=1)[toy.TRIGGERS :]
+    unlike = (found - table).abs().sum(dim=1) / 2
+    assert unlike.max() < 0.2 and unlike.mean() < 0.1
 
 
 # --- the metric ------------------------------------------------------------------------------------------------
@@ -456,6 +531,12 @@ def test_importance_is_the_brute_force_over_whole_maps(name):
 def test_the_threshold_comes_before_the_average():
     alpha = torch.tensor([[[[0.5]]], [[[0.05]]]])  # the mean, 0.275, is no sink; one of the two samples has one
     assert sink_rate(alpha, 0.3).mean() == 0.5 and sink_rate(alpha, 0.6).mean() == 0
+
+
+def test_alpha_must_be_above_epsilon_not_at_it():
+    alpha = torch.tensor([EPSILON, EPSILON, EPSILON + 1e-6, EPSILON - 1e-6]).view(1, 1, 4, 1)
+    assert sink_rate(alpha).tolist() == [[0.25]]
+    assert sink_rate(torch.full((1, 2, 2, 3), 0.5), 0.5).tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_importance_adds_up_over_blocks():

@@ -16,6 +16,8 @@ from claimbook.claims.verdicts import claim_verdict, inside_scope, judge, part_s
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes
 
+pytestmark = pytest.mark.numeric
+
 STATES = ("met", "not_met", "open", "untested")
 
 
@@ -119,6 +121,24 @@ def test_precision_that_is_missed_leaves_open():
     assert part_state(sampled, estimate(20.0, 31.0, scale="log")) == "open"
 
 
+def test_precision_that_is_just_reached_is_enough():
+    assert part_state(part("at_least", bound=1.0, precision=(20, 0.25)), estimate(2.0, 2.5)) == "met"
+    assert part_state(part("shape", min_share=0.5), Votes(10, 20, 0.25)) == "met"
+    assert part_state(part("shape", min_share=0.5), Votes(19, 40, 0.25)) == "open"
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_a_width_that_is_not_a_number_is_within_no_limit(low):
+    """A ratio's interval that reaches zero has no width on the log scale."""
+    found = estimate(low, 4.0, scale="log")
+    assert math.isnan(found.halfwidth)
+    for sampled in (
+        part("at_least", bound=-2.0, precision=(20, 9.9)),
+        part("at_most", bound=-2.0, precision=(20, 9.9)),
+    ):
+        assert part_state(sampled, found) == "open"
+
+
 def test_a_deterministic_part_takes_an_exact_value():
     equal, most = DETERMINED
     assert [part_state(equal, Exact(x)) for x in (4, 4.5, 3.4, math.nan)] == ["met", "met", "not_met", "open"]
@@ -195,6 +215,13 @@ def test_met_and_not_met_only_by_evidence(asked, measurement):
     assert -math.inf < measurement.low < measurement.high < math.inf
     inside = [start <= x <= end for x in (measurement.low, measurement.value, measurement.high)]
     assert all(inside) if state == "met" else not any(inside)
+
+
+@given(st.floats(-3, 3), st.floats(0.001, 3), st.sampled_from(["linear", "log"]), st.sampled_from([0.1, 0.5]))
+def test_what_is_decided_is_as_precise_as_was_asked(low, width, scale, limit):
+    found = estimate(low, low + width, scale=scale)
+    if part_state(part("at_least", bound=-5.0, precision=(5, limit)), found) != "open":
+        assert found.halfwidth <= limit
 
 
 @given(
@@ -399,6 +426,18 @@ def test_a_small_sample_says_what_it_speaks_for():
     seeds = Estimate(1.3, 1.2, 1.4, 5, "by hand", unit="seeds")
     assert judge(claim([few]), "cpu", {"p": seeds}).speaks_for == "these 5 seeds only"
     assert judge(claim([AT_LEAST, BYTES]), "cpu", {"p": estimate(1, 2), "bytes": Exact(0)}).speaks_for is None
+
+
+def test_a_claim_speaks_for_the_smallest_of_its_samples():
+    parts = [part("at_least", name, bound=1.0, precision=(5, None)) for name in ("few", "some", "many")]
+    for order in itertools.permutations(parts):
+        found = {
+            "few": Estimate(1.3, 1.2, 1.4, 5, "by hand", unit="seeds"),
+            "some": Estimate(1.3, 1.2, 1.4, 12, "by hand", unit="scans"),
+            "many": estimate(1.2, 1.4, n=40),
+        }
+        assert judge(claim(list(order)), "cpu", found).speaks_for == "these 5 seeds only"
+    assert judge(claim(parts[2:]), "cpu", {"many": estimate(1.2, 1.4, n=20)}).speaks_for is None, "20 are enough"
 
 
 def test_holds_in_k_of_k():

@@ -51,11 +51,19 @@ def book(
 
 
 @app.command()
-def test(fast: Annotated[bool, typer.Option("--fast", help="Without notebooks and book.")] = False) -> None:
-    """Unit tests, checks of stored chapters, every notebook compared live (nbval), strict book build."""
+def check() -> None:
+    """Lint, checks of stored chapters, unit tests but the slow ones: within three minutes on two quiet cores."""
     from claimbook import commands
 
-    raise typer.Exit(commands.test(fast))
+    raise typer.Exit(commands.check())
+
+
+@app.command()
+def test() -> None:
+    """Lint, all unit tests, also on other kernels, stored chapters, every notebook compared live, strict book build."""
+    from claimbook import commands
+
+    raise typer.Exit(commands.test())
 
 
 @app.command()
@@ -114,6 +122,9 @@ def sweeps(
     jobs: Annotated[int, typer.Option(min=1, help="Stored runs at the same time.")] = 1,
     listed: Annotated[bool, typer.Option("--list", help="Only show how they stand.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="After a refactor: rerun prefixes and compare.")] = False,
+    before: Annotated[
+        Path | None, typer.Option(help="With --confirm: compare with the code of this checkout, on this machine.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="One stored run, in this process, without promoting it.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --name: run it even if a fresh result is there.")
@@ -128,7 +139,7 @@ def sweeps(
     elif listed:
         commands.list_sweeps(chapter)
     elif confirm:
-        raise typer.Exit(commands.confirm_sweeps(chapter))
+        raise typer.Exit(commands.confirm_sweeps(chapter, before))
     else:
         raise typer.Exit(commands.make_sweeps(chapter, jobs))
 

@@ -1,4 +1,4 @@
-"""What the commands do, beyond calling one function: the steps of `book` and `test`, lists, all-chapters loops."""
+"""What the commands do beyond calling one function: steps of `book`, `check` and `test`, lists, loops over chapters."""
 
 import os
 import subprocess
@@ -85,15 +85,45 @@ def _run_stale(names: list[str]) -> int:
     return worst
 
 
-# --- test --------------------------------------------------------------------------------------------------------
+# --- check and test ----------------------------------------------------------------------------------------------
+
+Step = tuple[str, Callable[[], bool]]
+
+LINTERS = (("ruff", "check"), ("ruff", "format", "--check"), ("lint-imports", "--no-logo", "--no-cache"))
+UNIT_TESTS = ("tests", "-p", "no:nbval")  # that plugin takes two seconds in each process, and only notebooks need it
+# Two workers, or one on a machine with one core. Whoever is done takes tests from the other's end, so that a file
+# stays with one worker, and with what it has made, almost to the end.
+WORKERS = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
+KERNELS = {  # other code for the same sums than the reference runs used
+    "OPENBLAS_CORETYPE": "Prescott",  # a processor without AVX
+    "ATEN_CPU_CAPABILITY": "default",  # torch without vector instructions of its own
+}
 
 
-def test(fast: bool = False) -> int:
+def check() -> int:
+    """What answers within three minutes."""
+    return _all_of(
+        ("lint", lint),
+        ("checks of stored chapters", guard),
+        ("unit tests but the slow ones", lambda: unit_tests("-m", "not slow")),
+    )
+
+
+def test() -> int:
+    """Everything; assets first, as some unit tests read them too."""
+    return _all_of(
+        ("assets the notebooks need", needed_assets),
+        ("lint", lint),
+        ("checks of stored chapters", guard),
+        ("unit tests", unit_tests),
+        ("numeric tests on other kernels", numeric_tests),
+        ("notebooks compared live", compare_live),
+        ("book, warnings as errors", strict_book),
+    )
+
+
+def _all_of(*steps: Step) -> int:
     """All steps, each announced with its time, none skipped because another failed; 1 when any is red."""
-    steps: list[tuple[str, Callable[[], bool]]] = [("unit tests", unit_tests), ("checks of stored chapters", guard)]
-    if not fast:  # assets first: some unit tests read them too
-        steps = [("assets the notebooks need", needed_assets), *steps]
-        steps += [("notebooks compared live", compare_live), ("book, warnings as errors", strict_book)]
     red = []
     for number, (name, step) in enumerate(steps, 1):
         print(f"\n=== {number}/{len(steps)} {name}", flush=True)
@@ -115,8 +145,24 @@ def _survives(step: Callable[[], bool]) -> bool:
         return False
 
 
-def unit_tests() -> bool:
-    return _pytest(["tests"]) == 0  # pytest's code for "no tests" is 5: red
+def lint() -> bool:
+    """The linters, which are installed beside this Python."""
+    beside = Path(sys.executable).parent
+    codes = [subprocess.run([beside / name, *options], cwd=paths.root()).returncode for name, *options in LINTERS]
+    return not any(codes)
+
+
+def unit_tests(*options: str) -> bool:
+    return _pytest([*UNIT_TESTS, *WORKERS, *options], threads=1).wait() == 0  # pytest's code for "no tests" is 5: red
+
+
+def numeric_tests() -> bool:
+    """The numeric tests once for each of KERNELS, all at the same time."""
+    arguments = [*UNIT_TESTS, "-m", "numeric and not slow"]
+    running = {name: _pytest(arguments, 1, stdout=subprocess.PIPE, **{name: KERNELS[name]}) for name in KERNELS}
+    for name, process in running.items():
+        print(f"{name}={KERNELS[name]}\n{process.communicate()[0]}", end="", flush=True)
+    return not any(process.returncode for process in running.values())
 
 
 def guard() -> bool:
@@ -150,21 +196,22 @@ def _compare_one(chapter: str) -> bool:
     live = folder / "result.json"
     live.unlink(missing_ok=True)
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
-    code = _pytest([*options, str(paths.notebook(chapter))], CLAIMBOOK_RUN_DIR=folder)
-    if code or not live.exists():
+    process = _pytest([*options, str(paths.notebook(chapter))], machine.threads(), CLAIMBOOK_RUN_DIR=folder)
+    if process.wait() or not live.exists():
         return False
     found = checks.numbers(chapter, files.read_json(live))
     print("\n".join(f"{chapter}: {line}" for line in found) or f"{chapter}: live numbers within the stored intervals")
     return not found
 
 
-def _pytest(arguments: list[str], **environment) -> int:
-    """pytest in a process of its own, with threads as in the reference runs."""
-    threads = str(machine.threads())
-    own = {"OMP_NUM_THREADS": threads, "CLAIMBOOK_ROOT": str(paths.root()), "JUPYTER_PREFER_ENV_PATH": "1"}
-    own |= {name: str(value) for name, value in environment.items()}
+def _pytest(arguments: list[str], threads: int, stdout: int | None = None, **environment) -> subprocess.Popen:
+    """pytest in a process of its own; a kernel that this shell names is the run's only where the run asks for it."""
+    own = {"CLAIMBOOK_THREADS": threads, "OMP_NUM_THREADS": threads, "CLAIMBOOK_ROOT": paths.root()}
+    own |= {"JUPYTER_PREFER_ENV_PATH": "1", **environment}
+    inherited = {name: value for name, value in os.environ.items() if name not in KERNELS}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=paths.root(), env={**os.environ, **own}).returncode
+    given = inherited | {name: str(value) for name, value in own.items()}
+    return subprocess.Popen(command, cwd=paths.root(), env=given, stdout=stdout, text=True)
 
 
 def strict_book() -> bool:
@@ -213,13 +260,15 @@ def make_sweeps(chapter: str | None, jobs: int) -> int:
     return code
 
 
-def confirm_sweeps(chapter: str | None) -> int:
-    """Confirm every stored run made stale by code alone; 1 when one could not be."""
+def confirm_sweeps(chapter: str | None, before: Path | None = None) -> int:
+    """Confirm every stored run made stale by code alone; 1 when one could not be. See `stored_runs.confirm`."""
+    if before and not (before / "lib" / "claimbook").is_dir():
+        raise ClaimbookError(f"--before takes a checkout of this repository, such as a git worktree, not '{before}'")
     failed = 0
     for name in _with_sweeps(chapter):
         for run in declarations.table(name):
             try:
-                difference = stored_runs.confirm(name, run)
+                difference = stored_runs.confirm(name, run, before and before.resolve())
                 agrees = "fresh" if difference is None else f"confirmed, prefix within {difference:.1g}"
                 print(f"{name}/{run}: {agrees}")
             except ClaimbookError as error:

@@ -10,7 +10,10 @@ import fcntl
 import importlib
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -243,12 +246,14 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
     return done
 
 
-def confirm(chapter: str, name: str) -> float | None:
+def confirm(chapter: str, name: str, before: Path | None = None) -> float | None:
     """After a change of code alone: rerun the declared prefix and, when every curve agrees, accept the stored run.
 
-    The same for a result that came to its end after the code had changed, and so was never promoted. Returns the
-    largest relative difference, or None when the stored run needs no confirmation. ClaimbookError when it cannot be
-    confirmed (config, an asset or a package changed; no prefix declared) or the prefix disagrees.
+    The prefix is compared with what is stored, which another processor may have made, or, with ``before``, with what
+    the code of an earlier checkout gives on this machine: a folder in which the stored run is fresh. The same for a
+    result that came to its end after the code had changed, and so was never promoted. Returns the largest relative
+    difference, or None when the stored run needs no confirmation. ClaimbookError when it cannot be confirmed (config,
+    an asset or a package changed; no prefix declared; not fresh in ``before``) or the prefix disagrees.
     """
     stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
     results = [files.read_json(place) for place in (path, scratch(chapter, name)) if place.exists()]
@@ -262,20 +267,52 @@ def confirm(chapter: str, name: str) -> float | None:
     if moved or stored.prefix is None:
         reason = f"{', '.join(moved)} changed" if moved else "it declares no prefix"
         raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")
+    config = parts["config"] | declarations.normal(stored.prefix)
     with _alone(chapter, name):
         work = _work_folder(scratch(chapter, f"{name}.prefix"), mark, anew=True)
-        config = parts["config"] | declarations.normal(stored.prefix)
+        reference = _as_before(chapter, name, config, work, before) if before else result["curves"]
         first = _carry_out(chapter, stored, config, work, f"{chapter}/{name} prefix")
         shutil.rmtree(work, ignore_errors=True)
-    difference = prefix_difference(first["curves"], result["curves"], stored.machine_curves)
+    difference = prefix_difference(first["curves"], reference, stored.machine_curves)
     if not difference <= TOLERANCE:
         raise ClaimbookError(
             f"stored run {chapter}/{name} is not confirmed: its prefix differs by {difference:.2g} "
             f"(at most {TOLERANCE:g}): {way_out(chapter)}"
         )
     note = {"fingerprint": mark, "prefix": stored.prefix, "max_rel_diff": difference}
+    note |= {"against": "the code before, on one machine"} if before else {}
     files.write_json(path, result | {"confirmed": [*result.get("confirmed", []), note]})
     return difference
+
+
+# Run in an earlier checkout, by that checkout's own code: the prefix of a stored run, its curves as JSON.
+_CARRY_OUT = """
+import importlib, json, pathlib, sys
+module, function, config, work, out = sys.argv[1:]
+run = getattr(importlib.import_module(module), function)
+curves = run(json.loads(config), pathlib.Path(work), lambda *progress: None)["curves"]
+plain = lambda value: value.tolist() if hasattr(value, "tolist") else str(value)
+pathlib.Path(out).write_text(json.dumps(curves, default=plain))
+"""
+
+
+def _as_before(chapter: str, name: str, config: dict, work: Path, before: Path) -> dict:
+    """Curves of a prefix by the code of the checkout at ``before``, in which the stored run must be fresh."""
+    own = os.environ | {"CLAIMBOOK_ROOT": str(before), "PYTHONPATH": str(before / "lib")}
+    own |= {"OMP_NUM_THREADS": str(machine.threads()), "MKL_NUM_THREADS": str(machine.threads())}
+    command = [sys.executable, "-m", "claimbook", "sweeps", chapter, "--list"]
+    listed = subprocess.run(command, env=own, cwd=before, capture_output=True, text=True)
+    if f"{chapter}/{name}: fresh" not in listed.stdout:
+        raise ClaimbookError(f"stored run {chapter}/{name} is not fresh in {before}: name a checkout in which it is")
+    apart, out = work / "before", work / "before.json"
+    apart.mkdir()
+    module, function = declarations.target(chapter, declarations.declared(chapter, name))
+    arguments = [module, function, json.dumps(config), str(apart), str(out)]
+    done = subprocess.run([sys.executable, "-c", _CARRY_OUT, *arguments], env=own, cwd=before, stderr=subprocess.PIPE)
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        raise ClaimbookError(f"stored run {chapter}/{name}: the code in {before} failed: {reason}")
+    return files.read_json(out)
 
 
 def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> float:
@@ -300,7 +337,7 @@ def _difference(a, b) -> float:
             return 0.0
         difference = abs(a - b) / max(abs(a), abs(b))
         return math.inf if math.isnan(difference) else difference
-    return 0.0 if a == b and a is not None and not isinstance(a, (dict, list)) else math.inf
+    return 0.0 if a == b and not isinstance(a, (dict, list)) else math.inf
 
 
 def _plain(value):
