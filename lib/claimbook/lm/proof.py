@@ -14,8 +14,8 @@ from claimbook.errors import ClaimbookError
 from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
 
 LENGTH = 24  # tokens of a check
-TOLERANCE = {torch.float32: 1e-3}  # relative; half precision differs by its own rounding
-HALF = 0.05
+TOLERANCE = 1e-3  # relative, in float32
+HALF = 0.25  # in half precision, which rounds anew in every layer (Gemma-3-270M: 0.09); another computation misses by 1
 
 
 def complete(name: str, info: dict) -> None:
@@ -81,7 +81,7 @@ def sample(model, length: int = LENGTH) -> Tensor:
 
 
 def tolerance(model) -> float:
-    return TOLERANCE.get(model.dtype, HALF)
+    return TOLERANCE if model.dtype == torch.float32 else HALF
 
 
 @torch.no_grad()
@@ -108,6 +108,9 @@ def attention(model) -> None:
         raise ClaimbookError(
             f"the attention of '{kind}' cannot be replaced ({type(error).__name__}: {_first_line(error)})"
         ) from error
+    if not bool(own.isfinite().all()):
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise ClaimbookError(f"the states of '{kind}' are not finite in {dtype}: take float32 or bfloat16")
     without = sorted(set(range(count)) - set(calls))
     if without:
         raise ClaimbookError(
