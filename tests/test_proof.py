@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -210,6 +211,11 @@ def test_a_layer_that_remembers_is_noticed():
         streaming_llm.prove(model)
 
 
+def without_numbers(row):
+    """What stands in the book of a family, but for numbers that another processor rounds otherwise."""
+    return {method: re.sub(r"\d[\d.e-]*", "#", said) for method, said in row.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_family_is_as_the_book_says(part):
@@ -217,11 +223,7 @@ def test_every_family_is_as_the_book_says(part):
     assert sorted(stored) == families.names()
     for kind in families.names()[part::4]:
         if not stored[kind]["attention"].startswith("not tried"):
-            words = [
-                {k: v.split(" (by")[0].split("differ by")[0] for k, v in row.items()}
-                for row in (families.tried(kind), stored[kind])
-            ]
-            assert words[0] == words[1], kind
+            assert without_numbers(families.tried(kind)) == without_numbers(stored[kind]), kind
 
 
 # --- before a kernel starts ----------------------------------------------------------------------------------------
