@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from claimbook import commands, files, paths
+from claimbook import commands, paths
+from claimbook.provenance import seals
 from claimbook.runs import checks
 from conftest import CHAPTER, edit
 
@@ -27,9 +28,9 @@ def image_cell(nb):
 
 
 def doctored_result(change):
-    result = files.read_json(paths.result(CHAPTER))
+    result = seals.read(paths.result(CHAPTER))
     change(result)
-    files.write_json(paths.result(CHAPTER), result)
+    seals.write(paths.result(CHAPTER), result)
 
 
 def clear_outputs(nb):
@@ -203,7 +204,7 @@ def test_form_sees_a_long_cell(book):
 
 
 def test_numbers_sees_an_estimate_outside_the_stored_interval(book):
-    live = files.read_json(paths.result(CHAPTER))
+    live = seals.read(paths.result(CHAPTER))
     assert checks.numbers(CHAPTER, live) == []
     live["claims"]["C1"]["parts"]["halved"]["estimate"] = 3.0
     live["claims"]["C2"]["parts"]["variance"]["estimate"] += 1e-13  # the processor's digits: fine
@@ -217,9 +218,9 @@ def test_numbers_sees_an_estimate_outside_the_stored_interval(book):
 @pytest.mark.slow
 def test_nbval_is_green_as_stored_and_red_on_a_moved_verdict(book, capfd):
     assert commands.compare_live()
-    edit(paths.notebook(CHAPTER), "coin_flips.C1 · mechanism seen", "coin_flips.C1 · mechanism unclear")
+    edit(paths.notebook(CHAPTER), "coin_flips.C1 · reproduced", "coin_flips.C1 · partial")
     assert not commands.compare_live()
-    assert "mechanism unclear" in capfd.readouterr().out
+    assert "coin_flips.C1 · partial" in capfd.readouterr().out
 
 
 @pytest.mark.slow

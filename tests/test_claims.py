@@ -6,6 +6,7 @@ import datetime
 import pytest
 import yaml
 
+from claimbook import paths
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
 
@@ -14,6 +15,7 @@ paper: {title: T, authors: [A, B], arxiv: "2309.17453", year: 2023, code: https:
 models: [smollm2-135m]
 claims:
   - id: C3
+    title: "The window collapses"
     text: "The window collapses."
     where: "Table 1"
     source: body
@@ -22,10 +24,15 @@ claims:
     published: {value: 955, unit: ratio, note: "5158.07 / 5.40", read_in: ocr}
     parts:
       - {name: collapses, quantity: "perplexity ratio", type: at_least, bound: 1.1,
-         precision: {min_n: 20, max_halfwidth: 0.2}, why: "a tenth of the published effect"}
-      - {name: bytes, quantity: "bytes per token", type: equality, target: 46080, why: "arithmetic"}
-      - {name: rising, quantity: "loss by block", type: shape, rule: "rises in each block", chance: 0.0417,
-         precision: {min_n: 20}, why: "the sentence"}
+         precision: {min_n: 20, max_halfwidth: 0.2}, why: "a tenth of the published effect",
+         needs: sinks, controls: {published: [955, 1.48], null: 1.0}}
+      - {name: bytes, quantity: "bytes per token", type: equality, target: 46080, why: "arithmetic", controls: due}
+      - {name: rising, quantity: "loss by block", type: shape, rule: strictly_rising, chance: 0.0417,
+         precision: {min_n: 20}, why: "the sentence",
+         controls: {published: {series: [1, 2, 3, 4]}, null: {series: [1, 1, 1, 1]}}}
+    preconditions:
+      sinks: {quantity: "share of sinks", type: at_least, bound: 0.3, precision: {min_n: 5}, why: "there must be some"}
+    deviations: ["another text"]
     decided_by: smollm2-135m
     weight: 2
     tiers: {cpu: reduced, gpu: {not_tested: needs_gpu, why: "13B parameters"}}
@@ -34,6 +41,7 @@ claims:
     changelog:
       - {version: 2, date: 2026-11-25, change: "bound from 1.2", old_verdict: partial}
   - id: C18
+    title: "Streaming answers"
     text: "Streaming question answering works."
     where: "Table 5"
     source: abstract
@@ -89,7 +97,7 @@ def test_published_values_of_all_kinds(write, value):
 ALLOWED_TYPES = "type: must be one of at_least, at_most, equivalent, direction, rank_order, shape, equality"
 MISTAKES = {  # old text: (new text, what the line says after the file's name)
     "bound: 1.1": [
-        ("bund: 1.1", "claim C3: part collapses: unknown key 'bund', allowed are name, quantity, why, precision, type"),
+        ("bund: 1.1", "claim C3: part collapses: unknown key 'bund', allowed are name, quantity, why, needs, controls"),
         ("bound: high", "claim C3: part collapses: bound: input should be a valid number, not 'high'"),
         ("bound: 1e-3", "claim C3: part collapses: bound: input should be a valid number, not '1e-3'"),
         ("bound: true", "claim C3: part collapses: bound: input should be a valid number, not 'True'"),
@@ -102,7 +110,7 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
     'why: "arithmetic"': [('why: " "', "claim C3: part bytes: why: string should have at least 1 character")],
     ', why: "arithmetic"': [("", "claim C3: part bytes: why: this key is missing")],
     "target: 46080": [
-        ("target: 46080, precision: {min_n: 2}", "claim C3: part bytes: unknown key 'precision', allowed are"),
+        ("target: 46080, precision: {min_n: 2}", "claim C3: part bytes: precision: input should be None"),
         ("target: 46080, tolerance: -1", "claim C3: part bytes: tolerance: input should be greater than or equal to 0"),
     ],
     "- {name: bytes": [("- 3\n      - {name: bytes", "claim C3: part number 2: ")],
@@ -122,7 +130,7 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
         ("weight: 3", "claim C3: weight: input should be less than or equal to 2"),
         ("weight: true", "claim C3: weight: input should be a valid integer"),
         ("weight: 2\n    weight: 2", "line 5: key 'weight' is given twice"),
-        ("wieght: 2", "claim C3: unknown key 'wieght', allowed are id, text, where,"),
+        ("wieght: 2", "claim C3: unknown key 'wieght', allowed are id, title, text, where,"),
     ],
     "cpu: reduced": [
         (
@@ -154,9 +162,88 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
     ],
     "decided_by: smollm2-135m": [("decided_by: gemma", "claim C3: decided_by is 'gemma', allowed are smollm2-135m")],
     "pilot_seen: same_model": [
-        ("pilot_seen: same_model\n    at_most: partial", "claim C3: at_most and at_most_why come together"),
-        ("pilot_seen: same_model\n    at_most: reproduced", "claim C3: at_most: input should be 'partial'"),
+        ("pilot_seen: same_model\n    cap: {}", "claim C3: cap.why: this key is missing"),
+        ("pilot_seen: same_model\n    reconstructed: true", "claim C3: reconstructed: input should be a valid string"),
     ],
+    'title: "The window collapses"': [
+        ("", "claim C3: title: this key is missing"),
+        ("title: a b c d e f g h i j k", "claim C3: title: at most 10 words, not the 11 of 'a b c d e f g h i j k'"),
+    ],
+    "controls: due": [
+        ("note: x", "claim C3: part bytes: unknown key 'note'"),
+        (
+            "controls: later",
+            "claim C3: part bytes: controls: 'later' is not {published: …, null: …, ceiling: …} or due",
+        ),
+        ("controls: {published: 46080}", "claim C3: part bytes: controls: null: this key is missing"),
+        (
+            "controls: {published: 46081, null: 0}",
+            "claim C3: part bytes: controls.published: the paper's own 46081 fails",
+        ),
+    ],
+    ", controls: due": [
+        ("", "claim C3: part bytes: controls: this key is missing: {published: …, null: …}, or due for")
+    ],
+    "null: 1.0": [
+        (
+            "null: 1.2",
+            "claim C3: part collapses: controls.null: 1.2 meets the part (≥ 1.1): nothing at all would meet it",
+        ),
+        ("null: none", "claim C3: part collapses: controls: null: 'none' is not a number, measured or {none: why}"),
+        ("null: {none: 3}", "claim C3: part collapses: controls: null: none: input should be a valid string"),
+        ("null: 1.0, ceiling: 1.0", "claim C3: part collapses: controls.ceiling: the best possible 1 fails the part"),
+        (
+            "null: 1.0, ceiling: {none: x}",
+            "claim C3: part collapses: controls: ceiling: a part that has no ceiling leaves",
+        ),
+        (
+            "null: {value: 1, fails: x}",
+            "claim C3: part collapses: controls.null: `fails` belongs to a published figure",
+        ),
+        ("null: {series: [1, 2]}", "claim C3: part collapses: controls.null: takes a value, a series is for a rule"),
+        ("nul: 1.0", "claim C3: part collapses: controls: unknown key 'nul', allowed are published, null, ceiling"),
+    ],
+    "published: [955, 1.48]": [
+        (
+            "published: [955, 1.0]",
+            "claim C3: part collapses: controls.published: the paper's own 1 fails the part (≥ 1.1)",
+        ),
+        (
+            "published: {value: 2, fails: x}",
+            "claim C3: part collapses: controls.published: 2 is said to fail, but the part",
+        ),
+        (
+            "published: {metric: other, value: 3}",
+            "claim C3: part collapses: controls: published: why: this key is missing",
+        ),
+        ("published: []", "claim C3: part collapses: controls: published: [] is not a number, {value: …, fails: why},"),
+        (
+            "published: {fails: x}",
+            "claim C3: part collapses: controls: published: a figure has a value, or for a rule a",
+        ),
+    ],
+    "strictly_rising": [
+        ("rises in each block", "claim C3: part rising: controls.published: no rule 'rises in each block', there are"),
+        ("strictly_falling", "claim C3: part rising: controls.published: the paper's own [1, 2, 3, 4] fails the part"),
+    ],
+    "{series: [1, 2, 3, 4]}": [
+        ("4", "claim C3: part rising: controls.published: a rule takes a {series: [numbers]}"),
+        (
+            "{series: [1]}",
+            "claim C3: part rising: controls.published: rule strictly_rising takes a series of at least two",
+        ),
+        (
+            "{series: [1, 2, 3]}",
+            "claim C3: part rising: controls.published: chance is 0.0417, but strictly_rising holds",
+        ),
+    ],
+    "needs: sinks": [("needs: sink", "claim C3: part collapses: needs: no precondition 'sink', the claim has sinks")],
+    "needs: sinks, ": [("", "claim C3: precondition sinks: no part needs it: write `needs: sinks` where it is meant")],
+    "bound: 0.3": [
+        ("bound: low", "claim C3: precondition sinks: bound: input should be a valid number, not 'low'"),
+        ("bound: 0.3, needs: sinks", "claim C3: precondition sinks: `needs` and `controls` belong to parts"),
+    ],
+    "sinks: {quantity": [("Sinks: {quantity", "claim C3: precondition Sinks: name: string should match pattern")],
     "year: 2023": [("year: late", "paper.year: input should be a valid integer, not 'late'")],
     "models: [": [
         ("modelz: [", "the keys must be paper, models, claims, not paper, modelz, claims"),
@@ -211,17 +298,25 @@ PROSE = [
     ("weight: 2", "weight: 1"),
     ("bound from 1.2", "bound from 1.3"),
     ("title: T", "title: U"),
+    ('title: "The window', 'title: "A window'),
+    ("another text", "other texts"),
+    ("there must be some", "there may be none"),
     ("pilot_seen: same_model", "pilot_seen: none"),
     ("needs_gpu", "needs_weights"),  # of the other tier
 ]
 MEASURING = [
     ("bound: 1.1", "bound: 1.2"),
-    ("at_least", "at_most"),
+    ("equality, target", "at_most, bound"),
     ("max_halfwidth: 0.2", "max_halfwidth: 0.3"),
     ("min_n: 20}", "min_n: 21}"),
     ("target: 46080", "target: 46081"),
     ("chance: 0.0417", "chance: 0.5"),
-    ("rises in each block", "rises"),
+    ("controls: due", "controls: {published: 46080, null: 0}"),
+    ("null: 1.0", "null: 0.9"),
+    ("null: 1.0", "null: measured"),
+    ("[955, 1.48]", "[955, 1.49]"),
+    ("[955, 1.48]", "[955, 1.48, {value: 1, fails: Falcon}]"),
+    ("bound: 0.3", "bound: 0.4"),
     ("perplexity ratio", "inverse perplexity ratio"),
     ("scope: universal", "scope: named_models"),
     ("cpu: reduced", "cpu: toy"),
@@ -229,7 +324,8 @@ MEASURING = [
     ("[smollm2-135m]", "[smollm2-135m, gemma-3-270m]"),
     ("decided_by: smollm2-135m", "decided_by: null"),
     ("needs_weights", "needs_data"),
-    ("pilot_seen: none\n", "pilot_seen: none\n    at_most: partial\n    at_most_why: w\n"),
+    ("pilot_seen: none\n", "pilot_seen: none\n    cap: {why: w}\n"),
+    ("pilot_seen: none\n", "pilot_seen: none\n    reconstructed: w\n"),
 ]
 
 
@@ -244,3 +340,40 @@ def test_measuring_keys_move_with_what_can_move_a_verdict_only(write, ledger, ol
 def test_measuring_keys_know_the_tier(ledger):
     tiers = [ledgers.measuring_keys(ledger, tier)["claims"]["C3"]["tier"] for tier in ("cpu", "gpu")]
     assert tiers == ["reduced", "not_tested: needs_gpu"]
+
+
+def test_a_key_that_is_written_null_is_the_word(write):
+    """YAML reads it as nothing at all, and `null` is what the field calls such a control."""
+    write(LEDGER)
+    assert ledgers.load("demo").claim("C3").part("collapses").controls.null[0].value == 1.0
+
+
+def test_the_papers_table_may_fail_its_own_sentence_with_a_reason(write):
+    write(LEDGER.replace("[955, 1.48]", "[955, {value: 1.0, fails: one sink is enough}]"))
+    figures = ledgers.load("demo").claim("C3").part("collapses").controls.published
+    assert [(figure.value, figure.fails) for figure in figures] == [(955, None), (1.0, "one sink is enough")]
+
+
+def test_what_makes_a_verdict_is_the_same_with_other_numbers_as_controls(write, ledger):
+    """Filling in controls needs no new version; asking for a measured one, moving a bound or a precondition does."""
+
+    def criterion(old, new):
+        assert old in LEDGER
+        write(LEDGER.replace(old, new, 1))
+        return ledgers.criterion(ledgers.load("demo").claim("C3"), "cpu")
+
+    before = ledgers.criterion(ledger.claim("C3"), "cpu")
+    same = [("controls: due", "controls: {published: 46080, null: 0}"), ("[955, 1.48]", "955")]
+    other = [("null: 1.0", "null: measured"), ("bound: 1.1", "bound: 1.2"), ("bound: 0.3", "bound: 0.2")]
+    other += [("cpu: reduced", "cpu: toy"), ("scope: universal", "scope: named_models")]
+    assert all(criterion(old, new) == before for old, new in same)
+    assert not any(criterion(old, new) == before for old, new in other)
+
+
+DUE = {"grocery_ranking": 34, "secondary_sinks": 46, "sink_emergence": 93, "streaming_llm": 49}
+
+
+@pytest.mark.parametrize("chapter", paths.chapters())
+def test_controls_that_are_due_become_fewer(chapter):
+    """A part without controls may be met by nothing at all. Lower the number when some are written; never raise it."""
+    assert sum(claim.due for claim in ledgers.load(chapter).claims) == DUE.get(chapter, 0)

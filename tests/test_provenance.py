@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from claimbook import files
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import codehash, fingerprints, machine
+from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import stored_runs
 from conftest import REPOSITORY, edit
 
@@ -311,7 +311,7 @@ def small_chapter(demo):
 def put(root, name, **entries):
     """Change what a stored run says."""
     path = root / "data/sweeps" / f"{name}.json"
-    files.write_json(path, files.read_json(path) | entries)
+    seals.write(path, seals.read(path) | entries)
 
 
 INPUTS = {

@@ -13,7 +13,7 @@ import pytest
 from claimbook import commands, files, paths
 from claimbook.assets import catalogue, download
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import fingerprints, machine
+from claimbook.provenance import fingerprints, machine, seals
 from claimbook.runs import checks, compare, parameters, runner
 from conftest import CHAPTER, claimbook_command, commit, edit, own_environment
 
@@ -38,7 +38,7 @@ def finished_run(**changes):
     """Lay down a finished run as `rerun` would, from the stored reference; ``changes`` go into its result."""
     folder = paths.runs() / CHAPTER / "20260101T000000--x"
     folder.mkdir(parents=True, exist_ok=True)
-    result = files.read_json(paths.result(CHAPTER))
+    result = seals.read(paths.result(CHAPTER))
     parameters_ = result["parameters"] | changes.pop("parameters", {})
     files.write_json(folder / "result.json", result | {"parameters": parameters_} | changes)
     shutil.copy(paths.notebook(CHAPTER), folder / "executed.ipynb")
@@ -132,7 +132,7 @@ def test_a_rerun_agrees_shows_progress_and_leaves_the_reference_alone(no_runs):
     (folder,) = runs(no_runs)
     assert {path.name for path in folder.iterdir()} == {"executed.ipynb", "result.json", "report.md"}
     assert folder.name.endswith("--cpu--none")
-    assert "| C1 | mechanism seen · toy | mechanism seen · toy |" in (folder / "report.md").read_text()
+    assert "| C1 | reproduced · toy | reproduced · toy |" in (folder / "report.md").read_text()
     assert (no_runs / "_runs/copy.json").read_text() == (folder / "result.json").read_text()
     assert {path: path.read_bytes() for path in (no_runs / "data").rglob("*") if path.is_file()} == before
 
@@ -222,13 +222,13 @@ def test_two_runs_in_the_same_second_get_two_folders(book):
 
 
 def test_comparison_names_what_moved_and_which_numbers(book):
-    before = files.read_json(paths.result(CHAPTER))
+    before = seals.read(paths.result(CHAPTER))
     after = json.loads(json.dumps(before))
-    after["claims"]["C1"] |= {"verdict": "contradicted", "reason": "halved not met"}
+    after["claims"]["C1"] |= {"verdict": "not_transferred", "reason": "halved not met"}
     after["claims"]["C1"]["parts"]["halved"]["estimate"] = 4.0
     comparison = compare.compare(before, after)
     assert comparison.red and [row.claim for row in comparison.moved] == ["C1"]
-    assert "mechanism not seen · toy  (halved not met; halved 4 is outside [1.9" in comparison.text()
+    assert "not transferred · toy  (halved not met; halved 4 is outside [1.9" in comparison.text()
     after["cost"]["device"] = "cuda"
     assert not compare.compare(before, after).red
     assert compare.compare(before, after).differs == ["device"]
@@ -243,7 +243,7 @@ def test_comparison_names_what_moved_and_which_numbers(book):
 def test_accept_makes_the_run_the_reference(book):
     before = reference_files()
     folder = finished_run()
-    edit(folder / "executed.ipynb", "coin_flips.C1 · mechanism seen", f"coin_flips.C1 · mechanism seen {book}/x")
+    edit(folder / "executed.ipynb", "coin_flips.C1 · reproduced", f"coin_flips.C1 · reproduced {book}/x")
     made = files.read_json(folder / "result.json")["provenance"]
     files.write_json(
         folder / "result.json", files.read_json(folder / "result.json") | {"provenance": made | {"dirty": True}}
@@ -254,7 +254,7 @@ def test_accept_makes_the_run_the_reference(book):
     assert written == list(before)
     text = paths.notebook(CHAPTER).read_text()
     assert machine.git_state()[0][:12] in text and "uncommitted" not in text
-    assert "mechanism seen ./x" in text and "Two fair coins" in text  # its outputs, and the prose as it stands
+    assert "reproduced ./x" in text and "Two fair coins" in text  # its outputs, and the prose as it stands
     assert files.read_json(paths.result(CHAPTER))["provenance"]["git"] == machine.git_state()[0]
 
 
@@ -287,7 +287,8 @@ def test_accept_refuses_other_runs(book, changes, said):
 
 def test_accept_refuses_uncommitted_changes_but_not_in_its_own_files(book):
     finished_run()
-    edit(paths.result(CHAPTER), '"needs_gpu"', '"needs_weights"')
+    stored = paths.result(CHAPTER)
+    seals.write(stored, seals.read(stored) | {"status": "another"})
     assert runner.accept(CHAPTER)
     (book / "lib/claimbook/new_file.py").write_text("")
     with pytest.raises(ClaimbookError, match=r"uncommitted changes \(lib/claimbook/new_file\.py\): commit them first"):

@@ -14,7 +14,7 @@ import pytest
 from claimbook import commands, files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, clock
-from claimbook.provenance import declarations, fingerprints, machine
+from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs import stored_runs
 from conftest import CHAPTER, REPOSITORY, edit
 
@@ -100,7 +100,7 @@ def test_an_asset_or_a_package_makes_it_stale(demo, monkeypatch):
 def test_a_doctored_header_is_stale(demo, key, value):
     store()
     path = paths.sweep("demo", "short")
-    files.write_json(path, files.read_json(path) | {key: value})
+    seals.write(path, seals.read(path) | {key: value})
     assert stored_runs.status("demo")["short"] == "stale"
 
 
@@ -287,7 +287,7 @@ def test_a_confirmation_does_not_cover_a_doctored_config(demo):
     edit(demo / TOY, "step + 1.0", "1.0 + step")
     stored_runs.confirm("demo", "short")
     path = paths.sweep("demo", "short")
-    files.write_json(path, files.read_json(path) | {"config": {"steps": 5, "scale": 3.0}})
+    seals.write(path, seals.read(path) | {"config": {"steps": 5, "scale": 3.0}})
     assert stored_runs.status("demo")["short"] == "stale"
 
 
@@ -409,9 +409,9 @@ def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
     after = fingerprints.sweep_fingerprint("demo", "short")
     assert after != before
     path = demo / "data/sweeps/demo/other.json"
-    files.write_json(path, files.read_json(path) | {"confirmed": [], "modules": {}})
+    seals.write(path, seals.read(path) | {"confirmed": [], "modules": {}})
     assert fingerprints.sweep_fingerprint("demo", "short") == after, "stamps do not count"
-    files.write_json(path, files.read_json(path) | {"metrics": {"total": 7}})
+    seals.write(path, seals.read(path) | {"metrics": {"total": 7}})
     assert fingerprints.sweep_fingerprint("demo", "short") != after, "what it says counts"
 
 
@@ -420,7 +420,7 @@ def test_what_a_stored_run_says_is_in_its_hash(demo, key):
     """Whoever reads it may use any of it; only stamps and confirmations are left out."""
     store()
     before, path = fingerprints.stored_hash("demo", "short"), paths.sweep("demo", "short")
-    files.write_json(path, files.read_json(path) | {key: {"doctored": 1}})
+    seals.write(path, seals.read(path) | {key: {"doctored": 1}})
     assert fingerprints.stored_hash("demo", "short") != before
 
 
@@ -452,9 +452,9 @@ def moved_on(book_with_sweeps, tmp_path):
     stored_runs.run(CHAPTER, "short")
     stored_runs.promote(CHAPTER, ["short"])
     path = paths.sweep(CHAPTER, "short")
-    result = files.read_json(path)
+    result = seals.read(path)
     result["curves"]["loss"] = [1.01 * value for value in result["curves"]["loss"]]
-    files.write_json(path, result)
+    seals.write(path, result)
     before = shutil.copytree(book_with_sweeps, tmp_path / "before", symlinks=True)
     return before, book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py"
 

@@ -1,6 +1,5 @@
 """`claimbook new`: a chapter that passes every check once it is run and accepted."""
 
-import json
 import os
 
 import nbformat
@@ -11,6 +10,7 @@ from claimbook import commands, paths
 from claimbook.book import scaffold
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import seals
 from claimbook.runs import checks, parameters
 from conftest import CHAPTER, claimbook_command, edit
 
@@ -39,7 +39,7 @@ def test_stored_files_name_no_folder_of_this_machine(book, finished_book):
 
 
 def test_its_result_has_what_the_design_asks_for(book):
-    result = json.loads(paths.result(CHAPTER).read_text())
+    result = seals.read(paths.result(CHAPTER))
     assert result.keys() == {"chapter", "tier", "status", "parameters", "claims", "cost", "provenance"}
     assert {"verdict", "fidelity", "version", "reason", "published", "deviations", "parts"} <= result["claims"][
         "C1"

@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from claimbook import stats
-from claimbook.claims import verdicts
-from claimbook.claims.ledgers import Claim, Part
-from claimbook.claims.verdicts import claim_verdict, inside_scope, judge, part_state, spoken, tally
+from claimbook.claims import totals, verdicts, words
+from claimbook.claims.criteria import Part
+from claimbook.claims.ledgers import Claim
+from claimbook.claims.verdicts import Evidence, across, claim_verdict, inside_scope, part_state
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes
 
 pytestmark = pytest.mark.numeric
 
-STATES = ("met", "not_met", "open", "untested")
+STATES = ("met", "not_met", "open", "untested")  # of a measurement alone
+ALL_STATES = (*STATES, "void")
 
 
 def part(type, name="p", precision=(20, None), **keys):
     """A part; ``precision`` is (min_n, max_halfwidth), or None for a deterministic one."""
-    keys |= {"name": name, "quantity": "q", "why": "w", "type": type}
+    keys = {"controls": "due"} | keys | {"name": name, "quantity": "q", "why": "w", "type": type}
     if type in ("rank_order", "shape"):
         keys = {"rule": "rising", "chance": 0.25, "precision": {"min_n": precision[0]}} | keys
     elif precision and type != "equality":
@@ -60,16 +62,30 @@ def measurements():
     return st.one_of(st.none(), votes, estimates, st.builds(Exact, ANY_FLOAT))
 
 
+def _written(part):
+    """A part as a ledger has it."""
+    keys = part.model_dump(exclude_none=True)
+    if isinstance(keys["controls"], dict):  # given as {"null": "measured"}
+        keys["controls"]["published"] = {"none": "w"}
+    return keys
+
+
+def judge(claim, tier, measured, exact=True, **evidence):
+    """`verdicts.judge` on parts that are measured, with nulls, ceilings and preconditions as they are given."""
+    return verdicts.judge(claim, tier, Evidence(dict(measured), **evidence), exact)
+
+
 def claim(parts, tier="reduced", **keys):
     given = {
         "id": "C3",
+        "title": "t",
         "text": "t",
         "where": "w",
         "source": "body",
         "kind": "result",
         "scope": "named_models",
         "published": {"value": 955, "read_in": "ocr"},
-        "parts": [part.model_dump() for part in parts],
+        "parts": [_written(part) for part in parts],
         "weight": 2,
         "tiers": {"cpu": tier, "gpu": {"not_tested": "needs_gpu", "why": "w"}},
         "pilot_seen": "none",
@@ -285,6 +301,11 @@ def test_more_agreement_never_loses(asked, n, data):
         ("open", True, "inconclusive"),
         ("untested", True, "inconclusive"),
         ("untested open", True, "inconclusive"),
+        ("met void", True, "partial"),
+        ("met void open", True, "partial"),
+        ("void", True, "inconclusive"),
+        ("void not_met", True, "inconclusive"),
+        ("void open untested", True, "inconclusive"),
     ],
 )
 def test_the_table_of_verdicts(states, inside, verdict):
@@ -292,7 +313,7 @@ def test_the_table_of_verdicts(states, inside, verdict):
 
 
 def all_states(sizes=(1, 2, 3, 4)):
-    return [states for size in sizes for states in itertools.product(STATES, repeat=size)]
+    return [states for size in sizes for states in itertools.product(ALL_STATES, repeat=size)]
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -302,7 +323,7 @@ def test_every_combination_obeys_the_design(inside):
         assert (verdict == "reproduced") == (set(states) == {"met"})
         assert (verdict in ("contradicted", "not_transferred")) == (set(states) == {"not_met"})
         assert verdict != "contradicted" or inside
-        assert verdict != "partial" or ("met" in states and {"not_met", "untested"} & set(states))
+        assert verdict != "partial" or ("met" in states and {"not_met", "untested", "void"} & set(states))
         assert verdict != "not_tested"
 
 
@@ -317,28 +338,16 @@ def test_a_verdict_that_is_given_cannot_be_changed_by_its_open_parts():
 
 def test_no_states_and_unknown_states_are_refused():
     for states in ({}, {"p": "passed"}):
-        with pytest.raises(ClaimbookError, match="met, not_met, open or untested"):
+        with pytest.raises(ClaimbookError, match="met, not_met, open, untested or void"):
             claim_verdict(states, True)
 
 
 @pytest.mark.parametrize("scope", ["universal", "named_models", "large_models"])
 @pytest.mark.parametrize("fidelity", ["exact", "reduced", "toy"])
 def test_scope(scope, fidelity):
-    expected = scope == "universal" or fidelity == "exact"
+    expected = fidelity != "toy" and (scope == "universal" or fidelity == "exact")
     assert inside_scope(claim([AT_LEAST], scope=scope), fidelity) == expected
-
-
-def test_a_toy_never_reads_as_a_verdict():
-    words = {verdict: spoken(verdict, "toy") for verdict in verdicts.MECHANISM}
-    assert words == {
-        "reproduced": "mechanism seen",
-        "partial": "mechanism partly seen",
-        "contradicted": "mechanism not seen",
-        "not_transferred": "mechanism not seen",
-        "inconclusive": "mechanism unclear",
-    }
-    assert spoken("not_transferred", "reduced") == "not transferred"
-    assert spoken("not_tested", None) == spoken("not_tested", "toy") == "not tested"
+    assert not inside_scope(claim([AT_LEAST], scope=scope, reconstructed="no formula"), fidelity)
 
 
 # -- judging a claim
@@ -397,14 +406,19 @@ def test_scope_decides_between_contradicted_and_not_transferred():
     assert judge(claim([AT_LEAST]), "cpu", against).verdict == "not_transferred"
     assert judge(claim([AT_LEAST], tier="exact"), "cpu", against).verdict == "contradicted"
     assert judge(claim([AT_LEAST], scope="universal"), "cpu", against).verdict == "contradicted"
+    assert judge(claim([AT_LEAST], scope="universal", tier="toy"), "cpu", against).verdict == "not_transferred"
+    guessed = claim([AT_LEAST], scope="universal", reconstructed="no formula is given")
+    assert judge(guessed, "cpu", against).verdict == "not_transferred" and judge(guessed, "cpu", against).reconstructed
 
 
-def test_a_related_object_is_at_most_partial():
-    capped = claim([AT_LEAST], at_most="partial", at_most_why="an encoder, not BERT")
+def test_a_related_object_speaks_neither_for_nor_against():
+    capped = claim([AT_LEAST], cap={"why": "an encoder, not BERT"}, scope="universal")
     judged = judge(capped, "cpu", {"p": estimate(1.2, 1.4)})
-    assert judged.verdict == "partial" and judged.reason == "at most partial: an encoder, not BERT"
-    assert judge(capped, "cpu", {"p": estimate(0.1, 0.2)}).verdict == "not_transferred"
-    assert judge(capped, "cpu", {"p": estimate(0.1, 1.2)}).verdict == "inconclusive"
+    assert (judged.verdict, judged.detail, judged.reason) == ("partial", "capped", "capped: an encoder, not BERT")
+    judged = judge(capped, "cpu", {"p": estimate(0.1, 0.2)})
+    assert (judged.verdict, judged.detail) == ("inconclusive", "capped")
+    assert judged.reason.startswith("capped: an encoder, not BERT; p not met")
+    assert judge(capped, "cpu", {"p": estimate(0.1, 1.2)}).detail == "too noisy"
 
 
 def test_not_tested_comes_from_the_ledger_alone():
@@ -425,6 +439,9 @@ def test_a_small_sample_says_what_it_speaks_for():
     few = part("at_least", bound=1.0, precision=(5, None))
     seeds = Estimate(1.3, 1.2, 1.4, 5, "by hand", unit="seeds")
     assert judge(claim([few]), "cpu", {"p": seeds}).speaks_for == "these 5 seeds only"
+    one = Estimate(1.3, math.nan, math.nan, 1, "by hand", unit="seeds")
+    assert judge(claim([few]), "cpu", {"p": one}).speaks_for == "this 1 seed only"
+    assert judge(claim([few]), "cpu", {"p": stats.mean([], unit="seeds")}).speaks_for is None
     assert judge(claim([AT_LEAST, BYTES]), "cpu", {"p": estimate(1, 2), "bytes": Exact(0)}).speaks_for is None
 
 
@@ -440,33 +457,91 @@ def test_a_claim_speaks_for_the_smallest_of_its_samples():
     assert judge(claim(parts[2:]), "cpu", {"many": estimate(1.2, 1.4, n=20)}).speaks_for is None, "20 are enough"
 
 
-def test_holds_in_k_of_k():
-    assert verdicts.holds_in({"a": "reproduced", "b": "reproduced"}) == "holds in 2 of 2 models"
-    assert verdicts.holds_in({"a": "partial"}) == "holds in 0 of 1 model"
+def test_holds_in_k_of_k_and_what_follows():
+    """A claim for all models is reproduced only where no other real model fails a part that the deciding one meets."""
+    one = claim([AT_LEAST, BAND], scope="universal")
+    holds, near = estimate(1.2, 1.4), estimate(-0.05, 0.05)
+    good = judge(one, "cpu", {"p": holds, "band": near})
+    fails = judge(one, "cpu", {"p": estimate(0.1, 0.2), "band": near})
+    noisy = judge(one, "cpu", {"p": estimate(0.1, 1.2), "band": near})
+    assert across(one, good, {}) == (good, None)
+    assert across(one, good, {"b": good, "c": noisy}) == (good, "holds in 2 of 3 models")
+    judged, holds_in = across(one, good, {"b": fails})
+    assert (judged.verdict, judged.detail, judged.reason) == ("partial", "holds in 1 of 2 models", "b fails p")
+    assert holds_in == "holds in 1 of 2 models"
+    assert across(one, fails, {"b": good}) == (fails, "holds in 1 of 2 models")
+    toy = claim([AT_LEAST, BAND], tier="toy", scope="universal")
+    assert across(toy, good, {"b": judge(toy, "cpu", {"p": estimate(0.1, 0.2), "band": near})})[0] == good
+    named = claim([AT_LEAST, BAND])
+    assert across(named, good, {"b": fails}) == (good, None)
 
 
 def test_totals():
     result, premise = claim([AT_LEAST]), claim([AT_LEAST], kind="premise")
-    ours = claim([AT_LEAST], source="ours")
-    counts = tally(
-        [
-            (result, "reproduced", "reduced"),
-            (result, "reproduced", "toy"),
-            (result, "not_transferred", "reduced"),
-            (result, "not_tested", None),
-            (premise, "reproduced", "exact"),
-            (ours, "reproduced", "exact"),
-        ]
+    ours = claim([AT_LEAST, BAND], source="ours")
+    rows = [
+        (result, {"verdict": "reproduced", "fidelity": "reduced"}),
+        (result, {"verdict": "reproduced", "fidelity": "toy"}),
+        (result, {"verdict": "not_transferred", "fidelity": "reduced"}),
+        (result, {"verdict": "not_tested", "fidelity": None}),
+        (result, None),
+        (premise, {"verdict": "reproduced", "fidelity": "exact"}),
+        (ours, {"verdict": "reproduced", "fidelity": "exact"}),
+    ]
+    total = totals.count(rows)
+    assert total.real == {"reproduced": 1, "not transferred": 1} and total.toys == {"reproduced": 1}
+    assert (total.not_tested, total.not_run, total.shown, total.claims, total.due) == (1, 1, 2, 5, 8)
+    said = "5 claims: 1 reproduced, 1 not transferred; on toys 1 reproduced; 1 not tested; 1 not run; "
+    assert total.in_words() == said + "2 more shown, in no total"
+    assert totals.count([]).in_words() == "0 claims: none judged"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["reproduced", "partial", "inconclusive", "contradicted", "not_transferred", "not_tested", None]
+            ),
+            st.sampled_from(["exact", "reduced", "toy"]),
+            st.sampled_from(["result", "premise"]),
+        )
     )
-    assert counts.verdicts == {"reproduced": 1, "not transferred": 1}
-    assert counts.mechanisms == {"mechanism seen": 1}
-    assert (counts.not_tested, counts.shown, counts.total) == (1, 2, 4)
-
-
-@given(st.lists(st.tuples(st.sampled_from(sorted(verdicts.MECHANISM)), st.sampled_from(["exact", "reduced", "toy"]))))
+)
 def test_totals_add_up(rows):
-    counts = tally([(claim([AT_LEAST]), *row) for row in rows])
-    assert counts.total == len(rows) == sum(counts.verdicts.values()) + sum(counts.mechanisms.values())
+    total = totals.count([(claim([AT_LEAST], kind=kind), {"verdict": v, "fidelity": f}) for v, f, kind in rows])
+    assert total.claims + total.shown == len(rows)
+    assert total + totals.Totals() == total
+
+
+@pytest.mark.parametrize(
+    "count, plural, said",
+    [
+        (0, "seeds", "0 seeds"),
+        (1, "seeds", "1 seed"),
+        (2, "seeds", "2 seeds"),
+        (1, "queries", "1 query"),
+        (1, "claims", "1 claim"),
+        (1, "classes", "1 class"),
+        (1, "boxes", "1 box"),
+        (1, "premises", "1 premise"),
+        (1, "series", "1 series"),
+        (1, "blocks of 20,000 tokens", "1 block of 20,000 tokens"),
+        (1200, "samples", "1,200 samples"),
+    ],
+)
+def test_counts_read_right(count, plural, said):
+    assert words.several(count, plural) == said
+
+
+def test_verdicts_in_words():
+    def said(verdict, detail=None):
+        return words.spoken({"verdict": verdict, "detail": detail})
+
+    assert said("partial", "3 of 4") == "partial, 3 of 4"
+    assert said("inconclusive", "leans against") == "inconclusive: leans against"
+    assert said("not_transferred") == "not transferred" and said(None) == "no verdict"
+    assert words.fidelity({"fidelity": "toy", "reconstructed": True}) == "toy, reconstructed"
+    assert words.css({"verdict": "not_transferred", "fidelity": "toy"}) == "not-transferred toy"
 
 
 def test_exact_is_said_only_of_what_the_tier_names():
@@ -475,3 +550,117 @@ def test_exact_is_said_only_of_what_the_tier_names():
     assert (judge(one, "gpu", below).verdict, judge(one, "gpu", below).fidelity) == ("contradicted", "exact")
     other = judge(one, "gpu", below, exact=False)
     assert (other.verdict, other.fidelity) == ("not_transferred", "reduced")
+
+
+# -- controls and preconditions
+
+CONTROLLED = {"published": {"none": "w"}, "null": "measured", "ceiling": "measured"}
+GUARDED = part("at_least", bound=1.0, controls=CONTROLLED)
+NULL_ONLY = part("at_least", bound=1.0, controls={"published": {"none": "w"}, "null": "measured"})
+MEASUREMENT = {
+    "met": estimate(1.2, 1.4),
+    "not_met": estimate(0.1, 0.2),
+    "open": estimate(0.5, 1.5),
+    "untested": None,
+}
+
+
+@pytest.mark.parametrize("own", STATES)
+@pytest.mark.parametrize("null", STATES)
+@pytest.mark.parametrize("ceiling", STATES)
+def test_the_table_of_controls(own, null, ceiling):
+    """A null guards what is met and a ceiling what is not met; an absent one leaves nothing standing."""
+    given = {"nulls": {"p": MEASUREMENT[null]}, "ceilings": {"p": MEASUREMENT[ceiling]}}
+    state = judge(claim([GUARDED]), "cpu", {"p": MEASUREMENT[own]}, **given).parts["p"].state
+    expected = {
+        "met": {"met": "void", "not_met": "met", "open": "open", "untested": "untested"}[null],
+        "not_met": {"met": "not_met", "not_met": "void", "open": "open", "untested": "untested"}[ceiling],
+    }
+    assert state == expected.get(own, own)
+
+
+@pytest.mark.parametrize("own", STATES)
+@pytest.mark.parametrize("needed", STATES)
+def test_the_table_of_preconditions(own, needed):
+    one = claim([part("at_least", bound=1.0, needs="there")], preconditions=THERE)
+    on_arm = {state: found and found.of("run/arm") for state, found in MEASUREMENT.items()}
+    judged = judge(one, "cpu", {"p": on_arm[own]}, preconditions={"there": on_arm[needed]})
+    held = {"met": own, "not_met": "open", "open": "open", "untested": "untested"}[needed]
+    assert judged.parts["p"].state == (own if own == "untested" else held)
+    failed = own != "untested" and needed in ("not_met", "open")
+    assert (judged.detail == "precondition failed") == failed
+
+
+THERE = {"there": {"quantity": "q", "type": "at_least", "bound": 1.0, "precision": {"min_n": 20}, "why": "w"}}
+
+
+def test_a_precondition_is_measured_on_the_arm_of_its_part():
+    one = claim([part("at_least", bound=1.0, needs="there")], preconditions=THERE)
+    met = MEASUREMENT["met"]
+    for arms in (("text_fixed_slow", "text_fixed"), ("text_fixed",)):
+        judged = judge(one, "cpu", {"p": met.of(*arms)}, preconditions={"there": met.of("text_fixed")})
+        assert judged.verdict == "reproduced"
+    with pytest.raises(
+        ClaimbookError, match="there was measured on text_packed, part p on text_fixed_slow, text_fixed: m"
+    ):
+        judge(
+            one, "cpu", {"p": met.of("text_fixed_slow", "text_fixed")}, preconditions={"there": met.of("text_packed")}
+        )
+    for own, needed in ((met, met.of("a")), (met.of("a"), met)):
+        with pytest.raises(ClaimbookError, match="part p and its precondition there must each say which stored run"):
+            judge(one, "cpu", {"p": own}, preconditions={"there": needed})
+
+
+def test_controls_that_the_ledger_does_not_ask_for_are_refused():
+    met = MEASUREMENT["met"]
+    with pytest.raises(ClaimbookError, match="C3: the ledger does not ask for a null of part p"):
+        judge(claim([AT_LEAST]), "cpu", {"p": met}, nulls={"p": met})
+    with pytest.raises(ClaimbookError, match="C3: the ledger does not ask for a ceiling of part p"):
+        judge(claim([NULL_ONLY]), "cpu", {"p": met}, ceilings={"p": met})
+    with pytest.raises(ClaimbookError, match="claim C3 has no precondition 'there', it has none"):
+        judge(claim([AT_LEAST]), "cpu", {"p": met}, preconditions={"there": met})
+
+
+@given(measurements(), measurements(), measurements(), measurements(), st.booleans())
+def test_no_evidence_yields_a_verdict_that_the_table_does_not_allow(own, null, ceiling, needed, capped):
+    """Brute force over kinds: what is absent never passes, and what a null meets never counts."""
+    guarded = GUARDED.model_copy(update={"needs": "there"})
+    one = claim([guarded], preconditions=THERE, scope="universal", **({"cap": {"why": "w"}} if capped else {}))
+    own, needed = (found and found.of("arm") for found in (own, needed))
+    try:
+        judged = judge(
+            one, "cpu", {"p": own}, nulls={"p": null}, ceilings={"p": ceiling}, preconditions={"there": needed}
+        )
+    except ClaimbookError:
+        return
+    states = {name: state_or_refused(guarded, found) for name, found in zip("onc", (own, null, ceiling), strict=True)}
+    there = state_or_refused(one.precondition("there"), needed)
+    state = judged.parts["p"].state
+    assert state in ALL_STATES and judged.verdict in ("reproduced", "partial", "contradicted", "inconclusive")
+    if state in ("met", "not_met"):
+        assert own is not None and there == "met" and states["o"] == state
+        assert state != "met" or states["n"] == "not_met"
+        assert state != "not_met" or states["c"] == "met"
+    if state == "void":
+        assert states["n"] == "met" if states["o"] == "met" else states["c"] == "not_met"
+    assert judged.verdict in {
+        "met": ("partial",) if capped else ("reproduced",),
+        "not_met": ("inconclusive",) if capped else ("contradicted",),
+    }.get(state, ("inconclusive",))
+    json.dumps(judged.as_json(), allow_nan=False)
+
+
+def test_an_inconclusive_says_why():
+    two = [AT_LEAST, BAND]
+    against, noisy, holds = estimate(0.1, 0.2), estimate(-1, 1), estimate(1.2, 1.4)
+
+    def why(**measured):
+        return judge(claim(two), "cpu", measured).detail
+
+    assert why(p=against, band=noisy) == why(p=against) == "leans against"
+    assert why(p=holds, band=noisy) == why(band=noisy) == "too noisy"
+    assert why() == "not measured"
+    void = judge(claim([NULL_ONLY]), "cpu", {"p": holds}, nulls={"p": holds})
+    assert (void.verdict, void.detail) == ("inconclusive", "its controls fail")
+    assert void.reason == "p void (nothing at all meets it too; its null: wholly in the accepted region)"
+    assert judge(claim(two), "cpu", {"p": holds, "band": estimate(1, 2)}).detail == "1 of 2"

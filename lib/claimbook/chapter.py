@@ -20,8 +20,9 @@ from pathlib import Path
 from claimbook import display, files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers, verdicts
+from claimbook.claims.criteria import Part
 from claimbook.claims.ledgers import Claim, Ledger, NotTested
-from claimbook.claims.verdicts import Judgement, Measurement
+from claimbook.claims.verdicts import Evidence, Judgement, Measurement
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import declarations, fingerprints, machine
 from claimbook.runs import parameters, stored_runs
@@ -64,10 +65,8 @@ class ChapterRun:
     about: dict
     papers: tuple[str, ...] | None = None
     began: float = field(default_factory=time.monotonic)
-    measured: dict = field(default_factory=dict)  # claim id -> model -> part -> measurement
+    evidence: dict[str, dict[str, Evidence]] = field(default_factory=dict)  # claim id -> model -> what was measured
     judged: dict[str, dict] = field(default_factory=dict)  # claim id -> entry of the result file
-    gates: dict[str, str | None] = field(default_factory=dict)  # claim id -> what closed its gate; None: open
-    deviations: dict[str, list[str]] = field(default_factory=dict)
     stored_runs: dict[str, str] = field(default_factory=dict)
     glued: dict[str, str] = field(default_factory=dict)
 
@@ -103,18 +102,8 @@ class ChapterRun:
         an unknown claim, part or model, for the wrong kind of measurement, for the same part twice, and for a claim
         that was judged already.
         """
-        claim = self.ledger.claim(claim_id)
-        verdicts.part_state(claim.part(part_name), measurement)  # the wrong kind is refused here, where it was made
-        if model is not None and model not in (known := {*self.models, *self.ledger.models}):
-            raise ClaimbookError(
-                f"{self._name(claim)}: '{model}' is no model of this run or its ledger ({', '.join(sorted(known))})"
-            )
-        if claim_id in self.judged:
-            raise ClaimbookError(f"{self._name(claim)} was judged already: measure before you judge")
-        taken = self.measured.setdefault(claim_id, {}).setdefault(model or self.decides(claim), {})
-        if part_name in taken:
-            raise ClaimbookError(f"{self._name(claim)}: part '{part_name}' was measured already")
-        taken[part_name] = measurement
+        part = self.ledger.claim(claim_id).part(part_name)
+        self._take("parts", claim_id, part, measurement, model)
 
     def measure_parts(self, found: dict[str, dict[str, Measurement]], model: str | None = None) -> None:
         """Take the measurements of several claims, ``{claim: {part: measurement}}``, of one model. See `measure`."""
@@ -122,20 +111,48 @@ class ChapterRun:
             for part_name, measurement in measured.items():
                 self.measure(claim_id, part_name, measurement, model)
 
-    def gate(self, claim_id: str, passed: bool, found: str) -> None:
-        """Say whether the claim's gate is passed, and what was ``found``. ClaimbookError for a claim without one."""
+    def null(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
+        """Take what the part's quantity is where the claim is false; see `measure`. The ledger must ask for it."""
+        self._take_control("nulls", "null", claim_id, part_name, measurement, model)
+
+    def ceiling(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
+        """Take the best that the part's quantity could be; see `measure`. The ledger must ask for it."""
+        self._take_control("ceilings", "ceiling", claim_id, part_name, measurement, model)
+
+    def precondition(self, claim_id: str, name: str, measurement: Measurement, model: str | None = None) -> None:
+        """Take the measurement of a claim's precondition, on the arms of the parts that need it; see `measure`."""
+        part = self.ledger.claim(claim_id).precondition(name)
+        self._take("preconditions", claim_id, part, measurement, model)
+
+    def _take_control(self, kind: str, which: str, claim_id: str, part_name: str, measurement, model) -> None:
+        part = self.ledger.claim(claim_id).part(part_name)
+        if not part.asks_for(which):
+            raise ClaimbookError(
+                f"{self.chapter}.{claim_id}: the ledger does not ask for a {which} of part {part_name}: write "
+                f"`controls: {{{which}: measured}}` there"
+            )
+        self._take(kind, claim_id, part, measurement, model)
+
+    def _take(self, kind: str, claim_id: str, part: Part, measurement: Measurement, model: str | None) -> None:
         claim = self.ledger.claim(claim_id)
-        if claim.gate is None:
-            raise ClaimbookError(f"{self._name(claim)} has no gate in its ledger")
+        verdicts.part_state(part, measurement)  # the wrong kind is refused here, where it was made
+        if model is not None and model not in (known := {*self.models, *self.ledger.models}):
+            raise ClaimbookError(
+                f"{self._name(claim)}: '{model}' is no model of this run or its ledger ({', '.join(sorted(known))})"
+            )
         if claim_id in self.judged:
-            raise ClaimbookError(f"{self._name(claim)} was judged already: say how its gate stands before you judge")
-        self.gates[claim_id] = None if passed else found
+            raise ClaimbookError(f"{self._name(claim)} was judged already: measure before you judge")
+        of_model = self.evidence.setdefault(claim_id, {}).setdefault(model or self.decides(claim), Evidence())
+        taken = getattr(of_model, kind)
+        if part.name in taken:
+            raise ClaimbookError(f"{self._name(claim)}: {kind.removesuffix('s')} '{part.name}' was measured already")
+        taken[part.name] = measurement
 
     def state(self, claim_id: str, part_name: str) -> str:
-        """How a part stands before the verdict, in words: met, not met, open, untested."""
+        """How a part stands before the verdict, in words: met, not met, open, untested, void."""
         claim = self.ledger.claim(claim_id)
-        taken = self.measured.get(claim_id, {}).get(self.decides(claim), {})
-        return verdicts.part_state(claim.part(part_name), taken.get(part_name)).replace("_", " ")
+        evidence = self.evidence.get(claim_id, {}).get(self.decides(claim), Evidence())
+        return verdicts.judged_part(claim, claim.part(part_name), evidence).state.replace("_", " ")
 
     def decides(self, claim: Claim) -> str:
         """The model that makes the verdict: the ledger's if it runs here, else the run's first ("" for none)."""
@@ -148,36 +165,28 @@ class ChapterRun:
         claim = self.ledger.claim(claim_id)
         if claim_id in self.judged:
             raise ClaimbookError(f"{self._name(claim)} was judged already")
-        tested = not isinstance(claim.tier(self._ledger_tier), NotTested)
-        if claim.gate and tested and not self.smoke and claim_id not in self.gates:
-            raise ClaimbookError(f"{self._name(claim)} has a gate: say how it stands (run.gate) before you judge")
-        taken = self.measured.get(claim_id, {})
-        deciding = self.decides(claim)
-        closed = self.gates.get(claim_id)
+        evidence, deciding = self.evidence.get(claim_id, {}), self.decides(claim)
         judgements = {
-            model: verdicts.judge(claim, self._ledger_tier, taken.get(model, {}), self.exact, closed)
-            for model in {deciding, *taken}
+            model: verdicts.judge(claim, self._ledger_tier, evidence.get(model, Evidence()), self.exact)
+            for model in {deciding, *evidence}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)
         print(display.claim_line(self.chapter, claim_id, self.judged[claim_id]))
 
     def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:
         """The claim's entry in the result file; a smoke run keeps no verdict."""
-        entry = judgements[deciding].as_json()
+        others = {local.public(model): one for model, one in sorted(judgements.items()) if model != deciding}
+        judged, holds = verdicts.across(claim, judgements[deciding], others)
+        entry = judged.as_json()
         entry["model"] = local.public(deciding) or None
+        beside = {model: one.as_json() for model, one in others.items()}
         entry["others"] = {
-            local.public(model): {"verdict": other.verdict, "parts": other.as_json()["parts"]}
-            for model, other in sorted(judgements.items())
-            if model != deciding
+            model: {key: one[key] for key in ("verdict", "detail", "parts")} for model, one in beside.items()
         }
-        if claim.scope == "universal" and len(judgements) > 1:
-            entry["holds_in"] = verdicts.holds_in({model: other.verdict for model, other in judgements.items()})
-        return entry if not self.smoke else entry | {"verdict": None, "parts": {}, "others": {}}
-
-    def deviation(self, claim_id: str, text: str) -> None:
-        """Note how the run of a claim differs from the paper's; shown beside the verdict."""
-        self.ledger.claim(claim_id)
-        self.deviations.setdefault(claim_id, []).append(text)
+        entry["criterion"] = fingerprints.digest(ledgers.criterion(claim, self._ledger_tier))
+        if holds:
+            entry["holds_in"] = holds
+        return entry if not self.smoke else entry | {"verdict": None, "detail": None, "parts": {}, "others": {}}
 
     def speaks(self, name: str, model: str | None = None) -> bool:
         """Whether a stored run is evidence for this run: of the same model, text, tier, dtype and device.
@@ -266,7 +275,7 @@ class ChapterRun:
             "status": "success",
             "parameters": {name: local.public(value) for name, value in self.parameters.items()},
             "claims": {
-                claim_id: entry | {"deviations": self.deviations.get(claim_id, [])}
+                claim_id: entry | {"deviations": self.ledger.claim(claim_id).deviations}
                 for claim_id, entry in self._entries().items()
             },
             "cost": {
@@ -294,7 +303,7 @@ class ChapterRun:
         entries = dict(self.judged)
         for claim in self.ledger.claims:
             if claim.id not in entries and isinstance(claim.tier(self._ledger_tier), NotTested):
-                judgement = verdicts.judge(claim, self._ledger_tier, {})
+                judgement = verdicts.judge(claim, self._ledger_tier, Evidence())
                 entries[claim.id] = self._entry(claim, "", {"": judgement})
         missing = [claim.id for claim in self.ledger.claims if claim.id not in entries]
         if missing:

@@ -5,8 +5,10 @@ from collections import Counter
 from html import escape
 
 from claimbook.assets import local
-from claimbook.claims import verdicts
+from claimbook.claims import totals, words
+from claimbook.claims.criteria import Part, accepted
 from claimbook.claims.ledgers import Claim, Ledger
+from claimbook.claims.words import fidelity, several, spoken
 from claimbook.progress import clock
 
 
@@ -57,37 +59,44 @@ def link(chapter: str, claim_id: str, text: str = "") -> Shown:
     return Shown(f'<a href="#{anchor}">{escape(text)}</a>', text)
 
 
+READ_IN = {
+    "ocr": "read in a text conversion",
+    "transcription": "read in others' notes",
+    "figure": "read off a figure",
+    "memory": "from memory",
+}
+
+
 def published(claim: Claim) -> str:
-    """The paper's value with its unit; a dash where it states none."""
+    """The paper's figure with its unit; a dash where it states none."""
     value = claim.published.value
-    if value is None:
-        return "—"
-    text = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-    return f"{text} {claim.published.unit or ''}".strip()
+    values = value if isinstance(value, list) else [value]
+    text = ", ".join(number(one) if isinstance(one, int | float) else one for one in values if one is not None)
+    return f"{text} {claim.published.unit or ''}".strip() if text else "—"
+
+
+def published_in_full(claim: Claim) -> str:
+    """The same with its note and, where it was not read in the paper itself, how we know it."""
+    notes = "; ".join(filter(None, [claim.published.note, READ_IN.get(claim.published.read_in)]))
+    return f"{published(claim)} ({notes})" if notes else published(claim)
 
 
 def criteria(claim: Claim) -> str:
     """All parts in words, or the reason why there are none."""
     state = claim.tier("cpu")
     if hasattr(state, "not_tested"):
-        return f"not tested: {state.not_tested.replace('_', ' ')}"
-    gate = f"judged only if {claim.gate}: " if claim.gate else ""
-    return gate + "; ".join(f"{part.quantity} {_region(part)}" for part in claim.parts)
+        return f"not tested: {words.word(state.not_tested)}"
+    return "; ".join(f"{part.quantity} {accepted(part)}{_if_needed(claim, part)}" for part in claim.parts)
 
 
-def _region(part) -> str:
-    match part.type:
-        case "at_least":
-            return f"≥ {part.bound:g}"
-        case "at_most":
-            return f"≤ {part.bound:g}"
-        case "equivalent":
-            return f"= {part.target:g} ± {part.margin:g}"
-        case "direction":
-            return f"≥ {part.min_effect:g}" if part.sign > 0 else f"≤ −{part.min_effect:g}"
-        case "equality":
-            return f"= {part.target:g}" + (f" ± {part.tolerance:g}" if part.tolerance else "")
-    return f"({part.rule})"
+def _if_needed(claim: Claim, part: Part) -> str:
+    if part.needs is None:
+        return ""
+    needed = claim.precondition(part.needs)
+    return f" (only if {needed.quantity} {accepted(needed)})"
+
+
+STATES = ("met", "not met", "open", "untested", "void")
 
 
 def parts_table(ledger: Ledger, entries: dict) -> Shown:
@@ -101,13 +110,13 @@ def parts_table(ledger: Ledger, entries: dict) -> Shown:
     if not judged:
         return Shown("<p>no part was judged</p>", "no part was judged")
     rows = [
-        [link(ledger.chapter, claim.id), f"{part.quantity} {_region(part)}", _ours(found), _state(found)]
+        [link(ledger.chapter, claim.id), f"{part.quantity} {accepted(part)}", _ours(found), words.word(found["state"])]
         for claim, part, found in judged
     ]
     shown = table(["claim", "met when", "ours, 95 % interval", ""], rows, "claims-table")
-    states = Counter(_state(found) for *_, found in judged)
-    counts = ", ".join(f"{states[word]} {word}" for word in ("met", "not met", "open", "untested") if states[word])
-    title = f"{len(judged)} parts: {counts}"
+    states = Counter(words.word(found["state"]) for *_, found in judged)
+    counts = ", ".join(f"{states[word]} {word}" for word in STATES if states[word])
+    title = f"{several(len(judged), 'parts')}: {counts}"
     html = f'<details class="parts"><summary>{title}</summary>{shown.html}</details>'
     return Shown(html, f"{title}\n{shown}")
 
@@ -116,12 +125,12 @@ def _ours(found: dict) -> str:
     """A part's estimate with its interval and n."""
     if found["estimate"] is None:
         return found["because"]
-    count = f"n = {found['n']} {found['unit']}".rstrip() if found["n"] > 1 else ""
-    return " ".join(filter(None, [*rounded(found["estimate"], found["interval"]), count]))
+    return " ".join(filter(None, [*rounded(found["estimate"], found["interval"]), sample(found)]))
 
 
-def _state(found: dict) -> str:
-    return found["state"].replace("_", " ")
+def sample(found: dict) -> str:
+    """How many units a part's estimate is over, where it is sampled: "20 documents"."""
+    return several(found["n"], found["unit"]) if found["unit"] and found["n"] else ""
 
 
 def number(value: float | None) -> str:
@@ -147,30 +156,18 @@ def badges(ledger: Ledger, entries: dict) -> Shown:
     html, text = [], []
     for claim in ledger.claims:
         entry = entries[claim.id]
-        words = f"{claim.id} {spoken(entry)}"
-        css = (entry["verdict"] or "not_run").replace("_", "-") + (" toy" if entry["fidelity"] == "toy" else "")
-        html.append(link(ledger.chapter, claim.id, words).html.replace("<a ", f'<a class="tile {css}" ', 1))
-        text.append(words)
+        said = f"{claim.id} {spoken(entry)}{' (toy)' if entry['fidelity'] == 'toy' else ''}"
+        shown = link(ledger.chapter, claim.id, said).html
+        html.append(shown.replace("<a ", f'<a class="tile {words.css(entry)}" ', 1))
+        text.append(said)
     return Shown(f'<div class="badges">{" ".join(html)}</div>', " · ".join(text))
-
-
-def spoken(entry: dict) -> str:
-    """Verdict of a result file's claim in words."""
-    if entry["verdict"] is None:
-        return "no verdict"
-    return verdicts.spoken(entry["verdict"], entry["fidelity"])
 
 
 def outcome(ledger: Ledger, entries: dict) -> str:
     """One line: how many claims got which verdict, the untested counted in the total."""
     if any(entry["verdict"] is None for entry in entries.values()):
         return "smoke run, no verdicts"
-    tally = verdicts.tally([(c, entries[c.id]["verdict"], entries[c.id]["fidelity"]) for c in ledger.claims])
-    counts = [f"{n} {word}" for word, n in tally.verdicts.items()]
-    counts += [f"{word} in {n} (toy)" for word, n in tally.mechanisms.items()]
-    counts += [f"{tally.not_tested} not tested"] if tally.not_tested else []
-    claims = f"{tally.total} claim" + ("s" if tally.total != 1 else "")
-    return f"{claims}: {', '.join(counts) or 'none'}" + (f"; {tally.shown} more shown" if tally.shown else "")
+    return totals.count((claim, entries[claim.id]) for claim in ledger.claims).in_words()
 
 
 def cost(result: dict) -> str:
@@ -207,4 +204,4 @@ def claim_line(chapter: str, claim_id: str, entry: dict) -> str:
         return f"{chapter}.{claim_id} · smoke run, no verdict"
     if entry["verdict"] == "not_tested":
         return f"{chapter}.{claim_id} · not tested ({entry['reason']}) · —"
-    return f"{chapter}.{claim_id} · {spoken(entry)} · {entry['fidelity']}"
+    return f"{chapter}.{claim_id} · {spoken(entry)} · {fidelity(entry)}"

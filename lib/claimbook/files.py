@@ -61,6 +61,11 @@ def write_json(path: Path, data: dict) -> None:
     write_text(path, text + "\n")
 
 
+def as_json(data):
+    """Data as JSON gives them back: plain numbers, lists for tuples and arrays, keys as text."""
+    return json.loads(json.dumps(data, default=plain))
+
+
 def read_json(path: Path) -> dict:
     """Read a JSON object; ClaimbookError names the file when it is damaged."""
     try:

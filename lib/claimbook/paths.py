@@ -25,10 +25,14 @@ def ledger(chapter: str) -> Path:
     return root() / "data" / "claims" / f"{chapter}.yaml"
 
 
-def result(chapter: str, tier: str = "cpu", models: str | None = None) -> Path:
-    """Promoted result: the reference run, or (``models`` given) another run kept beside it."""
-    base = root() / "data" / "results"
-    return base / f"{chapter}.json" if models is None else base / chapter / f"{tier}--{models}.json"
+def result(chapter: str) -> Path:
+    """Promoted result of the reference run."""
+    return root() / "data" / "results" / f"{chapter}.json"
+
+
+def results_beside(chapter: str) -> Path:
+    """Folder of the other promoted runs of a chapter."""
+    return root() / "data" / "results" / chapter
 
 
 def sweep(chapter: str, name: str) -> Path:

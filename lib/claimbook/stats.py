@@ -20,9 +20,9 @@ stays open:
 - a NaN or infinite sample: a failed measurement, value and interval NaN;
 - empty: value and interval NaN, n = 0; a single sample: a value without an interval;
 - constant samples (spread within rounding): a value without an interval, as their spread is unknown, not zero, unless
-  the quantity has ends (`mean` with ``within``). What is deterministic is an `Exact`, "all 20 agree" is a `proportion`
-  or `Votes`;
-- so few distinct values that a resample without spread is likely (19 zeros and a one): a value without an interval.
+  the quantity has ends. What is deterministic is an `Exact`, "all 20 agree" is a `proportion` or `Votes`;
+- so few distinct values that a resample without spread is likely (19 zeros and a one): a value without an interval,
+  unless the quantity has ends (`mean` with ``within``), which leave a wide but exact one.
 
 A wrong shape or unequal pairs are a programmer's mistake: ``ValueError``.
 """
@@ -30,6 +30,7 @@ A wrong shape or unequal pairs are a programmer's mistake: ``ValueError``.
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 from scipy.special import betainc, betaincinv, stdtrit
@@ -41,8 +42,16 @@ EDGE = 1e-6  # of a bounded quantity's range: as far as rounding in float32 may 
 _by_rule = np.errstate(all="ignore")  # overflow and NaN end by the rules above, so numpy need not warn
 
 
+class Measured:
+    """What every measurement can say of itself: the stored runs and arms (models as trained) it was measured on."""
+
+    def of(self, *arms: str) -> Self:
+        """The same measurement, marked with its arms: ``estimate.of("text_fixed", "text_fixed_slow")``."""
+        return replace(self, arms=arms)
+
+
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Measured):
     """A sampled quantity with its two-sided 95 % interval.
 
     ``n`` counts the resampled units, named by ``unit``. ``scale="log"`` marks ratios: the ends are on the ratio's own
@@ -56,6 +65,7 @@ class Estimate:
     method: str
     scale: str = "linear"
     unit: str = "units"
+    arms: tuple[str, ...] = ()
 
     @property
     def halfwidth(self) -> float:
@@ -66,7 +76,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Votes:
+class Votes(Measured):
     """How many of ``n`` units (seeds, documents) follow a rule that holds with probability ``chance`` by luck."""
 
     agree: int
@@ -74,6 +84,7 @@ class Votes:
     chance: float
     rule: str = ""
     unit: str = "units"
+    arms: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not (0 <= self.agree <= self.n and 0 < self.chance < 1):
@@ -86,12 +97,13 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Measured):
     """A deterministic quantity, with nothing sampled: arithmetic, an identity, a count of bytes."""
 
     value: float
     n: int = 1
     method: str = "deterministic"
+    arms: tuple[str, ...] = ()
 
 
 @_by_rule
@@ -101,21 +113,35 @@ def mean(
     """Mean over independent units, shape (n,); the order of the units does not matter.
 
     ``within``: the least and the largest value that the quantity can have. Samples that rounding carried over an end
-    are brought back to it; ValueError for one that is really outside. With ends, constant samples, which have no spread
-    to judge by, get an interval too: n equal values leave at most a share of 1 - 0.025^(1/n) for any other (Clopper and
-    Pearson), which may lie at either end.
+    are brought back to it; ValueError for one that is really outside. With ends, samples of too few distinct values,
+    which have too little spread to judge by, get an interval too: see `_few_valued`.
     """
     samples = np.asarray(samples, dtype=float)
     if within is not None:
         samples = clipped(samples, *within)
     found = _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
-    if within is None or not (found.n > 1 and np.isfinite(samples).all() and _constant(samples, *within)):
+    if within is None or math.isfinite(found.low) or found.n < 2 or not np.isfinite(samples).all():
         return found
-    least, most = within
-    other = 1 - TAIL ** (1 / found.n)
-    low, high = found.value - other * (found.value - least), found.value + other * (most - found.value)
-    method = f"mean over {unit}, all equal, exact binomial share of others"
-    return Estimate(found.value, low, high, found.n, method, unit=unit)
+    return _few_valued(samples, *within, unit)
+
+
+def _few_valued(samples: np.ndarray, least: float, most: float, unit: str) -> Estimate:
+    """The interval of a bounded mean from the most frequent value alone, for samples (n,) that are nearly all equal.
+
+    A mean is at most ``v + P(X > v) (most - v)``, and likewise below, where v is the most frequent value and the share
+    beyond it has the exact upper limit of Clopper and Pearson (1934). For n equal values that limit is
+    ``1 - 0.025^(1/n)``. It is wide, and closes a part that is far from its bound.
+    """
+    close = ROUNDING * max(abs(least), abs(most))
+    ordered = np.sort(samples)
+    count = np.searchsorted(ordered, ordered + close, "right") - np.searchsorted(ordered, ordered - close)
+    usual = ordered[count.argmax()]
+    above, below = (
+        proportion(np.sum(k), len(samples)).high for k in (samples > usual + close, samples < usual - close)
+    )
+    low, high = usual - below * (usual - least), usual + above * (most - usual)
+    method = f"mean over {unit}, few distinct values, exact binomial share of others"
+    return Estimate(float(samples.mean()), float(low), float(high), len(samples), method, unit=unit)
 
 
 def clipped(samples: np.ndarray, least: float, most: float) -> np.ndarray:
@@ -129,11 +155,6 @@ def clipped(samples: np.ndarray, least: float, most: float) -> np.ndarray:
     if len(outside):
         raise ValueError(f"a sample of {outside[0]} lies outside {least} to {most}")
     return np.where(np.isfinite(samples), np.clip(samples, least, most), samples)
-
-
-def _constant(samples: np.ndarray, least: float, most: float) -> bool:
-    """Whether samples are equal but for rounding, on the scale of the quantity's ends."""
-    return bool(np.ptp(samples) <= ROUNDING * max(abs(least), abs(most)))
 
 
 @_by_rule

@@ -1,17 +1,19 @@
 """Fragments of the book's pages: MyST Markdown, and HTML where Markdown cannot say it."""
 
 import re
-from collections import Counter
 from collections.abc import Collection
 from html import escape
 
-from claimbook import files, paths
+from claimbook import paths
 from claimbook.assets import catalogue
 from claimbook.book import scoreboard
-from claimbook.book.scoreboard import NOT_RUN, REAL, TOY, WORDS, Chapter, Standing
-from claimbook.claims import verdicts
+from claimbook.book.scoreboard import Chapter, Standing
+from claimbook.claims import words
 from claimbook.claims.ledgers import Change
-from claimbook.display import number
+from claimbook.claims.totals import Totals
+from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
+from claimbook.display import cost, number, published_in_full
+from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
 
@@ -30,12 +32,11 @@ def tiles(book: list[Chapter], page: str = "../notebooks/{}.html") -> str:
 
 
 def _tile(standing: Standing, page: str | None) -> str:
-    symbol, classes = WORDS[standing.word]
     outside = "" if standing.claim.counted else " outside"
-    label = escape(f"{standing.anchor} · {standing.word} · {standing.fidelity}: {standing.claim.text}")
+    label = escape(f"{standing.anchor} · {standing.spoken} · {standing.fidelity}: {standing.claim.title}")
     tag, link = ("a", f' href="{page}#{anchor_id(standing.anchor)}"') if page else ("span", "")
-    text = f'{standing.claim.id}<span aria-hidden="true"> {symbol}</span>'
-    return f'<{tag} class="tile {classes}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
+    text = f'{standing.claim.id}<span aria-hidden="true"> {SIGNS[standing.word][0]}</span>'
+    return f'<{tag} class="tile {standing.css}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
 
 
 def anchor_id(anchor: str) -> str:
@@ -44,39 +45,39 @@ def anchor_id(anchor: str) -> str:
 
 
 def _legend() -> str:
-    """Every symbol in words; a toy's word stands apart, as its totals do."""
+    """Every sign in words; a toy's tile looks apart, as its totals stand apart."""
     key = '<span class="key"><span class="tile {}">{}</span> {}</span>'.format
-    marks = [key(css, mark, f"{word} (toy)" if word in TOY else word) for word, (mark, css) in WORDS.items()]
+    marks = [key(css, sign, word) for word, (sign, css) in SIGNS.items()]
+    marks.append(key("partial toy", "½", "a verdict on a toy"))
     marks.append(key("not-run outside", "C", "premise or our own claim, in no total"))
     return f'<div class="legend">{" ".join(marks)}</div>'
 
 
 def counts_table(book: list[Chapter]) -> str:
-    """The totals for a page of the book: heads are the symbols of the legend, so that the table fits a phone."""
-    heads = [
-        "paper",
-        "claims",
-        *(WORDS[word][0] for word in REAL),
-        "toys " + " / ".join(WORDS[word][0] for word in TOY),
-    ]
-    rows = _counts(book, [*heads, WORDS["not tested"][0], WORDS[NOT_RUN][0]], "[{0}](../notebooks/{0}.ipynb)")
+    """The totals for a page of the book: heads are the signs of the legend, so that the table fits a phone."""
+    signs = [SIGNS[word][0] for word in VERDICTS]
+    heads = ["paper", "claims", *signs, f"toys {' / '.join(signs[:4])}", SIGNS[NOT_TESTED][0], SIGNS[NOT_RUN][0]]
+    rows = _counts(book, heads, "[{0}](../notebooks/{0}.ipynb)")
     return "\n".join([":::{table}", ":class: counts", "", *rows, ":::", "", _planned(book)])
 
 
 def counts_in_words(book: list[Chapter]) -> str:
     """The totals for the README, which has no legend."""
-    heads = ["paper", "claims", *REAL, "toys: seen / partly / unclear / not seen", "not tested", NOT_RUN]
+    heads = ["paper", "claims", *VERDICTS, f"toys: {' / '.join(TOY)}", NOT_TESTED, NOT_RUN]
     return "\n".join([*_counts(book, heads), "", _planned(book)])
+
+
+TOY = list(VERDICTS)[:4]  # a toy lies outside every scope, so it contradicts nothing
 
 
 def _counts(book: list[Chapter], heads: list[str], link: str = "`{}`") -> list[str]:
     """Lines of a Markdown table: a row a chapter that has a ledger, and a total."""
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (1 + len(REAL)) + ":-:|--:|--:|"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (1 + len(VERDICTS)) + ":-:|--:|--:|"]
     for chapter in book:
         if chapter.ledger:
             name = link if paths.notebook(chapter.key).is_file() else "`{}`"
-            lines.append(_row(name.format(chapter.key), _cells(chapter.counts)))
-    return [*lines, _row("**all**", _cells(sum((chapter.counts for chapter in book), Counter())))]
+            lines.append(_row(name.format(chapter.key), _cells(chapter.totals)))
+    return [*lines, _row("**all**", _cells(sum((chapter.totals for chapter in book), Totals())))]
 
 
 def _planned(book: list[Chapter]) -> str:
@@ -84,9 +85,9 @@ def _planned(book: list[Chapter]) -> str:
     return f"Planned, with no claims counted yet: {', '.join(planned) or 'none'}."
 
 
-def _cells(counts: Counter) -> list:
-    toys = " / ".join(str(counts[word]) for word in TOY)
-    return [counts.total(), *(counts[word] for word in REAL), toys, counts["not tested"], counts[NOT_RUN]]
+def _cells(total: Totals) -> list:
+    toys = " / ".join(str(total.toys[word]) for word in TOY)
+    return [total.claims, *(total.real[word] for word in VERDICTS), toys, total.not_tested, total.not_run]
 
 
 def _row(name: str, cells: list) -> str:
@@ -120,7 +121,7 @@ def _changes(chapter: Chapter) -> str:
 
 
 def _was(change: Change) -> str:
-    return f"was *{change.old_verdict.replace('_', ' ')}*" if change.old_verdict else "before any verdict"
+    return f"was *{words.word(change.old_verdict)}*" if change.old_verdict else "before any verdict"
 
 
 def _about_runs(chapter: Chapter) -> str:
@@ -128,7 +129,7 @@ def _about_runs(chapter: Chapter) -> str:
     models = ", ".join(f"`{model}`" for model in chapter.ledger.models)
     lines = ["Not run yet."]
     if chapter.result:
-        lines = [f"Reference run{' on ' + models if models else ''}: {scoreboard.cost(chapter.result)}."]
+        lines = [f"Reference run{' on ' + models if models else ''}: {cost(chapter.result)}."]
     if not any(name.startswith("gpu--") for name in others):
         lines.append("gpu tier: never run.")
     if others:
@@ -140,15 +141,13 @@ def _claim_row(standing: Standing) -> list:
     claim = standing.claim
     outside = "" if claim.counted else " *In no total.*"
     headline = "**headline** · " if claim.weight == 2 else ""
-    says = f"{_reference(standing)} · {headline}{claim.text} ({claim.where}){outside}"
-    word = f"{WORDS[standing.word][0]} **{standing.word}** · {standing.fidelity}"
+    says = f"{_reference(standing)} · {headline}**{claim.title}.** {claim.text} ({claim.where}){outside}"
+    word = f"{SIGNS[standing.word][0]} **{standing.spoken}** · {standing.fidelity}"
     remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")] + _other_models(standing)
-    if claim.gate and (standing.entry.get("reason") or "").startswith(verdicts.CLOSED):
-        remarks.append(standing.entry["reason"])
     if claim.changelog:
         remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
     verdict = "; ".join([word, *filter(None, remarks)])
-    return [says, scoreboard.published(claim), scoreboard.measured(standing), verdict]
+    return [says, published_in_full(claim), scoreboard.measured(standing), verdict]
 
 
 def _reference(standing: Standing) -> str:
@@ -201,16 +200,16 @@ def _failed(standing: Standing) -> bool:
 def _other_models(standing: Standing) -> list[str]:
     """The verdicts of the models that stand beside the deciding one."""
     others = standing.entry.get("others", {})
-    return [f"{model}: {other['verdict'].replace('_', ' ')}" for model, other in others.items()]
+    return [f"{model}: {words.spoken(other)}" for model, other in others.items()]
 
 
 def _finding(standing: Standing) -> str:
     """The claim, how it stands, the paper's figure, and what we measured: of a paper's claim the parts that failed."""
     claim, chapter = standing.claim, standing.chapter.replace("_", " ")
-    lines = [f"**{chapter} {_reference(standing)}: {standing.word} ({standing.fidelity}).** {claim.text}", ""]
+    lines = [f"**{chapter} {_reference(standing)}: {standing.spoken} ({standing.fidelity}).** {claim.text}", ""]
     measured = scoreboard.measured(standing)
     if claim.source != "ours":
-        lines.append(f"- Published: {scoreboard.published(claim)}.")
+        lines.append(f"- Published: {published_in_full(claim)}.")
         measured = [line for line in measured if not line.endswith(": met")] or measured
     lines += [f"- Ours: {line}." for line in measured]
     return "\n".join([*lines, *(f"- On {line}." for line in _other_models(standing))])
@@ -247,7 +246,7 @@ def benchmarks() -> str:
     path = paths.root() / "data" / "results" / "benchmarks.json"
     if not path.is_file():
         return "Not measured yet: run `make bench`."
-    data = files.read_json(path)
+    data = seals.read(path)
     lines = ["| what | ours | baseline | ratio | target | method |", "|---|--:|--:|--:|---|---|"]
     for row in data["rows"]:
         ours = f"{number(row['ours'])} {row['ours_unit']}"
@@ -261,7 +260,7 @@ def families() -> str:
     path = paths.root() / "data" / "model_families.json"
     if not path.is_file():
         return "Not tried yet: run `python -m claimbook.runs.families`."
-    found = files.read_json(path)
+    found = seals.read(path)
     methods = list(next(iter(found.values())))
     every = [kind for kind, row in found.items() if set(row.values()) == {"works"}]
     some = {kind: row for kind, row in found.items() if "works" in row.values() and kind not in every}

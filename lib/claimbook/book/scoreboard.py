@@ -10,29 +10,13 @@ from functools import cached_property
 
 from pybtex.database import parse_file
 
-from claimbook import files, paths
-from claimbook.claims import ledgers, verdicts
-from claimbook.display import number, rounded
-from claimbook.progress import clock
-
-NOT_RUN = "not run"
-
-# In the order they are shown: the word, its symbol (readable without colour) and its CSS class.
-WORDS = {
-    "reproduced": ("✓", "reproduced"),
-    "partial": ("½", "partial"),
-    "inconclusive": ("?", "inconclusive"),
-    "not transferred": ("≠", "not-transferred"),
-    "contradicted": ("✗", "contradicted"),
-    "mechanism seen": ("✓", "reproduced toy"),
-    "mechanism partly seen": ("½", "partial toy"),
-    "mechanism unclear": ("?", "inconclusive toy"),
-    "mechanism not seen": ("✗", "contradicted toy"),
-    "not tested": ("–", "not-tested"),
-    NOT_RUN: ("·", "not-run"),
-}
-REAL = list(WORDS)[:5]
-TOY = list(WORDS)[5:9]
+from claimbook import paths
+from claimbook.claims import ledgers, words
+from claimbook.claims.criteria import accepted
+from claimbook.claims.totals import Totals, count
+from claimbook.claims.words import NOT_TESTED, VERDICTS, several
+from claimbook.display import rounded, sample
+from claimbook.provenance import seals
 
 
 @dataclass(frozen=True)
@@ -45,10 +29,17 @@ class Standing:
 
     @property
     def word(self) -> str:
-        """The spoken verdict; `NOT_RUN` when there is none yet."""
-        if self.entry:
-            return verdicts.spoken(self.entry["verdict"], self.entry["fidelity"])
-        return "not tested" if self.untested else NOT_RUN
+        """The bare verdict in words; "not run" when there is none yet."""
+        return words.word(self.entry["verdict"]) if self.entry else NOT_TESTED if self.untested else words.NOT_RUN
+
+    @property
+    def spoken(self) -> str:
+        """The verdict with what makes it so."""
+        return words.spoken(self.entry) if self.entry else self.word
+
+    @property
+    def css(self) -> str:
+        return words.css(self.entry) if self.entry else words.SIGNS[self.word][1]
 
     @property
     def untested(self) -> ledgers.NotTested | None:
@@ -57,7 +48,7 @@ class Standing:
 
     @property
     def fidelity(self) -> str:
-        return self.entry.get("fidelity") or ("—" if self.untested else str(self.claim.tier("cpu")))
+        return words.fidelity(self.entry) if self.entry or self.untested else str(self.claim.tier("cpu"))
 
     @property
     def anchor(self) -> str:
@@ -84,9 +75,8 @@ class Chapter:
         return "planned" if self.ledger is None else "run" if self.result else "not run yet"
 
     @property
-    def counts(self) -> Counter:
-        """Spoken verdicts of the claims that count: premises and our own claims stand outside every total."""
-        return Counter(one.word for one in self.standings if one.claim.counted)
+    def totals(self) -> Totals:
+        return count((one.claim, one.entry) for one in self.standings)
 
 
 def _current(claim: ledgers.Claim, known: dict) -> dict:
@@ -104,7 +94,7 @@ def chapters() -> list[Chapter]:
 
 def _chapter(key: str, fields) -> Chapter:
     ledger = ledgers.load(key) if paths.ledger(key).is_file() else None
-    result = files.read_json(paths.result(key)) if paths.result(key).is_file() else {}
+    result = seals.read(paths.result(key)) if paths.result(key).is_file() else {}
     title = ledger.paper.title if ledger else fields["title"].replace("{", "").replace("}", "")
     return Chapter(key, title, str(ledger.paper.year if ledger else fields["year"]), ledger, result)
 
@@ -112,28 +102,42 @@ def _chapter(key: str, fields) -> Chapter:
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def summary(book: list[Chapter]) -> str:
     """The outcome in a few sentences; every claim with a ledger is in the total, run or not."""
-    counts = sum((chapter.counts for chapter in book), Counter())
+    total = sum((chapter.totals for chapter in book), Totals())
     states = Counter(chapter.state for chapter in book)
-    outside = sum(not one.claim.counted for chapter in book for one in chapter.standings)
-    with_ledger = len(book) - states["planned"]
-    lines = [f"**{with_ledger} of {plural(len(book), 'paper')}** {'has' if with_ledger == 1 else 'have'} a ledger"]
-    lines[0] += f", with {plural(counts.total(), 'claim')} in all; {states['planned']} are planned and not counted."
+    with_ledger, planned = len(book) - states["planned"], states["planned"]
+    lines = [f"**{with_ledger} of {several(len(book), 'papers')}** {'has' if with_ledger == 1 else 'have'} a ledger"]
+    lines[0] += f", with {several(total.claims, 'claims')} in all; {planned} {_are(planned)} planned and not counted."
     if states["run"]:
-        real = ", ".join(f"{counts[word]} {word}" for word in REAL)
-        lines.append(f"On real models, data or arithmetic: {real}.")
-    if any(counts[word] for word in TOY):
-        toys = ", ".join(f"{counts[word]} {word.removeprefix('mechanism ')}" for word in TOY)
-        lines.append(f"Mechanisms on toys: {toys}.")
-    lines.append(f"Not tested: {counts['not tested']}. Not run yet: {counts[NOT_RUN]}.")
-    if outside:
-        lines.append(f"{plural(outside, 'premise')} or claims of our own stand outside these totals.")
+        lines.append(f"On real models, data or arithmetic: {_listed(total.real)}.")
+    if total.toys:
+        lines.append(f"On toys, which show a mechanism at most: {_listed(total.toys)}.")
+    lines.append(f"Not tested: {total.not_tested}. Not run yet: {total.not_run}.")
+    if total.shown:
+        lines.append(f"{several(total.shown, 'premises')} or claims of our own {_are(total.shown)} in no total.")
     return " ".join(lines)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _listed(counts: Counter) -> str:
+    return ", ".join(f"{counts[word]} {word}" for word in VERDICTS)
+
+
+def controls_due(book: list[Chapter]) -> str:
+    """How many parts have not been tried on known answers yet."""
+    parts = sum(len(one.claim.parts) for chapter in book for one in chapter.standings)
+    due = sum((chapter.totals for chapter in book), Totals()).due
+    if not due:
+        return f"All {several(parts, 'parts')} were tried on known answers before they judged."
+    by_chapter = ", ".join(f"`{one.key}` {one.totals.due}" for one in book if one.totals.due)
+    return (
+        f"**{due} of {several(parts, 'parts')} {_are(due)} still to be tried on known answers** ({by_chapter}): "
+        "such a part may be too easy or impossible to meet, and nobody has checked."
+    )
 
 
 def with_interval(value: float, interval: list[float] | None) -> str:
@@ -143,42 +147,18 @@ def with_interval(value: float, interval: list[float] | None) -> str:
 
 
 def part_text(part: ledgers.Part, entry: dict) -> str:
-    """One part: quantity, estimate with interval, n, state."""
-    state = entry["state"].replace("_", " ")
+    """One part: quantity, what it has to be, estimate with interval, n, state."""
+    state = words.word(entry["state"])
+    asked = f"{part.quantity} {accepted(part)}"
     if entry["estimate"] is None:
-        return f"{part.quantity}: {state} ({entry['because']})"
-    count = f", n = {entry['n']} {entry['unit']}".rstrip() if entry["n"] > 1 else ""
-    return f"{part.quantity}: {with_interval(entry['estimate'], entry['interval'])}{count}: {state}"
+        return f"{asked}: {state} ({entry['because']})"
+    found = ", ".join(filter(None, [with_interval(entry["estimate"], entry["interval"]), sample(entry)]))
+    return f"{asked}: {found}: {state}" + (f" ({entry['because']})" if entry["state"] == "void" else "")
 
 
 def measured(standing: Standing) -> list[str]:
     """What we measured, a line a part; the reason where nothing was."""
     if standing.untested:
-        return [f"{standing.untested.not_tested.replace('_', ' ')}: {standing.untested.why}"]
+        return [f"{words.word(standing.untested.not_tested)}: {standing.untested.why}"]
     parts = standing.entry.get("parts", {})
     return [part_text(part, parts[part.name]) for part in standing.claim.parts if part.name in parts] or ["—"]
-
-
-READ_IN = {
-    "ocr": "read in a text conversion",
-    "transcription": "read in others' notes",
-    "figure": "read off a figure",
-    "memory": "from memory",
-}
-
-
-def published(claim: ledgers.Claim) -> str:
-    """The paper's figure with its note and, where it was not read in the paper itself, how we know it."""
-    about = claim.published
-    values = about.value if isinstance(about.value, list) else [about.value]
-    text = ", ".join(number(one) if isinstance(one, int | float) else one for one in values if one is not None)
-    text = f"{text} {about.unit or ''}".strip() if text else "—"
-    notes = "; ".join(filter(None, [about.note, READ_IN.get(about.read_in)]))
-    return f"{text} ({notes})" if notes else text
-
-
-def cost(result: dict) -> str:
-    spent = result.get("cost")
-    if not spent:
-        return "—"
-    return f"{clock(spent['wall_s'])}, {number(spent['peak_mem_mb'])} MB, {spent['device']}"

@@ -4,22 +4,14 @@
 `ClaimbookError` that names the file, the claim, the key and what is allowed.
 """
 
-import math
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from claimbook import paths
 from claimbook.claims import strict_yaml
+from claimbook.claims.criteria import DUE, PART_TYPES, Model, Part, Text, said
 from claimbook.claims.strict_yaml import repeated
 from claimbook.errors import ClaimbookError
 
@@ -35,118 +27,7 @@ Reason = Literal[
     "not_empirical",
     "cost_over_budget",
 ]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Interval = tuple[float, float]
-
-
-class Model(BaseModel):
-    """Strict about types, closed to unknown keys, not to be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        unknown = set(data) - set(cls.model_fields) if isinstance(data, dict) else ()
-        if unknown:
-            raise ValueError(f"unknown key {min(unknown, key=str)!r}, allowed are {', '.join(cls.model_fields)}")
-        return data
-
-
-class Precision(Model):
-    """What a sampled quantity must reach to be judged; ratios state their half-width on the log scale."""
-
-    min_n: int = Field(ge=2)
-    max_halfwidth: float | None = Field(None, gt=0)
-
-
-class _Part(Model):
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    quantity: Text
-    why: Text
-
-
-class _Region(_Part):
-    """A part with an accepted region. With ``precision`` it is sampled and takes an Estimate, without it an Exact."""
-
-    precision: Precision | None = None
-
-
-class AtLeast(_Region):
-    type: Literal["at_least"]
-    bound: float
-
-    @property
-    def region(self) -> Interval:
-        return self.bound, math.inf
-
-
-class AtMost(_Region):
-    type: Literal["at_most"]
-    bound: float
-
-    @property
-    def region(self) -> Interval:
-        return -math.inf, self.bound
-
-
-class Equivalent(_Region):
-    type: Literal["equivalent"]
-    target: float
-    margin: float = Field(gt=0)
-
-    @property
-    def region(self) -> Interval:
-        return self.target - self.margin, self.target + self.margin
-
-
-class Direction(_Region):
-    """A difference or slope of the stated sign, at least ``min_effect`` in size; for ratios use at_least or at_most."""
-
-    type: Literal["direction"]
-    sign: Literal[1, -1]
-    min_effect: float = Field(gt=0)
-
-    @property
-    def region(self) -> Interval:
-        return (self.min_effect, math.inf) if self.sign == 1 else (-math.inf, -self.min_effect)
-
-
-class Equality(_Part):
-    """A deterministic number; takes an Exact."""
-
-    type: Literal["equality"]
-    target: float
-    tolerance: float = Field(0, ge=0)
-
-    @property
-    def region(self) -> Interval:
-        return self.target - self.tolerance, self.target + self.tolerance
-
-
-class MinVotes(Model):
-    min_n: int = Field(ge=2)
-
-
-class _Voted(_Part):
-    """Judged per seed or document by ``rule``, which holds by luck with probability ``chance``; takes Votes."""
-
-    rule: Text
-    chance: float = Field(gt=0, lt=1)
-    min_share: float = Field(0, ge=0, le=1)  # asked beyond chance: the share of units that must agree
-    precision: MinVotes
-
-
-class RankOrder(_Voted):
-    type: Literal["rank_order"]
-
-
-class Shape(_Voted):
-    type: Literal["shape"]
-
-
-Part = Annotated[AtLeast | AtMost | Equivalent | Direction | RankOrder | Shape | Equality, Field(discriminator="type")]
-PART_TYPES = ("at_least", "at_most", "equivalent", "direction", "rank_order", "shape", "equality")
+TITLE_WORDS = 10
 
 
 class Published(Model):
@@ -186,24 +67,32 @@ class Change(Model):
     old_verdict: Verdict | None
 
 
+class Cap(Model):
+    """The object looked at is a relative of the paper's, so that the verdict can be neither for nor against it."""
+
+    why: Text
+
+
 class Claim(Model):
     id: str = Field(pattern=r"^C\d+$")
+    title: Text  # at most ten words; what cards and the scoreboard show
     text: Text
     where: Text
     source: Literal["abstract", "body", "repository", "ours"]
     kind: Literal["result", "mechanism", "efficiency", "qualitative", "premise", "theorem"]
     scope: Literal["universal", "named_models", "large_models"]
     published: Published
-    parts: list[Part] = []
-    gate: Text | None = None  # what must be there before the parts can say anything; closed: inconclusive, parts shown
+    preconditions: dict[str, Part] = Field({})  # what must be there before the parts that need it can say anything
+    parts: list[Part] = Field([])
+    cap: Cap | None = None
+    reconstructed: Text | None = None  # what the paper leaves open, so that the method run is our reading of it
+    deviations: list[Text] = Field([])  # how our run differs from the paper's
     decided_by: str | None = None
     weight: int = Field(ge=1, le=2)  # 2 headline, 1 supporting
     tiers: Tiers
     pilot_seen: Literal["same_model", "other_model", "none"]
     version: int = Field(ge=1)
-    changelog: list[Change] = []
-    at_most: Literal["partial"] | None = None  # a mechanism seen in a related object can be no more
-    at_most_why: Text | None = None
+    changelog: list[Change] = Field([])
 
     def tier(self, name: str) -> Fidelity | NotTested:
         """The fidelity at a tier, or why the claim is not tested there."""
@@ -212,15 +101,39 @@ class Claim(Model):
         return getattr(self.tiers, name)
 
     def part(self, name: str) -> Part:
-        known = {part.name: part for part in self.parts}
+        return self._named("part", name, {part.name: part for part in self.parts})
+
+    def precondition(self, name: str) -> Part:
+        return self._named("precondition", name, self.preconditions)
+
+    def _named(self, what: str, name: str, known: dict[str, Part]) -> Part:
         if name not in known:
-            raise ClaimbookError(f"claim {self.id} has no part {name!r}, it has {', '.join(known) or 'none'}")
+            raise ClaimbookError(f"claim {self.id} has no {what} {name!r}, it has {', '.join(known) or 'none'}")
         return known[name]
 
     @property
     def counted(self) -> bool:
         """Whether it counts in totals and rates: premises and our own claims are shown only."""
         return self.kind != "premise" and self.source != "ours"
+
+    @property
+    def due(self) -> int:
+        """How many parts have no controls yet."""
+        return sum(part.controls == DUE for part in self.parts)
+
+    @field_validator("title")
+    @classmethod
+    def _is_short(cls, title: str) -> str:
+        if len(title.split()) > TITLE_WORDS:
+            raise ValueError(f"at most {TITLE_WORDS} words, not the {len(title.split())} of {title!r}")
+        return title
+
+    @field_validator("preconditions", mode="before")
+    @classmethod
+    def _named_by_key(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not all(isinstance(one, dict) for one in given.values()):
+            raise ValueError("must be {name: {quantity: …, type: …, bound: …, why: …}}")
+        return {name: {"name": name, **one} for name, one in given.items()}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Claim":
@@ -230,8 +143,19 @@ class Claim(Model):
         tested = [name for name in Tiers.model_fields if not isinstance(self.tier(name), NotTested)]
         if tested and not self.parts:
             raise ValueError(f"parts: none, so tiers.{tested[0]} must be {{not_tested: reason, why: …}}")
-        if (self.at_most is None) != (self.at_most_why is None):
-            raise ValueError("at_most and at_most_why come together")
+        for part in self.parts:
+            if part.controls is None:
+                raise ValueError(
+                    f"part {part.name}: controls: this key is missing: {{published: …, null: …}}, or {DUE} for now"
+                )
+            if part.needs is not None and part.needs not in self.preconditions:
+                known = ", ".join(self.preconditions) or "none"
+                raise ValueError(f"part {part.name}: needs: no precondition {part.needs!r}, the claim has {known}")
+        for name, part in self.preconditions.items():
+            if name not in {part.needs for part in self.parts}:
+                raise ValueError(f"precondition {name}: no part needs it: write `needs: {name}` where it is meant")
+            if part.needs is not None or part.controls is not None:
+                raise ValueError(f"precondition {name}: `needs` and `controls` belong to parts")
         if [change.version for change in self.changelog] != list(range(2, self.version + 1)):
             raise ValueError(f"changelog: version {self.version} needs one entry for each version from 2, in order")
         return self
@@ -290,39 +214,64 @@ def load(chapter: str) -> Ledger:
 def measuring_keys(ledger: Ledger, tier: str = "cpu") -> dict:
     """Everything of a ledger that can move a verdict or a drawn number, as plain JSON: what freshness hashes.
 
-    Left out is prose (text, where, note, why), what only counts or sorts (weight, kind, source), history, and other
-    tiers. The published value is kept, as figures draw it.
+    Left out is prose (title, text, where, note, why, deviations), what only counts or sorts (weight, kind, source),
+    history, and other tiers. The published value is kept, as figures draw it.
     """
     return {"models": ledger.models, "claims": {claim.id: _measuring(claim, tier) for claim in ledger.claims}}
 
 
 def _measuring(claim: Claim, tier: str) -> dict:
-    keys = claim.model_dump(mode="json", include={"version", "scope", "decided_by", "at_most", "gate"})
-    parts = {part.name: part.model_dump(mode="json", exclude={"why", "name"}) for part in claim.parts}
-    state = claim.tier(tier)
-    tested = f"not_tested: {state.not_tested}" if isinstance(state, NotTested) else state
     published = claim.published.model_dump(mode="json", include={"value", "unit"})
-    return {**keys, "parts": parts, "tier": tested, "published": published}
+    return {"version": claim.version, "published": published, **criterion(claim, tier), "parts": _parts(claim.parts)}
+
+
+def criterion(claim: Claim, tier: str) -> dict:
+    """What makes a claim's verdict out of measurements, as plain JSON: it may change with the version only.
+
+    Controls that are numbers are left out: they refuse a part, and move no verdict.
+    """
+    state = claim.tier(tier)
+    parts = _parts(claim.parts)
+    for part in claim.parts:
+        parts[part.name] |= {"controls": [which for which in ("null", "ceiling") if part.asks_for(which)]}
+    return {
+        "scope": claim.scope,
+        "decided_by": claim.decided_by,
+        "capped": claim.cap is not None,
+        "reconstructed": claim.reconstructed is not None,
+        "tier": f"not_tested: {state.not_tested}" if isinstance(state, NotTested) else state,
+        "preconditions": _parts(claim.preconditions.values()),
+        "parts": parts,
+    }
+
+
+def _parts(parts) -> dict:
+    return {part.name: part.measuring() for part in parts}
+
+
+GROUPS = (("claims", "claim", "id"), ("parts", "part", "name"), ("preconditions", "precondition", "name"))
 
 
 def _first_mistake(error: ValidationError, data: dict) -> str:
     """One line for the first mistake: claim, part, key, what is allowed, what was given."""
     first = error.errors()[0]
-    place, given, message = list(first["loc"]), first["input"], first["msg"].removeprefix("Value error, ")
-    words = []
-    for group, label, key in (("claims", "claim", "id"), ("parts", "part", "name")):
+    place, message, words = list(first["loc"]), said(first), []
+    for group, label, key in GROUPS:
         if place[:1] == [group] and len(place) > 1:
             data = data[group][place[1]]
-            known = isinstance(data, dict) and key in data
-            words.append(f"{label} {data[key] if known else f'number {place[1] + 1}'}")
+            words.append(f"{label} {_called(data, key, place[1])}")
             place = place[2:]
-            if label == "part" and place and place[0] in PART_TYPES:  # pydantic names the kind of part it tried
+            if label != "claim" and place and place[0] in PART_TYPES:  # pydantic names the kind of part it tried
                 place = place[1:]
     if first["type"].startswith("union_tag"):
+        given = first["input"]
         place, message = ["type"], f"must be one of {', '.join(PART_TYPES)}"
-        given = given.get("type", given)
-    if first["type"] == "missing":
-        message = "this key is missing"
-    elif not isinstance(given, dict | list) and repr(given) not in message:
-        message += f", not {str(given)[:60]!r}"
-    return ": ".join([*words, *([".".join(map(str, place))] if place else []), message[0].lower() + message[1:]])
+        message += f", not {given['type']!r}" if "type" in given else ""
+    return ": ".join([*words, *([".".join(map(str, place))] if place else []), message])
+
+
+def _called(data: object, key: str, place: int | str) -> str:
+    """What a claim, part or precondition is called: by its own name where it has one, else by its place."""
+    if isinstance(place, str):
+        return place
+    return data[key] if isinstance(data, dict) and key in data else f"number {place + 1}"

@@ -27,6 +27,9 @@ def repeated(names: Iterable) -> Any:
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:null":  # a key that is written null is the word, as in `null: 1.0`
+                key.tag = "tag:yaml.org,2002:str"
         twice = repeated(str(self.construct_object(key, deep=True)) for key, _ in node.value)
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)

@@ -1,6 +1,6 @@
 """From measurements to part states to a claim's verdict: pure, and the only place where a verdict is made.
 
-**State of a part** (`part_state`)
+**State of a part by its own measurement** (`part_state`)
 
 | state | when |
 |---|---|
@@ -14,29 +14,42 @@ only when that is not finite. A voted part (``rank_order``, ``shape``) is met wh
 the share asked for agrees; not met when it is not met and the 95 % Clopper-Pearson interval of the agreeing share lies
 wholly below one half; else open.
 
+**What controls and preconditions make of it** (`judged_part`). Each is judged like the part, by the same region. A
+null guards what is met, a ceiling what is not met, a precondition both:
+
+| state of the control | precondition: any part | measured null: a met part | measured ceiling: a part not met |
+|---|---|---|---|
+| ``met`` | stands | ``void``: nothing at all meets it too | stands |
+| ``not_met`` | ``open`` | stands | ``void``: the best possible does not meet it either |
+| ``open`` | ``open`` | ``open`` | ``open`` |
+| ``untested`` | ``untested`` | ``untested`` | ``untested`` |
+
 **Verdict of a claim** (`claim_verdict`): which states occur among its parts, by the first row that fits
 
-| met | not_met | untested | open | verdict |
+| met | not_met | untested or void | open | verdict |
 |---|---|---|---|---|
 | yes | no | no | no | ``reproduced`` |
 | no | yes | no | no | ``contradicted`` inside the claim's scope, else ``not_transferred`` |
 | yes | at least one of the two | | any | ``partial`` |
 | otherwise | | | | ``inconclusive`` |
 
-A claim whose gate is closed is inconclusive whatever the states of its parts.
-
 A verdict is given as soon as the open parts can no longer change it: with one part met and one not, or one that cannot
 be tested, the claim is partial whatever the rest turns out to be; met and open alone may still become reproduced, not
 met and open alone contradicted, so both are inconclusive. So is a claim of which nothing was measured, or only parts
 that failed beside parts untested: ``not_tested`` is never derived, the ledger alone states it.
+
+A toy or a reconstruction lies outside every scope. A cap acts last and both ways: ``reproduced`` becomes ``partial``,
+``contradicted`` and ``not_transferred`` become ``inconclusive``. A claim for all models that the deciding one
+reproduces is ``partial`` where another real model fails a part (`across`).
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
-from claimbook.claims.ledgers import Claim, Equality, Fidelity, NotTested, Part, RankOrder, Shape, Verdict
+from claimbook.claims import words
+from claimbook.claims.criteria import MEASURED, Equality, Part, RankOrder, Shape
+from claimbook.claims.ledgers import Claim, Fidelity, NotTested, Verdict
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes, proportion
 
@@ -44,19 +57,25 @@ Measurement = Estimate | Votes | Exact | None
 
 LEVEL = 0.05
 ENOUGH_UNITS = 20  # with fewer, a verdict says what it speaks for
-CLOSED = "the gate is closed"  # begins the reason of a claim that its gate keeps from being judged
-MECHANISM = {
-    "reproduced": "mechanism seen",
-    "partial": "mechanism partly seen",
-    "contradicted": "mechanism not seen",
-    "not_transferred": "mechanism not seen",
-    "inconclusive": "mechanism unclear",
-}
+CAPPED = "capped"
+
+
+@dataclass
+class Evidence:
+    """What was measured of a claim on one model, by name of the part or precondition; what is absent is untested."""
+
+    parts: dict[str, Measurement] = field(default_factory=dict)
+    nulls: dict[str, Measurement] = field(default_factory=dict)
+    ceilings: dict[str, Measurement] = field(default_factory=dict)
+    preconditions: dict[str, Measurement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """A judged part, as it stands in a result file: plain JSON values, null where a number is not finite."""
+    """A judged part, as it stands in a result file: plain JSON values, null where a number is not finite.
+
+    ``null``, ``ceiling`` and ``precondition``: what was measured of them, judged likewise.
+    """
 
     state: str
     because: str
@@ -66,26 +85,43 @@ class PartResult:
     method: str = ""
     scale: str = "linear"
     unit: str = ""
+    null: "PartResult | None" = None
+    ceiling: "PartResult | None" = None
+    precondition: "PartResult | None" = None
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A judged claim; ``reason`` is None for reproduced, the ledger's reason for not_tested, else what is wrong."""
+    """A judged claim; ``reason`` is None for reproduced, the ledger's reason for not_tested, else what is wrong.
+
+    ``detail``: the verdict in a few words more: "3 of 4", "leans against".
+    """
 
     claim: str
     version: int
     verdict: Verdict
+    detail: str | None
     fidelity: Fidelity | None
+    reconstructed: bool
     reason: str | None
     published: int | float | str | list | None
     parts: dict[str, PartResult] = field(default_factory=dict)
     speaks_for: str | None = None
 
     def as_json(self) -> dict:
-        """The claim's entry in a result file, without deviations, which only the notebook knows."""
+        """The claim's entry in a result file."""
         entry = asdict(self)
         del entry["claim"]
+        for part in entry["parts"].values():
+            for control in ("null", "ceiling", "precondition"):
+                if part[control] is None:
+                    del part[control]
+                else:
+                    part[control] = {k: v for k, v in part[control].items() if v is not None or k == "interval"}
         return entry
+
+
+# --- a part --------------------------------------------------------------------------------------------------------
 
 
 def part_state(part: Part, measurement: Measurement) -> str:
@@ -93,93 +129,165 @@ def part_state(part: Part, measurement: Measurement) -> str:
     return _state_because(part, measurement)[0]
 
 
+def judged_part(claim: Claim, part: Part, evidence: Evidence) -> PartResult:
+    """A part with its precondition and its measured controls, by the table above.
+
+    ClaimbookError where the precondition was measured on something else than the part.
+    """
+    own = evidence.parts.get(part.name)
+    found = _part_result(part, own)
+    if found.state in ("met", "not_met"):
+        found = _controlled(part, found, evidence)
+    if part.needs is None or own is None:
+        return found
+    needed = evidence.preconditions.get(part.needs)
+    _check_same_arm(claim, part, own, needed)
+    precondition = _part_result(claim.precondition(part.needs), needed)
+    found = replace(found, precondition=precondition)
+    if precondition.state == "met":
+        return found
+    state = "untested" if precondition.state == "untested" else "open"
+    said = precondition.state.replace("_", " ")
+    return replace(found, state=state, because=f"its precondition {part.needs} is {said}: {precondition.because}")
+
+
+def _controlled(part: Part, found: PartResult, evidence: Evidence) -> PartResult:
+    """A part that is met beside its measured null, one that is not met beside its measured ceiling."""
+    name, given, fails_when, says = {
+        "met": ("null", evidence.nulls, "met", "nothing at all meets it too"),
+        "not_met": ("ceiling", evidence.ceilings, "not_met", "the best possible does not meet it either"),
+    }[found.state]
+    if not part.asks_for(name):
+        return found
+    control = _part_result(part, given.get(part.name))
+    found = replace(found, **{name: control})
+    if control.state == fails_when:
+        return replace(found, state="void", because=f"{says}; its {name}: {control.because}")
+    if control.state in ("open", "untested"):
+        return replace(found, state=control.state, because=f"its {name} is {control.state}: {control.because}")
+    return found
+
+
+def _check_same_arm(claim: Claim, part: Part, own: Measurement, needed: Measurement) -> None:
+    if needed is None:
+        return
+    if not own.arms or not needed.arms:
+        raise ClaimbookError(
+            f"claim {claim.id}: part {part.name} and its precondition {part.needs} must each say which stored run and "
+            f"arm they were measured on: `estimate.of(…)`"
+        )
+    if not set(needed.arms) <= set(own.arms):
+        raise ClaimbookError(
+            f"claim {claim.id}: precondition {part.needs} was measured on {', '.join(needed.arms)}, part {part.name} "
+            f"on {', '.join(own.arms)}: measure both on the same"
+        )
+
+
+# --- a claim -------------------------------------------------------------------------------------------------------
+
+
 def claim_verdict(states: Mapping[str, str], inside_scope: bool) -> Verdict:
     """Verdict by the table above; ``states`` maps part names to states, and is not empty."""
     seen = set(states.values())
-    if not seen or not seen <= {"met", "not_met", "open", "untested"}:
-        raise ClaimbookError(f"a verdict needs part states met, not_met, open or untested, not {sorted(seen)}")
+    if not seen or not seen <= {"met", "not_met", "open", "untested", "void"}:
+        raise ClaimbookError(f"a verdict needs part states met, not_met, open, untested or void, not {sorted(seen)}")
     if seen == {"met"}:
         return "reproduced"
     if seen == {"not_met"}:
         return "contradicted" if inside_scope else "not_transferred"
-    if "met" in seen and seen & {"not_met", "untested"}:
+    if "met" in seen and seen & {"not_met", "untested", "void"}:
         return "partial"
     return "inconclusive"
 
 
 def inside_scope(claim: Claim, fidelity: Fidelity) -> bool:
-    """Whether a failure here speaks against the claim: stated for all, or run on the paper's own models."""
+    """Whether a failure here speaks against the claim: stated for all, or run on the paper's own models.
+
+    A toy is never what a claim speaks of, nor is our reading of a method that the paper leaves open.
+    """
+    if fidelity == "toy" or claim.reconstructed:
+        return False
     return claim.scope == "universal" or fidelity == "exact"
 
 
-def spoken(verdict: Verdict, fidelity: Fidelity | None) -> str:
-    """The verdict as the book says it: in words of its own for a toy, which never reads as reproduced."""
-    if fidelity == "toy" and verdict != "not_tested":
-        return MECHANISM[verdict]
-    return verdict.replace("_", " ")
-
-
-def judge(
-    claim: Claim,
-    tier: str,
-    measurements: Mapping[str, Measurement],
-    exact: bool = True,
-    closed: str | None = None,
-) -> Judgement:
-    """Judge a claim at a tier (cpu or gpu) from its parts' measurements, by part name; an absent one is untested.
+def judge(claim: Claim, tier: str, evidence: Evidence, exact: bool = True) -> Judgement:
+    """Judge a claim at a tier (cpu or gpu) on one model.
 
     Not ``exact``: what ran is not what the tier names (another model or text), so its "exact" reads "reduced".
-    ``closed``: what was found in place of what the claim's gate asks for; then the claim is inconclusive, whatever
-    its parts, which keep their states.
+    ClaimbookError for evidence that the ledger does not ask for.
     """
     fidelity = claim.tier(tier)
     if fidelity == "exact" and not exact:
         fidelity = "reduced"
-    for name in measurements:
-        claim.part(name)
+    _check_asked_for(claim, evidence)
     if isinstance(fidelity, NotTested):
-        if any(measurement is not None for measurement in measurements.values()):
+        if any(measurement is not None for measurement in evidence.parts.values()):
             raise ClaimbookError(f"claim {claim.id} was measured, but its ledger says not_tested at tier {tier}")
-        return _judgement(claim, "not_tested", None, fidelity.not_tested)
-    parts = {part.name: _part_result(part, measurements.get(part.name)) for part in claim.parts}
+        return _judgement(claim, "not_tested", None, None, fidelity.not_tested)
+    parts = {part.name: judged_part(claim, part, evidence) for part in claim.parts}
     verdict = claim_verdict({name: part.state for name, part in parts.items()}, inside_scope(claim, fidelity))
-    reason = _reason(parts)
-    if verdict == "reproduced" and claim.at_most:
-        verdict, reason = claim.at_most, f"at most {claim.at_most}: {claim.at_most_why}"
-    if closed is not None:
-        verdict, reason = "inconclusive", f"{CLOSED} ({claim.gate}): {closed}"
-    return _judgement(claim, verdict, fidelity, reason, parts, _speaks_for(parts))
+    detail, reason = _detail(verdict, parts), _reason(parts)
+    if claim.cap and verdict in ("reproduced", "contradicted", "not_transferred"):
+        verdict = "partial" if verdict == "reproduced" else "inconclusive"
+        detail, reason = CAPPED, "; ".join(filter(None, [f"{CAPPED}: {claim.cap.why}", reason]))
+    return _judgement(claim, verdict, detail, fidelity, reason, parts, _speaks_for(parts))
 
 
-def holds_in(verdicts: Mapping[str, Verdict]) -> str:
-    """A universal claim on several models, by model: "holds in 2 of 3 models"."""
-    held = sum(verdict == "reproduced" for verdict in verdicts.values())
-    return f"holds in {held} of {len(verdicts)} model{'s' if len(verdicts) != 1 else ''}"
+def _check_asked_for(claim: Claim, evidence: Evidence) -> None:
+    for name in evidence.parts:
+        claim.part(name)
+    for name in evidence.preconditions:
+        claim.precondition(name)
+    for which, given in (("null", evidence.nulls), ("ceiling", evidence.ceilings)):
+        for name in given:
+            if not claim.part(name).asks_for(which):
+                raise ClaimbookError(
+                    f"claim {claim.id}: the ledger does not ask for a {which} of part {name} ({which}: {MEASURED})"
+                )
 
 
-@dataclass(frozen=True)
-class Tally:
-    """Totals of a scoreboard: total = all verdicts + all mechanisms + not_tested; ``shown`` stands outside."""
+def _detail(verdict: Verdict, parts: Mapping[str, PartResult]) -> str | None:
+    """What a verdict that is neither for nor against comes from, in a few words."""
+    states = [part.state for part in parts.values()]
+    if verdict == "partial":
+        return f"{states.count('met')} of {len(states)}"
+    if verdict != "inconclusive":
+        return None
+    if any(part.precondition and part.precondition.state in ("not_met", "open") for part in parts.values()):
+        return "precondition failed"
+    if "met" not in states and "not_met" in states:
+        return "leans against"
+    if "open" in states:
+        return "too noisy"
+    return "its controls fail" if "void" in states else "not measured"
 
-    total: int
-    verdicts: dict[str, int]  # of real models, data or arithmetic, by spoken verdict
-    mechanisms: dict[str, int]  # of toys, in their own words
-    not_tested: int
-    shown: int  # premises and our own claims: in no total and no rate
+
+def across(claim: Claim, deciding: Judgement, others: Mapping[str, Judgement]) -> tuple[Judgement, str | None]:
+    """A claim for all models on several of them: the verdict, and in how many it holds ("holds in 2 of 3 models").
+
+    ``others``: judgements of the models beside the deciding one, by name. Where one of them, a real model inside the
+    scope, fails a part that the deciding one meets, reproduced becomes partial. Without others: unchanged, and None.
+    """
+    if claim.scope != "universal" or not others or deciding.verdict == "not_tested":
+        return deciding, None
+    held = sum(one.verdict == "reproduced" for one in (deciding, *others.values()))
+    holds = f"holds in {held} of {words.several(1 + len(others), 'models')}"
+    fails = [f"{model} fails {name}" for model, one in others.items() for name in _failed(claim, deciding, one)]
+    if deciding.verdict != "reproduced" or not fails:
+        return deciding, holds
+    return replace(deciding, verdict="partial", detail=holds, reason="; ".join(fails)), holds
 
 
-def tally(rows: Iterable[tuple[Claim, Verdict, Fidelity | None]]) -> Tally:
-    """Count (claim, verdict, fidelity) rows for a scoreboard."""
-    rows = list(rows)
-    counted = [(verdict, fidelity) for claim, verdict, fidelity in rows if claim.counted]
-    tested = [row for row in counted if row[0] != "not_tested"]
-    return Tally(
-        total=len(counted),
-        verdicts=dict(Counter(spoken(*row) for row in tested if row[1] != "toy")),
-        mechanisms=dict(Counter(spoken(*row) for row in tested if row[1] == "toy")),
-        not_tested=len(counted) - len(tested),
-        shown=len(rows) - len(counted),
-    )
+def _failed(claim: Claim, deciding: Judgement, other: Judgement) -> list[str]:
+    """Parts that the deciding model meets and another model inside the scope does not."""
+    if other.fidelity is None or not inside_scope(claim, other.fidelity):
+        return []
+    return [
+        name for name, part in other.parts.items() if part.state == "not_met" and deciding.parts[name].state == "met"
+    ]
+
+
+# --- how a state comes about ---------------------------------------------------------------------------------------
 
 
 def _state_because(part: Part, measurement: Measurement) -> tuple[str, str]:
@@ -265,17 +373,22 @@ def _finite(value: float) -> float | None:
 
 def _reason(parts: Mapping[str, PartResult]) -> str | None:
     """Each part that is not met, by name and cause."""
-    failed = [f"{name} {part.state.replace('_', ' ')} ({part.because})" for name, part in parts.items()]
-    return "; ".join(line for line, part in zip(failed, parts.values(), strict=True) if part.state != "met") or None
+    failed = [
+        f"{name} {part.state.replace('_', ' ')} ({part.because})" for name, part in parts.items() if part.state != "met"
+    ]
+    return "; ".join(failed) or None
 
 
 def _speaks_for(parts: Mapping[str, PartResult]) -> str | None:
     """The smallest sample among the parts, when it is too small to generalise."""
-    sampled = [(part.n, part.unit) for part in parts.values() if part.unit]
+    sampled = [(part.n, part.unit) for part in parts.values() if part.unit and part.n]
     n, unit = min(sampled, default=(ENOUGH_UNITS, ""))
-    return f"these {n} {unit} only" if n < ENOUGH_UNITS else None
+    return f"{'this' if n == 1 else 'these'} {words.several(n, unit)} only" if n < ENOUGH_UNITS else None
 
 
-def _judgement(claim: Claim, verdict, fidelity, reason, parts=None, speaks_for=None) -> Judgement:
+def _judgement(claim: Claim, verdict, detail, fidelity, reason, parts=None, speaks_for=None) -> Judgement:
+    reconstructed = claim.reconstructed is not None and fidelity is not None
     value = claim.published.value
-    return Judgement(claim.id, claim.version, verdict, fidelity, reason, value, parts or {}, speaks_for)
+    return Judgement(
+        claim.id, claim.version, verdict, detail, fidelity, reconstructed, reason, value, parts or {}, speaks_for
+    )

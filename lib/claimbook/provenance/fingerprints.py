@@ -15,7 +15,7 @@ from claimbook import files, paths
 from claimbook.assets import catalogue
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import declarations, machine
+from claimbook.provenance import declarations, machine, seals
 from claimbook.provenance.codehash import (
     code_cells,
     code_hash,
@@ -93,7 +93,7 @@ def stored_hash(chapter: str, name: str) -> str:
     if not path.exists():
         return "missing"
     stamps = {"fingerprint", "function", "code", "modules", "confirmed"}
-    return digest({key: value for key, value in files.read_json(path).items() if key not in stamps})
+    return digest({key: value for key, value in seals.read(path).items() if key not in stamps})
 
 
 def sweep_fingerprint(chapter: str, name: str, config: dict | None = None) -> str:

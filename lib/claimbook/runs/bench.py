@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from claimbook import files, paths
+from claimbook import paths
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import machine
+from claimbook.provenance import machine, seals
 from claimbook.runs import parameters
 from claimbook.runs.freshness import freshness
 
@@ -43,7 +43,7 @@ def main() -> Path:
             rows.append(found)
     path = paths.root() / "data" / "results" / "benchmarks.json"
     about = {"machine": machine.hardware(), "threads": machine.threads(), "date": f"{datetime.date.today()}"}
-    files.write_json(path, about | {"packages": machine.versions(), "rows": rows})
+    seals.write(path, about | {"packages": machine.versions(), "rows": rows})
     return path
 
 

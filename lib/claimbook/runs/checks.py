@@ -2,15 +2,18 @@
 
 nbval passes on a notebook without outputs, and a book builds from outputs that no longer match the code. So these run
 first: `guard` (it was executed, as it stands, without errors), `freshness` (the stored result was made by today's
-code), `agreement` (ledger, notebook and result say the same), `form` (glue keys, alt text, figure size, short cells).
+code), `untouched` (no hand changed a stored number), `agreement` (ledger, notebook and result say the same), `form`
+(glue keys, alt text, figure size, short cells).
 """
 
 import re
+from pathlib import Path
 
 from claimbook import display, files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import seals
 from claimbook.runs import compare, parameters
 from claimbook.runs.freshness import freshness
 
@@ -23,7 +26,7 @@ GLUE = "application/papermill.record/"
 def problems(chapter: str) -> list[str]:
     """Findings of all checks, each with the chapter's name before it."""
     found = []
-    for check in (guard, freshness, agreement, form):
+    for check in (guard, freshness, untouched, agreement, form):
         try:
             found += check(chapter)
         except ClaimbookError as error:  # a damaged file is one more finding, not the end of the checks
@@ -67,6 +70,26 @@ def _cell_faults(cell: dict) -> list[str]:
     return found
 
 
+# --- untouched ---------------------------------------------------------------------------------------------------
+
+
+def untouched(chapter: str) -> list[str]:
+    """Result files, stored runs and the notebook's outputs are as they were accepted."""
+    stored = [paths.result(chapter), *sorted(paths.results_beside(chapter).glob("*.json"))]
+    stored += sorted(paths.sweep(chapter, "any").parent.glob("*.json"))
+    found = []
+    for path in filter(Path.exists, stored):
+        try:
+            seals.read(path)
+        except ClaimbookError as error:
+            found.append(str(error))
+    if not found and paths.result(chapter).exists():
+        accepted = seals.read(paths.result(chapter))["provenance"]["outputs"]
+        if accepted != seals.outputs(_notebook(chapter)):
+            found.append("the notebook's outputs are not those of the accepted run: rerun and accept, or restore them")
+    return found
+
+
 # --- agreement ---------------------------------------------------------------------------------------------------
 
 
@@ -84,7 +107,7 @@ def agreement(chapter: str) -> list[str]:
 
 
 def _result_faults(chapter: str, ledger: ledgers.Ledger, printed: list[str]) -> list[str]:
-    result = files.read_json(paths.result(chapter))
+    result = seals.read(paths.result(chapter))
     entries = result["claims"]
     found = _both_ways("in the stored result", list(entries), [claim.id for claim in ledger.claims])
     for claim in ledger.claims:

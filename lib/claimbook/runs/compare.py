@@ -1,20 +1,28 @@
 """A run beside the reference, verdict by verdict."""
 
+import math
 from dataclasses import dataclass
 
-from claimbook import display, files, paths
+from claimbook import display, paths
+from claimbook.claims.words import fidelity, several, spoken
 from claimbook.progress import clock
+from claimbook.provenance import seals
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim in both runs; ``numbers``: parts whose estimate lies outside the reference's interval."""
+    """One claim in both runs; ``numbers``: parts whose estimate lies outside the reference's interval.
+
+    ``sampled``: how many parts have an interval in both runs; ``equal``: how many of these have the very same estimate.
+    """
 
     claim: str
     before: str
     after: str
     reason: str
     numbers: list[str]
+    sampled: int = 0
+    equal: int = 0
 
     @property
     def moved(self) -> bool:
@@ -51,8 +59,18 @@ class Comparison:
             return "there is no reference run yet"
         count = f"{len(self.rows) - len(self.moved)} of {len(self.rows)} verdicts are those of the reference"
         if self.differs:
-            return f"{count}; for information, as this run differs in {', '.join(self.differs)}"
+            return f"{count}; for information, as this run differs in {', '.join(self.differs)}{self._seed_says()}"
         return f"{count}" + (": a verdict MOVED with the same parameters" if self.moved else "")
+
+    def _seed_says(self) -> str:
+        """A warning where another seed changed nothing, because stored runs were made with a seed of their own."""
+        equal, sampled = sum(row.equal for row in self.rows), sum(row.sampled for row in self.rows)
+        if "seed" not in self.differs or not equal:
+            return ""
+        return (
+            f". {equal} of {several(sampled, 'estimates')} did not move at all: they come from stored runs, which "
+            "have seeds of their own, so this run does not show that they are stable"
+        )
 
     def text(self) -> str:
         """For the terminal."""
@@ -89,7 +107,7 @@ def _why(row: Row) -> str:
 def reference(chapter: str) -> dict | None:
     """The promoted reference result, if there is one."""
     path = paths.result(chapter)
-    return files.read_json(path) if path.exists() else None
+    return seals.read(path) if path.exists() else None
 
 
 def compare(before: dict | None, after: dict) -> Comparison:
@@ -100,14 +118,19 @@ def compare(before: dict | None, after: dict) -> Comparison:
 
 
 def _row(claim: str, before: dict | None, after: dict | None) -> Row:
-    parts = outside(before, after) if before and after else []
-    return Row(claim, _words(before), _words(after), (after or {}).get("reason") or "", parts)
+    reason = (after or {}).get("reason") or ""
+    if not (before and after):
+        return Row(claim, _words(before), _words(after), reason, [])
+    pairs = [(part, after["parts"].get(name, {})) for name, part in before["parts"].items()]
+    sampled = [(old["estimate"], new["estimate"]) for old, new in pairs if old["interval"] and new.get("interval")]
+    equal = sum(math.isclose(old, new, rel_tol=1e-12) for old, new in sampled)
+    return Row(claim, _words(before), _words(after), reason, outside(before, after), len(sampled), equal)
 
 
 def _words(entry: dict | None) -> str:
     if entry is None:
         return "—"
-    return " · ".join(filter(None, [display.spoken(entry), entry["fidelity"]]))
+    return f"{spoken(entry)} · {fidelity(entry)}" if entry["fidelity"] else spoken(entry)
 
 
 def _differences(before: dict, after: dict) -> list[str]:

@@ -4,7 +4,6 @@
 the book shows; a test tries them again.
 """
 
-import json
 from collections.abc import Callable
 
 import torch
@@ -12,10 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from claimbook import files, paths
+from claimbook import paths
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
 from claimbook.papers import secondary_sinks, streaming_llm
+from claimbook.provenance import seals
 from claimbook.runs import proofs
 
 WORKS = "works"
@@ -112,8 +112,8 @@ def tried(kind: str) -> dict[str, str]:
 
 def main() -> None:
     logging.set_verbosity_error()
-    files.write_json(path(), {kind: tried(kind) for kind in names()})
-    found = json.loads(path().read_text())
+    found = {kind: tried(kind) for kind in names()}
+    seals.write(path(), found)
     for method in METHODS:
         print(f"{method}: {sum(row[method] == WORKS for row in found.values())} of {len(found)} families")
 

@@ -1,7 +1,7 @@
 """Whether a chapter's stored result is what the repository would give today; light, as `status` and `book` ask it."""
 
-from claimbook import files, paths
-from claimbook.provenance import fingerprints
+from claimbook import paths
+from claimbook.provenance import fingerprints, seals
 from claimbook.runs import stored_runs
 
 
@@ -10,7 +10,7 @@ def freshness(chapter: str) -> list[str]:
     path = paths.result(chapter)
     if not path.exists():
         return [f"no reference run: `claimbook rerun {chapter}`, then `claimbook accept {chapter}`"]
-    stored = files.read_json(path)["provenance"]
+    stored = seals.read(path)["provenance"]
     current = fingerprints.chapter_parts(chapter)
     found = [f"stored run {name} is {state}" for name, state in stored_runs.status(chapter).items() if state != "fresh"]
     if stored["code_hash"] != fingerprints.fingerprint(current):

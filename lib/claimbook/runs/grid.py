@@ -10,10 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from claimbook import files, paths
+from claimbook import paths
 from claimbook.assets import local
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import fingerprints, machine
+from claimbook.provenance import fingerprints, machine, seals
 from claimbook.runs import compare, parameters, stored_runs
 
 FOLDER = "_runs/grid"
@@ -79,8 +79,9 @@ def _run(chapter: str, tier: str, models: str, seed: str, mark: str) -> Job:
 
 
 def _promoted(chapter: str, values: dict) -> list[dict]:
-    beside = paths.result(chapter, values["tier"], parameters.slug(values["models"]))
-    other = [files.read_json(beside)] if beside.exists() else []
+    device = parameters.pick_device(values["device"], values["models"])
+    beside = parameters.beside(chapter, values, device)
+    other = [seals.read(beside)] if beside.exists() else []
     return [result for result in (compare.reference(chapter), *other) if result]
 
 

@@ -209,6 +209,16 @@ def slug(models: str) -> str:
     return re.sub(r"[^\w.+@-]", "-", name) or "none"
 
 
+def beside(chapter: str, values: dict[str, object], device: str) -> Path:
+    """Where a run that is not the reference is kept: named by its tier and models, and by a dtype or device of its own.
+
+    ``device``: the one that it ran on, never "auto".
+    """
+    unusual = [name for name, usual in ((values["dtype"], "float32"), (device, "cpu")) if name != usual]
+    name = "--".join([values["tier"], slug(values["models"]), *(one.replace(":", "-") for one in unusual)])
+    return paths.results_beside(chapter) / f"{name}.json"
+
+
 def _keys(kind: str) -> list[str]:
     return [key for key, asset in catalogue.load_catalogue().items() if asset.kind == kind]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from claimbook import display, files, paths
 from claimbook.assets import catalogue, download, local
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import codehash, fingerprints, machine
+from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import compare, parameters, proofs
 
 AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
@@ -190,9 +190,10 @@ def accept(chapter: str) -> list[Path]:
     """Promote the latest finished run of a chapter; returns the files written.
 
     A run at tier cpu with the notebook's own parameters becomes the reference: notebook with its outputs and
-    ``data/results/<chapter>.json``. One that differs in tier, models, device or dtype is kept beside it as
-    ``data/results/<chapter>/<tier>--<models>.json``. ClaimbookError for a smoke run, other differences, code that
-    changed since the run, and a tree with uncommitted changes other than in these files.
+    ``data/results/<chapter>.json``. One that differs in tier, models, device or dtype is kept beside it, in
+    ``data/results/<chapter>/``. ClaimbookError for a smoke run, other differences, code that changed since the run, a
+    criterion that changed since the last reference while its claim kept its version, and a tree with uncommitted
+    changes other than in these files.
     """
     folder = _latest_folder(chapter)
     result = files.read_json(folder / "result.json")
@@ -205,13 +206,28 @@ def accept(chapter: str) -> list[Path]:
     if fingerprints.fingerprint(current) != result["provenance"]["code_hash"]:
         moved = ", ".join(fingerprints.changed(result["provenance"]["parts"], current))
         raise ClaimbookError(f"{chapter} changed since that run ({moved}): `claimbook rerun {chapter}` first")
+    _check_versions(chapter, result, target)
     made = result["provenance"]
     accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
     if notebook in written:
         executed = replaced(files.read_json(folder / "executed.ipynb"), display.commit(made), display.commit(accepted))
-        files.write_text(notebook, notebook_text(with_outputs(files.read_json(notebook), executed)))
-    files.write_json(target, without_paths(result | {"provenance": accepted}))
+        stored = with_outputs(files.read_json(notebook), executed)
+        accepted |= {"outputs": seals.outputs(stored)}
+        files.write_text(notebook, notebook_text(stored))
+    seals.write(target, without_paths(result | {"provenance": accepted}))
     return written
+
+
+def _check_versions(chapter: str, result: dict, target: Path) -> None:
+    """ClaimbookError for a claim whose criterion is another than the one its version was last judged by."""
+    before = seals.read(target)["claims"] if target.exists() else {}
+    for name, entry in result["claims"].items():
+        old = before.get(name, {})
+        if old.get("version") == entry["version"] and old.get("criterion", entry["criterion"]) != entry["criterion"]:
+            raise ClaimbookError(
+                f"{chapter}.{name}: its criterion changed since it was judged, and its version is still "
+                f"{entry['version']}: give the claim a new version with a line in its changelog, then rerun"
+            )
 
 
 def _latest_folder(chapter: str) -> Path:
@@ -234,7 +250,7 @@ def _target(chapter: str, result: dict, differs: set[str]) -> Path:
         )
     if not differs:
         return paths.result(chapter)
-    return paths.result(chapter, result["tier"], parameters.slug(result["parameters"]["models"]))
+    return parameters.beside(chapter, result["parameters"], result["cost"]["device"])
 
 
 def _clean_commit(written: list[Path]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.progress import Progress, Stopwatch
-from claimbook.provenance import declarations, fingerprints, machine
+from claimbook.provenance import declarations, fingerprints, machine, seals
 
 TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
 ARTEFACT = ".safetensors"
@@ -160,7 +160,7 @@ def load(chapter: str, name: str) -> dict:
     path = paths.sweep(chapter, name)
     if not path.exists():
         raise ClaimbookError(f"stored run {chapter}/{name} is missing: {way_out(chapter)}")
-    result = files.read_json(path)
+    result = seals.read(path)
     parts = fingerprints.sweep_parts(chapter, name)
     freshness = _freshness(result, parts)
     if freshness is None:
@@ -195,7 +195,7 @@ def state(chapter: str, name: str) -> str:
     path = paths.sweep(chapter, name)
     if not path.exists():
         return "missing"
-    return "fresh" if _freshness(files.read_json(path), fingerprints.sweep_parts(chapter, name)) else "stale"
+    return "fresh" if _freshness(seals.read(path), fingerprints.sweep_parts(chapter, name)) else "stale"
 
 
 def status(chapter: str) -> dict[str, str]:
@@ -238,10 +238,10 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
             continue
         result, stored = files.read_json(path), paths.sweep(chapter, name)
         _check_artefact(result, path)
-        if not stored.exists() or files.read_json(stored) != result:
+        if not stored.exists() or seals.read(stored) != result:
             if "artefact" in result:  # first, so that a kill in between leaves a result that says "damaged"
                 files.copy(path.with_suffix(ARTEFACT), stored.with_suffix(ARTEFACT))
-            files.write_json(stored, result)
+            seals.write(stored, result)
             done.append(name)
     return done
 
@@ -256,7 +256,8 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     an asset or a package changed; no prefix declared; not fresh in ``before``) or the prefix disagrees.
     """
     stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
-    results = [files.read_json(place) for place in (path, scratch(chapter, name)) if place.exists()]
+    results = [seals.read(path)] if path.exists() else []
+    results += [files.read_json(place) for place in (scratch(chapter, name),) if place.exists()]
     if not results:
         raise ClaimbookError(f"stored run {chapter}/{name} is missing: there is nothing to confirm")
     result, parts = max(results, key=lambda one: one["started"]), fingerprints.sweep_parts(chapter, name)
@@ -281,7 +282,7 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
         )
     note = {"fingerprint": mark, "prefix": stored.prefix, "max_rel_diff": difference}
     note |= {"against": "the code before, on one machine"} if before else {}
-    files.write_json(path, result | {"confirmed": [*result.get("confirmed", []), note]})
+    seals.write(path, result | {"confirmed": [*result.get("confirmed", []), note]})
     return difference
 
 
@@ -322,7 +323,10 @@ def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> f
     longer than the stored one, an empty one and NaN on one side count as infinitely different; so does no curve.
     """
     names = (first.keys() | whole.keys()) - set(skip)
-    return max((_difference(_plain(first.get(name)), _plain(whole.get(name))) for name in names), default=math.inf)
+    return max(
+        (_difference(files.as_json(first.get(name)), files.as_json(whole.get(name))) for name in names),
+        default=math.inf,
+    )
 
 
 def _difference(a, b) -> float:
@@ -338,8 +342,3 @@ def _difference(a, b) -> float:
         difference = abs(a - b) / max(abs(a), abs(b))
         return math.inf if math.isnan(difference) else difference
     return 0.0 if a == b and not isinstance(a, (dict, list)) else math.inf
-
-
-def _plain(value):
-    """Curves as JSON gives them back, so that live arrays and stored lists compare."""
-    return json.loads(json.dumps(value, default=files.plain))

@@ -28,13 +28,18 @@ def measure(database: Database, seed: int) -> dict:
     return {claim: {name: asdict(value) for name, value in named.items()} for claim, named in parts.items()}
 
 
+def _evidence(measured: dict[str, dict]) -> verdicts.Evidence:
+    """Stored measurements of a claim's parts."""
+    return verdicts.Evidence({name: Estimate(**value) for name, value in measured.items()})
+
+
 def verdict_rows(stored: dict | None, ledger: Ledger) -> list[list[str]]:
     """Rows of a table: each claim with its verdict under every seed, and the parts whose state differs."""
     rows = []
     for claim_id in stored["curves"]["parts"][0] if stored else ():
         claim = ledger.claim(claim_id)
         judged = [
-            verdicts.judge(claim, "cpu", {name: Estimate(**value) for name, value in one[claim_id].items()})
+            verdicts.judge(claim, "cpu", _evidence(one[claim_id]))
             for one in stored["curves"]["parts"]
         ]
         moving = [name for name in judged[0].parts if len({one.parts[name].state for one in judged}) > 1]

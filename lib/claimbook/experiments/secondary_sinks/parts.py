@@ -29,7 +29,7 @@ def texts(rows: list[dict], rule: str) -> Parts:
     layers = len(rows[0]["median_norm"])
     return _claims(
         {
-            "C1": {"exists": stats.proportion(sum(map(has_a_class, rows)), len(rows), unit="texts")},
+            "C1": {"exists": class_share(rows)},
             "C2": {
                 "primary_early": Exact(float(np.median([row["primary"]["start"] for row in rows])) / layers, len(rows)),
                 "secondary_middle": _middle(starts(rows, "official"), layers),
@@ -63,6 +63,11 @@ def texts(rows: list[dict], rule: str) -> Parts:
             "C16": ours(rows, rule),
         }
     )
+
+
+def class_share(rows: list[dict]) -> Estimate:
+    """Share of texts in which the official rule finds a class of secondary sinks; C2 to C4 need one."""
+    return stats.proportion(sum(map(has_a_class, rows)), len(rows), unit="texts").of("texts")
 
 
 def has_a_class(row: dict) -> bool:
@@ -335,8 +340,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _claims(found: dict[str, dict]) -> Parts:
-    """Without the parts of which nothing was measured."""
+    """Without the parts of which nothing was measured; all of one arm, the texts as the model reads them."""
     return {
-        claim: {part: value for part, value in measured.items() if value is not None}
+        claim: {part: value.of("texts") for part, value in measured.items() if value is not None}
         for claim, measured in found.items()
     }

@@ -6,8 +6,7 @@ from claimbook.experiments.sink_emergence.parts import Parts
 from claimbook.experiments.sink_emergence.toy_parts import less_half, seeds_mean
 from claimbook.stats import Estimate
 
-FLOOR = 0.03  # the gate of the ledger: with less of a sink, nothing can be said about what strengthens or weakens it
-GATED = ("C9", "C10", "C12", "C15")
+NEEDS_A_SINK = {"C9": "packed", "C10": "fixed", "C12": "fixed", "C15": "fixed"}  # claim -> the arm that has to have one
 
 
 def last(rows: list[dict], step: int | None = None, column: str = "first") -> np.ndarray:
@@ -25,26 +24,19 @@ def _at(row: dict, step: int) -> dict:
     return next(found for found in row["measured"] if found["step"] == step)
 
 
-def has_a_sink(arms: dict[str, list[dict]], arm: str) -> bool:
-    """Whether an arm is there and above the floor."""
-    return arm in arms and float(last(arms[arm]).mean()) >= FLOOR
-
-
-def floor(arms: dict[str, list[dict]]) -> tuple[bool, str]:
-    """Whether the gate is passed, and what was found, in words."""
-    if "packed" not in arms:
-        return False, "no training is stored"
-    share = 100 * last(arms["packed"]).mean()
-    return has_a_sink(arms, "packed"), f"{share:.1f} % of heads and samples in {len(arms['packed'])} seeds"
-
-
 def parts(arms: dict[str, list[dict]]) -> Parts:
     """Every part that has the arms it needs. One or two seeds are too few to decide it, and are shown."""
     found = {}
     for claim, names, measure in _CLAIMS:
         if all(name in arms for name in names):
-            found.setdefault(claim, {}).update(measure(*(arms[name] for name in names)))
+            measured = measure(*(arms[name] for name in names))
+            found.setdefault(claim, {}).update({part: estimate.of(*names) for part, estimate in measured.items()})
     return found
+
+
+def preconditions(arms: dict[str, list[dict]]) -> dict[str, Estimate]:
+    """The sink of the arm that a claim's parts on real text start from, by claim."""
+    return {claim: seeds_mean(last(arms[arm])).of(arm) for claim, arm in NEEDS_A_SINK.items() if arm in arms}
 
 
 # claim, arms that it needs, what it measures

@@ -8,7 +8,7 @@ from claimbook import plotting, stats
 from claimbook.display import Shown, table
 from claimbook.experiments.sink_emergence import TOYS
 from claimbook.experiments.sink_emergence.live import Found
-from claimbook.experiments.sink_emergence.text_parts import FLOOR, last, sink
+from claimbook.experiments.sink_emergence.text_parts import last, sink
 from claimbook.experiments.sink_emergence.toy_parts import Toys, both, even
 from claimbook.lm.geometry import Geometry
 
@@ -118,8 +118,11 @@ SINKS = {
 }
 
 
-def emergence(axes, arms: dict[str, list[dict]]) -> None:
-    """Above: attention to the first token by head while one decoder trains. Below: the sink of every seed and arm."""
+def emergence(axes, arms: dict[str, list[dict]], floor: float) -> None:
+    """Above: attention to the first token by head while one decoder trains. Below: the sink of every seed and arm.
+
+    ``floor``: the sink without which nothing is judged, in [0, 1].
+    """
     top, bottom = axes
     if "fixed" in arms:
         heads(top, arms["fixed"][0])
@@ -134,7 +137,7 @@ def emergence(axes, arms: dict[str, list[dict]]) -> None:
     if drawn:
         drawn.append(
             bottom.axhline(
-                100 * FLOOR, color="black", linewidth=1.2, linestyle=":", label="floor: below, nothing is judged"
+                100 * floor, color="black", linewidth=1.2, linestyle=":", label="floor: below, nothing is judged"
             )
         )
         bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))

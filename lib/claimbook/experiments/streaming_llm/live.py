@@ -240,7 +240,7 @@ def recall_parts(found: list[dict]) -> tuple[Estimate | None, ...]:
     near = accuracy["lines"] <= 6
     streaming, dense = accuracy["streaming"], accuracy["dense"]
     return tuple(
-        mean(np.nanmean(part, axis=1), unit="streams")
+        mean(np.nanmean(part, axis=1), unit="streams").of("recall")
         for part in (streaming[:, near], streaming[:, ~near], dense[:, ~near])
     )
 

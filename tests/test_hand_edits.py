@@ -1,0 +1,130 @@
+"""What a hand changes in a stored file, or moves after a result, is seen: one doctored copy for each way."""
+
+import re
+
+import pytest
+
+from claimbook import commands, files, paths
+from claimbook.book import pages
+from claimbook.errors import ClaimbookError
+from claimbook.provenance import seals
+from claimbook.runs import checks, compare, parameters, stored_runs
+from conftest import CHAPTER, claimbook_command, commit, edit
+
+
+def seen(said, capsys):
+    """Whether the guard, which `make test` and `make check` run first, is red and says so."""
+    assert not commands.guard()
+    return said in capsys.readouterr().out
+
+
+def change_a_digit(path, after):
+    """Change the first digit that follows ``after`` in a file."""
+    text = path.read_text()
+    at = re.search(r"\d", text[text.index(after) + len(after) :]).start() + text.index(after) + len(after)
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+
+
+def test_an_untouched_book_is_sound(book, capsys):
+    assert commands.guard() and "sound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("after", ['"estimate": ', '"interval": [', '"n": ', '"wall_s": ', '"version": '])
+def test_a_digit_of_a_result(book, capsys, after):
+    change_a_digit(paths.result(CHAPTER), after)
+    assert seen("data/results/coin_flips.json is not as it was stored: a hand changed it", capsys)
+
+
+def test_a_verdict_in_the_result_of_another_model(book, capsys):
+    other = paths.results_beside(CHAPTER) / "cpu--gemma-3-270m.json"
+    seals.write(other, seals.read(paths.result(CHAPTER)))
+    assert commands.guard()
+    edit(other, '"verdict": "reproduced"', '"verdict": "contradicted"')
+    assert seen("coin_flips/cpu--gemma-3-270m.json is not as it was stored", capsys)
+
+
+PLACES = {  # what a notebook stores of what a reader sees
+    "printed": lambda output: (output, "text"),
+    "shown": lambda output: (output.get("data", {}), "text/html"),
+    "glued": lambda output: (output.get("data", {}), f"{checks.GLUE}text/plain"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_digit_that_the_notebook_printed_showed_or_glued(book, capsys, place):
+    nb = files.read_json(paths.notebook(CHAPTER))
+    outputs = [output for cell in nb["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+    holder, key = next((h, k) for h, k in map(PLACES[place], outputs) if re.search(r"\d", str(h.get(k, ""))))
+    text = "".join(holder[key])
+    holder[key] = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1)
+    files.write_json(paths.notebook(CHAPTER), nb)
+    assert seen("the notebook's outputs are not those of the accepted run", capsys)
+
+
+@pytest.mark.parametrize("after", ['"loss": [', '"total": ', '"wall_s": ', '"scale": '])
+def test_a_digit_of_a_stored_run(book_with_sweeps, after):
+    stored_runs.run(CHAPTER, "short")
+    stored_runs.promote(CHAPTER)
+    assert not checks.untouched(CHAPTER)
+    change_a_digit(paths.sweep(CHAPTER, "short"), after)
+    assert "data/sweeps/coin_flips/short.json is not as it was stored" in checks.untouched(CHAPTER)[0]
+    with pytest.raises(ClaimbookError, match=r"short\.json is not as it was stored: a hand changed it"):
+        stored_runs.load(CHAPTER, "short")
+    with pytest.raises(ClaimbookError, match="not as it was stored"):
+        stored_runs.confirm(CHAPTER, "short")
+
+
+def test_a_digit_of_the_benchmarks_or_of_the_families_of_models(book):
+    for path, page, data in (
+        (paths.root() / "data/results/benchmarks.json", pages.benchmarks, {"rows": [], "machine": "m", "threads": 2}),
+        (paths.root() / "data/model_families.json", pages.families, {"llama": {"attention": "works since 1"}}),
+    ):
+        seals.write(path, data | ({"date": "2026"} if "rows" in data else {}))
+        page()
+        change_a_digit(path, "threads" if "rows" in data else "since ")
+        with pytest.raises(ClaimbookError, match="is not as it was stored"):
+            page()
+
+
+def test_a_criterion_that_moves_needs_a_new_version(book, capsys):
+    """Stale at once; and what `make rerun` then gives is not accepted, as the version is the old one."""
+    edit(paths.ledger(CHAPTER), "margin: 0.2", "margin: 0.3")
+    assert seen("stale (changed: claims)", capsys)
+    commit(book)
+    assert claimbook_command(book, "rerun", CHAPTER).returncode == 0
+    refused = claimbook_command(book, "accept", CHAPTER)
+    assert refused.returncode == 2 and refused.said.count("\n") == 1
+    assert "coin_flips.C1: its criterion changed since it was judged, and its version is still 1" in refused.said
+    edit(paths.ledger(CHAPTER), "    pilot_seen: none\n    version: 1\n  - id: C2", f"{SECOND_VERSION}  - id: C2")
+    commit(book)
+    assert claimbook_command(book, "rerun", CHAPTER).returncode == 0
+    accepted = claimbook_command(book, "accept", CHAPTER)
+    assert accepted.returncode == 0, accepted.said
+
+
+SECOND_VERSION = """    pilot_seen: none
+    version: 2
+    changelog: [{ version: 2, date: 2026-01-01, change: "a wider margin", old_verdict: reproduced }]
+"""
+
+
+def test_a_run_in_another_dtype_or_on_another_device_has_a_name_of_its_own(book):
+    values = parameters.resolve(CHAPTER, {})
+    names = {
+        parameters.beside(CHAPTER, values | {"dtype": dtype}, device).name
+        for dtype in ("float32", "bfloat16")
+        for device in ("cpu", "cuda", "cuda:1")
+    }
+    assert len(names) == 6 and {"cpu--none.json", "cpu--none--bfloat16--cuda-1.json"} <= names
+
+
+def test_a_seed_that_moves_nothing_is_said_to(book):
+    """Stored runs have seeds of their own; a run with another seed that only reads them shows no stability."""
+    before = seals.read(paths.result(CHAPTER))
+    after = files.as_json(before)
+    after["parameters"]["seed"] = 7
+    said = compare.compare(before, after).headline()
+    assert ". 1 of 1 estimate did not move at all: they come from stored runs, which have seeds of their own" in said
+    after["claims"]["C1"]["parts"]["halved"]["estimate"] += 1e-6
+    assert compare.compare(before, after).headline().endswith("as this run differs in seed")
+    assert "did not move" not in compare.compare(before, files.as_json(before)).headline()
