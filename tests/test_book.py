@@ -1,6 +1,5 @@
 """The book: strict, offline, current; and each of its checks can fail."""
 
-import json
 import shutil
 from datetime import date
 from pathlib import Path
@@ -12,13 +11,16 @@ import yaml
 import browser
 from claimbook import paths
 from claimbook.book import build, htmlcheck, pages, scoreboard
+from claimbook.claims import words
 from claimbook.errors import ClaimbookError
+from claimbook.provenance import seals
 
 REPOSITORY = Path(__file__).parents[1]
 
 PART = {"name": "drops", "quantity": "loss, with minus without", "type": "at_most", "bound": 0.5, "why": "Table 1",
-        "precision": {"min_n": 20}}  # fmt: skip
+        "precision": {"min_n": 20}, "controls": "due"}  # fmt: skip
 CLAIM = {
+    "title": "The first tokens keep the loss low",
     "text": "Keeping the first tokens keeps the loss low.",
     "where": "Table 1",
     "source": "abstract",
@@ -105,7 +107,7 @@ def make(root: Path) -> None:
         shutil.copy(REPOSITORY / name, root / name)
     ledger = yaml.safe_dump(LEDGER, sort_keys=False)
     write(root / "data/claims/streaming_llm.yaml", ledger)
-    write(root / "data/results/streaming_llm.json", json.dumps(RESULT))
+    seals.write(root / "data/results/streaming_llm.json", RESULT)
     write(root / "notebooks/streaming_llm.ipynb", notebook("streaming_llm", glued="headline"))
     write(root / "data/claims/trim_kv.yaml", ledger.replace("bib: streaming_llm", "bib: trim_kv"))
     write(root / "notebooks/trim_kv.ipynb", notebook("trim_kv", glued=None))
@@ -249,18 +251,27 @@ def test_dead_links_are_found(tmp_path):
 
 def test_totals_are_honest(project):
     run, *_, never = (chapter for chapter in scoreboard.chapters() if chapter.ledger)
-    assert run.counts == {"reproduced": 1, "not transferred": 1, "mechanism seen": 1, "not tested": 1, "not run": 1}
-    assert never.counts == {"not tested": 1, "not run": 4}
+    assert run.totals.real == {"reproduced": 1, "not transferred": 1} and run.totals.toys == {"reproduced": 1}
+    assert [(one.totals.not_tested, one.totals.not_run) for one in (run, never)] == [(1, 1), (1, 4)]
     text = scoreboard.summary(scoreboard.chapters())
     assert "with 10 claims in all; 7 are planned and not counted" in text
     assert "1 reproduced, 0 partial, 0 inconclusive, 1 not transferred, 0 contradicted" in text
-    assert "Mechanisms on toys: 1 seen" in text and "Not tested: 2. Not run yet: 5." in text
-    assert "4 premises or claims of our own" in text
+    assert "On toys, which show a mechanism at most: 1 reproduced" in text and "Not tested: 2. Not run yet: 5." in text
+    assert "4 premises or claims of our own are in no total" in text
+
+
+def test_the_controls_that_are_due_are_told(project):
+    said = scoreboard.controls_due(scoreboard.chapters())
+    assert said.startswith("**12 of 12 parts are still to be tried on known answers** (`streaming_llm` 6, `trim_kv` 6)")
+    ledger = paths.ledger("trim_kv")
+    write(ledger, ledger.read_text().replace("controls: due", "controls: {published: {none: w}, null: {none: w}}"))
+    assert "6 of 12 parts are" in scoreboard.controls_due(scoreboard.chapters())
+    assert scoreboard.controls_due([]) == "All 0 parts were tried on known answers before they judged."
 
 
 def test_a_result_of_an_older_version_of_the_claim_does_not_count(project):
     chapter = scoreboard.chapters()[0]
-    assert {one.claim.id: one.word for one in chapter.standings}["C7"] == scoreboard.NOT_RUN
+    assert {one.claim.id: one.word for one in chapter.standings}["C7"] == words.NOT_RUN
 
 
 def test_surprising_findings_follow_the_rule(project):
@@ -270,7 +281,7 @@ def test_surprising_findings_follow_the_rule(project):
     assert "C6" in ours and "C2" not in ours
     other = RESULT | {"claims": RESULT["claims"] | {"C1": measured("reproduced") | {
         "others": {"gemma-3-270m": {"verdict": "contradicted", "parts": {}}}}}}  # fmt: skip
-    write(paths.result("streaming_llm"), json.dumps(other))
+    seals.write(paths.result("streaming_llm"), other)
     against = pages.findings(scoreboard.chapters()).split("### What we found beside the papers")[0]
     assert "C1" in against and "- On gemma-3-270m: contradicted." in against
     assert "gemma-3-270m: contradicted" in pages.claims_tables(scoreboard.chapters())
@@ -281,7 +292,7 @@ def test_surprising_findings_follow_the_rule(project):
 def test_every_claim_shows_published_and_measured(project):
     text = pages.claims_tables(scoreboard.chapters())
     assert "955 ratio (Llama-2-13B; read in a text conversion)" in text
-    assert "loss, with minus without: **0.123** [0.100, 0.150], n = 24 documents: met" in text
+    assert ": **0.123** [0.100, 0.150], 24 documents: met" in text
     assert "needs weights: the checkpoint was never released" in text
     assert "gpu tier: never run." in text and "1 min 36 s" in text
     assert "**Changed after they were first written**" in text and "C7](#streaming_llm.C7), version 2 (" in text
@@ -314,7 +325,7 @@ def test_benchmarks_come_from_their_file(project):
     row = {"name": "decoding", "ours": 340.2, "ours_unit": "tokens/s", "baseline": 15.1, "baseline_unit": "tokens/s",
            "ratio": 22.5, "target": "at least 20x", "method": "one run"}  # fmt: skip
     data = {"machine": "2 cores", "threads": 2, "date": "2026-11-23", "rows": [row]}
-    write(paths.root() / "data/results/benchmarks.json", json.dumps(data))
+    seals.write(paths.root() / "data/results/benchmarks.json", data)
     assert "| decoding | 340 tokens/s | 15.1 tokens/s | 22.5 | at least 20x | one run |" in pages.benchmarks()
 
 

@@ -519,7 +519,7 @@ def test_a_tier_runs_end_to_end_on_a_tiny_model(tier):
         assert set(found.values()) == {None}
     else:
         assert found["C5"] == "not_tested" and found["C9"] == found["C12"] == "inconclusive"
-        assert found["C2"] == "inconclusive" and "gate" in result["claims"]["C2"]["reason"]
+        assert found["C2"] == "inconclusive"
 
 
 @pytest.mark.parametrize(

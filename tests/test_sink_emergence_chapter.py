@@ -398,10 +398,26 @@ def test_one_seed_is_shown_and_decides_nothing():
 
 
 def test_the_floor():
-    assert not text_parts.has_a_sink({"packed": decoders(0.01)}, "packed")
-    assert text_parts.has_a_sink({"packed": decoders(0.2)}, "packed") and not text_parts.has_a_sink({}, "packed")
-    assert {claim.id for claim in LEDGER.claims if claim.gate} == set(text_parts.GATED)
-    assert text_parts.has_a_sink({"packed": [decoder(text_parts.FLOOR)]}, "packed"), "just reached is passed"
+    found = text_parts.preconditions({"packed": decoders(0.01), "fixed": decoders(0.2)})
+    assert set(found) == {claim.id for claim in LEDGER.claims if claim.preconditions}
+    for claim, (state, arm) in {"C9": ("not_met", "packed"), "C10": ("met", "fixed"), "C15": ("met", "fixed")}.items():
+        has_a_sink = LEDGER.claim(claim).precondition("has_a_sink")
+        assert (verdicts.part_state(has_a_sink, found[claim]), found[claim].arms) == (state, (arm,))
+    assert set(text_parts.preconditions({"packed": decoders(0.01)})) == {"C9"}
+
+
+def test_every_part_on_text_names_the_arms_it_compares():
+    """A precondition counts on the arm of its part alone; C10 and C12 were once held back by an arm they do not use."""
+    found = text_parts.parts(
+        dict.fromkeys(("packed", "fixed", "fixed_slow", "fixed_little", "fixed_decay"), decoders(0.2))
+    )
+    needed = text_parts.preconditions({"packed": decoders(0.2), "fixed": decoders(0.2)})
+    for claim, measured in found.items():
+        for part, estimate in measured.items():
+            assert LEDGER.claim(claim).part(part).needs is None or set(needed[claim].arms) <= set(estimate.arms)
+
+
+def test_only_seeds_that_solve_the_task_count():
     assert list(toy_parts.Toys({"rotary": arm(copied=0.9)}).solved("rotary")) == [True] * SEEDS
 
 
@@ -454,7 +470,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         assert plotting.png(fig, "toy")[:4] == b"\x89PNG"
     for some in (arms, arms | {"key_bias": decoders(0.01, count=1, slots=1)}, {}):
         fig, axes = plotting.figure(2, 1, height=6.4)
-        view.emergence(axes, some)
+        view.emergence(axes, some, 0.03)
         assert plotting.png(fig, "toy")
     for some in (t, none):
         fig, axes = plotting.figure(1, 2, sharey=True)
@@ -470,7 +486,7 @@ def test_figures_of_what_was_trained_draw_every_seed():
     """A curve or a dot for each, with the numbers of that seed; and the mean beside the dots is of all of them."""
     arms = {"packed": decoders(0.1), "fixed": decoders(0.5, count=3), "key_bias": decoders(0.02, slots=1)}
     _, axes = plotting.figure(2, 1, height=6.4)
-    view.emergence(axes, arms)
+    view.emergence(axes, arms, 0.03)
     drawn = [line.get_ydata()[-1] for line in axes[1].lines if len(line.get_xdata()) == 3]
     columns = {"packed": "first", "fixed": "first", "key_bias": "bias"}
     expected = [100 * end for arm, column in columns.items() for end in text_parts.last(arms[arm], column=column)]

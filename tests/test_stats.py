@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from scipy.stats import binom
 
 from claimbook import stats
 
@@ -202,7 +203,28 @@ def test_constant_samples_of_a_quantity_with_ends_have_that_of_a_share(n):
     assert (none.value, none.low, none.high) == pytest.approx((0, 0, share.high))
     half = stats.mean([0.5] * n, within=(0, 1))
     assert (half.low, half.high) == pytest.approx((0.5 - share.high / 2, 0.5 + share.high / 2))
-    assert half.method == "mean over units, all equal, exact binomial share of others"
+    assert half.method == "mean over units, few distinct values, exact binomial share of others"
+
+
+def test_an_obvious_failure_closes_though_its_samples_have_few_values():
+    """19 samples of 0 and one of 0.0028 are far from 0.351, whatever the rest of the population does."""
+    few = stats.mean([0.0] * 19 + [0.0028], within=(0, 1), unit="samples")
+    assert few.value == pytest.approx(0.00014) and few.low == 0 and few.high < 0.351
+    assert has_no_interval(stats.mean([0.0] * 19 + [0.0028])), "without ends nothing bounds the rest"
+    nearly = stats.mean([0.5] * 23 + [0.5 + 1e-16], within=(0, 1))
+    equal = stats.mean([0.5] * 24, within=(0, 1))
+    assert (nearly.low, nearly.high) == pytest.approx((equal.low, equal.high)), "the last bit is no other value"
+
+
+@pytest.mark.parametrize("n", [8, 20, 40])
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (0.2, 0.9), (0.5, 1.0), (0.0, 0.3)])
+def test_the_interval_of_few_values_covers(n, low, high):
+    """Exactly, by enumeration: two values, the higher one with probability p; at least 95 % for every p."""
+    found = [stats.mean([high] * k + [low] * (n - k), within=(0, 1)) for k in range(n + 1)]
+    for p in (0.001, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.8, 0.97):
+        truth = low + p * (high - low)
+        chances = binom.pmf(np.arange(n + 1), n, p)
+        assert sum(chance for chance, one in zip(chances, found, strict=True) if one.low <= truth <= one.high) > 0.94
 
 
 def test_ends_change_nothing_where_samples_vary_and_are_checked_where_not():
