@@ -399,8 +399,8 @@ MUTATIONS = [
     (
         "equal samples are surer than their number",
         "stats.py",
-        "other = 1 - TAIL ** (1 / found.n)",
-        "other = 1e-6",
+        "low, high = usual - below * (usual - least), usual + above * (most - usual)",
+        "low, high = usual - 1e-6, usual + 1e-6",
         "test_stats.py -k quantity_with_ends",
     ),
     (
@@ -518,8 +518,8 @@ MUTATIONS = [
     (
         "a verdict is exact whatever ran",
         "chapter.py",
-        "taken.get(model, {}), self.exact, closed)",
-        "taken.get(model, {}), True, closed)",
+        "evidence.get(model, Evidence()), self.exact)",
+        "evidence.get(model, Evidence()), True)",
         "test_chapter.py -k reader_chose",
     ),
     (

@@ -125,9 +125,7 @@ def test_the_precondition_was_read_on_packed_text_and_the_part_on_a_fixed_first_
     one = claim(keys, preconditions={"has_a_sink": HAS_A_SINK})
     part = seeds(-0.03, -0.02, -0.03, -0.03, -0.02).of("fixed", arm)
     packed, fixed = seeds(0.001, 0.0, 0.001).of("packed"), seeds(0.07, 0.06, 0.08, 0.07, 0.07).of("fixed")
-    with pytest.raises(
-        ClaimbookError, match=f"has_a_sink was measured on packed, part {name} on fixed, {arm}"
-    ):
+    with pytest.raises(ClaimbookError, match=f"has_a_sink was measured on packed, part {name} on fixed, {arm}"):
         verdicts.judge(one, "cpu", Evidence({name: part}, preconditions={"has_a_sink": packed}))
     judged = verdicts.judge(one, "cpu", Evidence({name: part}, preconditions={"has_a_sink": fixed}))
     assert judged.verdict == "reproduced"

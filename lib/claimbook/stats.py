@@ -136,12 +136,12 @@ def _few_valued(samples: np.ndarray, least: float, most: float, unit: str) -> Es
     ordered = np.sort(samples)
     count = np.searchsorted(ordered, ordered + close, "right") - np.searchsorted(ordered, ordered - close)
     usual = ordered[count.argmax()]
-    above, below = (
-        proportion(np.sum(k), len(samples)).high for k in (samples > usual + close, samples < usual - close)
-    )
+    above = proportion(np.sum(samples > usual + close), len(samples)).high
+    below = proportion(np.sum(samples < usual - close), len(samples)).high
     low, high = usual - below * (usual - least), usual + above * (most - usual)
+    value = np.clip(samples.mean(), low, high)  # the mean of equal numbers may be off by its last bit
     method = f"mean over {unit}, few distinct values, exact binomial share of others"
-    return Estimate(float(samples.mean()), float(low), float(high), len(samples), method, unit=unit)
+    return Estimate(float(value), float(low), float(high), len(samples), method, unit=unit)
 
 
 def clipped(samples: np.ndarray, least: float, most: float) -> np.ndarray:

@@ -91,6 +91,7 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
     book = scoreboard.chapters()
     fragments = {
         "summary.md": scoreboard.summary(book),
+        "controls.md": scoreboard.controls_due(book),
         "tiles.md": pages.tiles(book),
         "papers.md": pages.counts_table(book),
         "findings.md": pages.findings(book),

@@ -116,7 +116,18 @@ def summary(book: list[Chapter]) -> str:
     lines.append(f"Not tested: {total.not_tested}. Not run yet: {total.not_run}.")
     if total.shown:
         lines.append(f"{several(total.shown, 'premises')} or claims of our own {_are(total.shown)} in no total.")
-    return " ".join(lines)
+    return " ".join([*lines, _revised(book)])
+
+
+def _revised(book: list[Chapter]) -> str:
+    """How many claims have criteria that were changed after they were first written."""
+    claims = [one.claim for chapter in book for one in chapter.standings]
+    revised = [claim for claim in claims if claim.changelog]
+    after = sum(any(change.old_verdict for change in claim.changelog) for claim in revised)
+    return (
+        f"Of {several(len(claims), 'claims')}, {len(revised)} had their criterion revised after it was first written, "
+        f"{after} of them after a verdict; the old verdict and the reason are kept."
+    )
 
 
 def _are(count: int) -> str:

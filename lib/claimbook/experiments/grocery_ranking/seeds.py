@@ -38,10 +38,7 @@ def verdict_rows(stored: dict | None, ledger: Ledger) -> list[list[str]]:
     rows = []
     for claim_id in stored["curves"]["parts"][0] if stored else ():
         claim = ledger.claim(claim_id)
-        judged = [
-            verdicts.judge(claim, "cpu", _evidence(one[claim_id]))
-            for one in stored["curves"]["parts"]
-        ]
+        judged = [verdicts.judge(claim, "cpu", _evidence(one[claim_id])) for one in stored["curves"]["parts"]]
         moving = [name for name in judged[0].parts if len({one.parts[name].state for one in judged}) > 1]
         rows.append([claim_id, *(one.verdict.replace("_", " ") for one in judged), ", ".join(moving) or "none"])
     return rows
