@@ -148,6 +148,10 @@ class ChapterRun:
             raise ClaimbookError(f"{self._name(claim)}: {kind.removesuffix('s')} '{part.name}' was measured already")
         taken[part.name] = measurement
 
+    def measurement(self, claim_id: str, part_name: str, model: str) -> Measurement:
+        """What was measured of a part on a model; None where nothing was."""
+        return self.evidence.get(claim_id, {}).get(model, Evidence()).parts.get(part_name)
+
     def state(self, claim_id: str, part_name: str) -> str:
         """How a part stands before the verdict, in words: met, not met, open, untested, void."""
         claim = self.ledger.claim(claim_id)

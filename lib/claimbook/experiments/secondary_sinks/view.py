@@ -344,7 +344,7 @@ def side_by_side(told: dict[str, dict[str, str | None]], lines: dict[str, str]) 
 def numbers(run, model: str | None) -> dict[str, str | None]:
     """What was measured of a model for each part of the ledger, ``{"C6.aligned": …}``, as prose says it."""
     return {
-        f"{claim.id}.{part.name}": _said(run.measured.get(claim.id, {}).get(model, {}).get(part.name))
+        f"{claim.id}.{part.name}": _said(run.measurement(claim.id, part.name, model))
         for claim in run.ledger.claims
         for part in claim.parts
     }
