@@ -6,7 +6,7 @@ from html import escape
 
 from claimbook.assets import local
 from claimbook.claims import totals, words
-from claimbook.claims.criteria import Part, accepted
+from claimbook.claims.criteria import Controls, Figure, Part, accepted
 from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.claims.words import fidelity, several, spoken
 from claimbook.progress import clock
@@ -86,7 +86,16 @@ def criteria(claim: Claim) -> str:
     state = claim.tier("cpu")
     if hasattr(state, "not_tested"):
         return f"not tested: {words.word(state.not_tested)}"
-    return "; ".join(f"{part.quantity} {accepted(part)}{_if_needed(claim, part)}" for part in claim.parts)
+    return "; ".join(
+        f"{part.quantity} {accepted(part)}{_if_needed(claim, part)}{its_own(part)}" for part in claim.parts
+    )
+
+
+def its_own(part: Part) -> str:
+    """Figures of the paper that fail the part themselves, which is a finding; "" where none does."""
+    figures = part.controls.published if isinstance(part.controls, Controls) else []
+    fails = [one for one in figures if isinstance(one, Figure) and one.fails] if isinstance(figures, list) else []
+    return "".join(f" [the paper's own {one} fails: {one.fails}]" for one in fails)
 
 
 def _if_needed(claim: Claim, part: Part) -> str:

@@ -86,12 +86,13 @@ def _check(html: Path) -> None:
 
 def generate(stale: Collection[str] = ()) -> list[Path]:
     """Write every fragment under ``book/_generated/`` anew; returns the files."""
-    from claimbook.book import pages, scoreboard
+    from claimbook.book import example, pages, scoreboard
 
     book = scoreboard.chapters()
     fragments = {
         "summary.md": scoreboard.summary(book),
         "controls.md": scoreboard.controls_due(book),
+        "example.md": example.worked_example(),
         "tiles.md": pages.tiles(book),
         "papers.md": pages.counts_table(book),
         "findings.md": pages.findings(book),

@@ -15,7 +15,7 @@ from claimbook.claims import ledgers, words
 from claimbook.claims.criteria import accepted
 from claimbook.claims.totals import Totals, count
 from claimbook.claims.words import NOT_TESTED, VERDICTS, several
-from claimbook.display import rounded, sample
+from claimbook.display import its_own, rounded, sample
 from claimbook.provenance import seals
 
 
@@ -120,13 +120,13 @@ def summary(book: list[Chapter]) -> str:
 
 
 def _revised(book: list[Chapter]) -> str:
-    """How many claims have criteria that were changed after they were first written."""
-    claims = [one.claim for chapter in book for one in chapter.standings]
-    revised = [claim for claim in claims if claim.changelog]
-    after = sum(any(change.old_verdict for change in claim.changelog) for claim in revised)
+    """How many claims were judged by a criterion that was changed after a verdict, and what became of the verdict."""
+    standings = [one for chapter in book for one in chapter.standings]
+    revised = [one for one in standings if any(change.old_verdict for change in one.claim.changelog)]
+    moved = [one for one in revised if one.entry and one.entry["verdict"] != one.claim.changelog[-1].old_verdict]
     return (
-        f"Of {several(len(claims), 'claims')}, {len(revised)} had their criterion revised after it was first written, "
-        f"{after} of them after a verdict; the old verdict and the reason are kept."
+        f"Of {several(len(standings), 'claims')}, {len(revised)} had their criterion or its judging revised after a "
+        f"verdict, and {len(moved)} of these have another verdict now; the old one and the reason are kept."
     )
 
 
@@ -160,7 +160,7 @@ def with_interval(value: float, interval: list[float] | None) -> str:
 def part_text(part: ledgers.Part, entry: dict) -> str:
     """One part: quantity, what it has to be, estimate with interval, n, state."""
     state = words.word(entry["state"])
-    asked = f"{part.quantity} {accepted(part)}"
+    asked = f"{part.quantity} {accepted(part)}{its_own(part)}"
     if entry["estimate"] is None:
         return f"{asked}: {state} ({entry['because']})"
     found = ", ".join(filter(None, [with_interval(entry["estimate"], entry["interval"]), sample(entry)]))

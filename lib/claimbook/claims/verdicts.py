@@ -138,13 +138,14 @@ def judged_part(claim: Claim, part: Part, evidence: Evidence) -> PartResult:
     found = _part_result(part, own)
     if found.state in ("met", "not_met"):
         found = _controlled(part, found, evidence)
-    if part.needs is None or own is None:
+    if part.needs is None:
         return found
     needed = evidence.preconditions.get(part.needs)
-    _check_same_arm(claim, part, own, needed)
+    if own is not None:
+        _check_same_arm(claim, part, own, needed)
     precondition = _part_result(claim.precondition(part.needs), needed)
     found = replace(found, precondition=precondition)
-    if precondition.state == "met":
+    if own is None or precondition.state == "met":
         return found
     state = "untested" if precondition.state == "untested" else "open"
     said = precondition.state.replace("_", " ")

@@ -84,7 +84,7 @@ def untouched(chapter: str) -> list[str]:
         except ClaimbookError as error:
             found.append(str(error))
     if not found and paths.result(chapter).exists():
-        accepted = seals.read(paths.result(chapter))["provenance"]["outputs"]
+        accepted = seals.read(paths.result(chapter))["provenance"].get("outputs")
         if accepted != seals.outputs(_notebook(chapter)):
             found.append("the notebook's outputs are not those of the accepted run: rerun and accept, or restore them")
     return found
