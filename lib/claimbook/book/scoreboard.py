@@ -147,7 +147,7 @@ def controls_due(book: list[Chapter]) -> str:
     by_chapter = ", ".join(f"`{one.key}` {one.totals.due}" for one in book if one.totals.due)
     return (
         f"**{due} of {several(parts, 'parts')} {_are(due)} still to be tried on known answers** ({by_chapter}): "
-        "such a part may be too easy or impossible to meet, and nobody has checked."
+        "until then a part may be too easy to meet, or impossible."
     )
 
 

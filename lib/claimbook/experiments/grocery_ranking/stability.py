@@ -1,4 +1,4 @@
-"""The verdicts that each seed would have had, from the stored run of `seeds`; apart from it, as nothing is measured here.
+"""The verdicts that each seed would have had, from the stored run of `seeds`; apart from it, as judging changes no row.
 
 A change of a rule of judging leaves the measurements as they are.
 """
