@@ -123,7 +123,7 @@ def test_a_seed_that_moves_nothing_is_said_to(book):
     after = files.as_json(before)
     after["parameters"]["seed"] = 7
     said = compare.compare(before, after).headline()
-    assert ". 1 of 1 estimate did not move at all: they come from stored runs, which have seeds of their own" in said
+    assert ". 1 of 1 estimate did not move at all, as stored runs have seeds of their own" in said
     after["claims"]["C1"]["parts"]["halved"]["estimate"] += 1e-6
     assert compare.compare(before, after).headline().endswith("as this run differs in seed")
     assert "did not move" not in compare.compare(before, files.as_json(before)).headline()

@@ -63,13 +63,13 @@ class Comparison:
         return f"{count}" + (": a verdict MOVED with the same parameters" if self.moved else "")
 
     def _seed_says(self) -> str:
-        """A warning where another seed changed nothing, because stored runs were made with a seed of their own."""
+        """A warning where another seed changed nothing, as it does wherever a stored run speaks."""
         equal, sampled = sum(row.equal for row in self.rows), sum(row.sampled for row in self.rows)
         if "seed" not in self.differs or not equal:
             return ""
         return (
-            f". {equal} of {several(sampled, 'estimates')} did not move at all: they come from stored runs, which "
-            "have seeds of their own, so this run does not show that they are stable"
+            f". {equal} of {several(sampled, 'estimates')} did not move at all, as stored runs have seeds of their "
+            "own: of these this run shows no stability"
         )
 
     def text(self) -> str:
