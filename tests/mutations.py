@@ -245,8 +245,8 @@ MUTATIONS = [
     (
         "a precondition that failed is ignored",
         "claims/verdicts.py",
-        'if precondition.state == "met":',
-        'if precondition.state != "untested":',
+        'if own is None or precondition.state == "met":',
+        'if own is None or precondition.state != "untested":',
         "test_verdicts.py -k table_of_preconditions",
     ),
     (

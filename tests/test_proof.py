@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from claimbook import files
 from claimbook.assets import local
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
 from claimbook.lm.load import load
 from claimbook.papers import secondary_sinks, sink_emergence, streaming_llm
-from claimbook.provenance import machine
+from claimbook.provenance import machine, seals
 from claimbook.runs import families, grid, parameters, proofs, runner
 
 SMALL = {**tiny.CONFIGS["llama"], "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "initializer_range": 0.2}
@@ -219,7 +218,7 @@ def without_numbers(row):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_family_is_as_the_book_says(part):
-    stored = files.read_json(families.path())
+    stored = seals.read(families.path())
     assert sorted(stored) == families.names()
     for kind in families.names()[part::4]:
         if not stored[kind]["attention"].startswith("not tried"):
