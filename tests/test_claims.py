@@ -27,7 +27,7 @@ claims:
          precision: {min_n: 20, max_halfwidth: 0.2}, why: "a tenth of the published effect",
          needs: sinks, controls: {published: [955, 1.48], null: 1.0}}
       - {name: bytes, quantity: "bytes per token", type: equality, target: 46080, why: "arithmetic", controls: due}
-      - {name: rising, quantity: "loss by block", type: shape, rule: strictly_rising, chance: 0.0417,
+      - {name: rising, quantity: "loss by block", type: shape, rule: strictly_rising, chance: 0.0417, min_share: 0.5,
          precision: {min_n: 20}, why: "the sentence",
          controls: {published: {series: [1, 2, 3, 4]}, null: {series: [1, 1, 1, 1]}}}
     preconditions:
@@ -117,7 +117,7 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
     "name: bytes": [("name: collapses", "claim C3: parts: the name 'collapses' is used twice")],
     "precision: {min_n: 20}": [
         ("precision: {min_n: 20, max_halfwidth: 1}", "claim C3: part rising: precision: unknown key 'max_halfwidth'"),
-        ("min_share: 0.5", "claim C3: part rising: precision: this key is missing"),
+        ("needs: sinks", "claim C3: part rising: precision: this key is missing"),
     ],
     "min_n: 20,": [
         ("min_n: 1,", "claim C3: part collapses: precision.min_n: input should be greater than or equal to 2")
@@ -154,7 +154,7 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
     "id: C18": [
         ("id: C3", "claims: the id C3 is used twice"),
         ("id: 18", "claim 18: id: input should be a valid string"),
-        ("id: c18", "claim c18: id: string should match pattern '^C\\d+$'"),
+        ("id: c18", "claim c18: id: string should match pattern '^C[0-9]+$'"),
         ("name: C18", "claim number 2: unknown key 'name', allowed are id"),
     ],
     'cpu: {not_tested: needs_weights, why: "w"}': [
@@ -169,7 +169,13 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
         ("", "claim C3: title: this key is missing"),
         ("title: a b c d e f g h i j k", "claim C3: title: at most 10 words, not the 11 of 'a b c d e f g h i j k'"),
     ],
+    ", min_share: 0.5": [("", "claim C3: part rising: min_share: this key is missing")],
     "controls: due": [
+        (
+            "controls: {published: {none: x}, null: {none: x}}",
+            "claim C3: part bytes: controls: neither a published",
+        ),
+        ("controls: {published: 1" + "0" * 400 + ", null: 0}", "claim C3: part bytes: controls: published: value: "),
         ("note: x", "claim C3: part bytes: unknown key 'note'"),
         (
             "controls: later",
@@ -241,6 +247,7 @@ MISTAKES = {  # old text: (new text, what the line says after the file's name)
     "needs: sinks, ": [("", "claim C3: precondition sinks: no part needs it: write `needs: sinks` where it is meant")],
     "bound: 0.3": [
         ("bound: low", "claim C3: precondition sinks: bound: input should be a valid number, not 'low'"),
+        ("bound: 0.3, name: other", "claim C3: preconditions: sinks is its name already: leave the key `name` out"),
         ("bound: 0.3, needs: sinks", "claim C3: precondition sinks: `needs` and `controls` belong to parts"),
     ],
     "sinks: {quantity": [("Sinks: {quantity", "claim C3: precondition Sinks: name: string should match pattern")],

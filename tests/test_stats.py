@@ -216,6 +216,18 @@ def test_an_obvious_failure_closes_though_its_samples_have_few_values():
     assert (nearly.low, nearly.high) == pytest.approx((equal.low, equal.high)), "the last bit is no other value"
 
 
+def test_no_interval_leaves_the_ends_of_its_quantity():
+    """Nearly equal samples and one apart made the bootstrap's interval reach 41 for a quantity of at most 1."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        near = np.r_[rng.random(19) * 1e-7, 0.01]
+        for samples in (near, 1 - near):
+            found = stats.mean(samples, within=(0, 1))
+            assert 0 <= found.low < found.value < found.high <= 1
+    far = stats.mean([1 - 1e-7 * x for x in rng.random(39)] + [0.2], within=(0, 1))
+    assert far.low > 0.8, "float32's rounding near 1 is one value"
+
+
 @pytest.mark.parametrize("n", [8, 20, 40])
 @pytest.mark.parametrize("low, high", [(0.0, 1.0), (0.2, 0.9), (0.5, 1.0), (0.0, 0.3)])
 def test_the_interval_of_few_values_covers(n, low, high):

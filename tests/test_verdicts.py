@@ -4,13 +4,14 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from claimbook import stats
-from claimbook.claims import totals, verdicts, words
+from claimbook.claims import rules, totals, verdicts, words
 from claimbook.claims.criteria import Part
 from claimbook.claims.ledgers import Claim
 from claimbook.claims.verdicts import Evidence, across, claim_verdict, inside_scope, part_state
@@ -27,7 +28,7 @@ def part(type, name="p", precision=(20, None), **keys):
     """A part; ``precision`` is (min_n, max_halfwidth), or None for a deterministic one."""
     keys = {"controls": "due"} | keys | {"name": name, "quantity": "q", "why": "w", "type": type}
     if type in ("rank_order", "shape"):
-        keys = {"rule": "rising", "chance": 0.25, "precision": {"min_n": precision[0]}} | keys
+        keys = {"rule": "rising", "chance": 0.25, "min_share": 0.0, "precision": {"min_n": precision[0]}} | keys
     elif precision and type != "equality":
         keys["precision"] = {"min_n": precision[0], "max_halfwidth": precision[1]}
     return TypeAdapter(Part).validate_python(keys)
@@ -370,6 +371,7 @@ def test_judging_says_everything_a_result_file_needs():
         "method": "by hand",
         "scale": "linear",
         "unit": "documents",
+        "arms": [],
     }
     assert entry["parts"]["bytes"]["estimate"] == 46080 and entry["parts"]["bytes"]["interval"] is None
 
@@ -525,6 +527,10 @@ def test_totals_add_up(rows):
         (1, "boxes", "1 box"),
         (1, "premises", "1 premise"),
         (1, "series", "1 series"),
+        (1, "caches", "1 cache"),
+        (1, "batches", "1 batch"),
+        (1, "axes", "1 axis"),
+        (1, "interleaved samples", "1 interleaved sample"),
         (1, "blocks of 20,000 tokens", "1 block of 20,000 tokens"),
         (1200, "samples", "1,200 samples"),
     ],
@@ -663,3 +669,75 @@ def test_an_inconclusive_says_why():
     assert (void.verdict, void.detail) == ("inconclusive", "its controls fail")
     assert void.reason == "p void (nothing at all meets it too; its null: wholly in the accepted region)"
     assert judge(claim(two), "cpu", {"p": holds, "band": estimate(1, 2)}).detail == "1 of 2"
+
+
+def test_a_null_that_shows_no_effect_lets_the_part_stand():
+    """No effect at all has no spread, a null of votes is luck, and no half-width is asked of what lies far away."""
+    precise = part("at_least", bound=1.0, precision=(20, 0.2), controls=NULL_ONLY.controls.model_dump())
+    for null in (stats.mean([0.0] * 40), estimate(-60, -40), estimate(0.1, 0.9)):
+        assert judge(claim([precise]), "cpu", {"p": MEASUREMENT["met"]}, nulls={"p": null}).verdict == "reproduced"
+    for null in (stats.mean([1.0] * 40), stats.mean([2.0] * 40)):
+        assert judge(claim([precise]), "cpu", {"p": MEASUREMENT["met"]}, nulls={"p": null}).parts["p"].state == "void"
+    for null in (stats.mean([0.0] * 4), stats.mean([0.0]), stats.mean([math.nan] * 40)):
+        assert judge(claim([precise]), "cpu", {"p": MEASUREMENT["met"]}, nulls={"p": null}).parts["p"].state == "open"
+    voted = part("shape", rule="more_than_half_hold", chance=0.5, controls=NULL_ONLY.controls.model_dump())
+    agree = Votes(40, 40, 0.5, "more_than_half_hold")
+    for null, state in ((20, "met"), (24, "met"), (30, "void")):
+        found = judge(claim([voted]), "cpu", {"p": agree}, nulls={"p": Votes(null, 40, 0.5, "more_than_half_hold")})
+        assert found.parts["p"].state == state
+
+
+def test_votes_follow_the_rule_of_the_ledger_and_luck_is_not_underrated():
+    rising = part(
+        "shape", rule="strictly_rising", chance=1 / 120, controls={"published": {"none": "w"}, "null": "measured"}
+    )
+    with pytest.raises(ClaimbookError, match="part p: the rule is strictly_rising in the ledger, not 'anything else'"):
+        part_state(rising, Votes(40, 40, 1 / 120, "anything else"))
+    votes = rules.votes("strictly_rising", 1 / 120, [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
+    assert (votes.agree, votes.n, votes.rule) == (1, 2, "strictly_rising")
+    with pytest.raises(ClaimbookError, match="a series of 3 follows it by luck in 0.167 of cases"):
+        rules.votes("strictly_rising", 1 / 120, [[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    "rule, follows, not_so",
+    [
+        ("strictly_rising", [1, 2, 3], [1, 2, 2]),
+        ("strictly_falling", [3, 2, 1], [1, 2, 3]),
+        ("first_is_largest", [3, 1, 2], [3, 3, 1]),
+        ("a_tenth_more_at_the_end", [1, 0.5, 1.1], [0, 0, 0]),
+        ("a_tenth_more_at_the_end", [1, 1.2], [-1, -1.05]),
+        ("more_than_half_hold", [1, 1, 0], [1, 0]),
+        ("nine_in_ten_hold", [1] * 9 + [0], [1] * 8 + [0] * 2),
+    ],
+)
+def test_rules(rule, follows, not_so):
+    assert rules.follows(rule, follows) and not rules.follows(rule, not_so)
+    for series in ([1.0], [1.0, math.nan], [1.0, math.inf]):
+        with pytest.raises(ClaimbookError, match="at least two finite numbers"):
+            rules.follows(rule, series)
+    if "hold" in rule:
+        with pytest.raises(ClaimbookError, match="takes a series of 0 and 1"):
+            rules.follows(rule, [100, -1])
+
+
+@pytest.mark.parametrize("rule", sorted(rules.NAMED))
+@pytest.mark.parametrize("length", [2, 3, 5, 11])
+def test_luck_is_as_rare_as_a_rule_says(rule, length):
+    """By simulation: series in random order, or of coin tosses; what a rule calls luck is not less than that."""
+    rng = np.random.default_rng(5)
+    cases = rng.integers(0, 2, (4000, length)) if "hold" in rule else rng.random((4000, length)) + 0.5
+    share = np.mean([rules.follows(rule, series) for series in cases.tolist()])
+    assert share <= rules.least_chance(rule, length) + 0.03
+
+
+def test_a_claim_judged_at_the_gpu_tier_alone_counts_as_it_was_judged():
+    one = claim([AT_LEAST], tiers={"cpu": {"not_tested": "needs_gpu", "why": "w"}, "gpu": "exact"})
+    assert totals.count([(one, {"verdict": "reproduced", "fidelity": "exact"})]).real == {"reproduced": 1}
+    assert totals.count([(one, None)]).not_tested == 1
+
+
+def test_a_capped_claim_holds_nowhere_and_fails_nowhere():
+    capped = claim([AT_LEAST], cap={"why": "w"}, scope="universal")
+    good = judge(capped, "cpu", {"p": MEASUREMENT["met"]})
+    assert across(capped, good, {"b": good}) == (good, None)

@@ -6,7 +6,7 @@ from html import escape
 
 from claimbook.assets import local
 from claimbook.claims import totals, words
-from claimbook.claims.criteria import Controls, Figure, Part, accepted
+from claimbook.claims.criteria import Controls, Figure, OtherMetric, Part, accepted
 from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.claims.words import fidelity, several, spoken
 from claimbook.progress import clock
@@ -91,11 +91,18 @@ def criteria(claim: Claim) -> str:
     )
 
 
+def failing_figures(part: Part) -> list[Figure]:
+    """Figures of the paper that fail the part themselves, which is a finding."""
+    published = part.controls.published if isinstance(part.controls, Controls) else None
+    return [one for one in published if one.fails] if isinstance(published, list) else []
+
+
 def its_own(part: Part) -> str:
-    """Figures of the paper that fail the part themselves, which is a finding; "" where none does."""
-    figures = part.controls.published if isinstance(part.controls, Controls) else []
-    fails = [one for one in figures if isinstance(one, Figure) and one.fails] if isinstance(figures, list) else []
-    return "".join(f" [the paper's own {one} fails: {one.fails}]" for one in fails)
+    """What the paper reports of a part and cannot be compared: figures that fail it, or in another metric."""
+    published = part.controls.published if isinstance(part.controls, Controls) else None
+    if isinstance(published, OtherMetric):
+        return f" [the paper, in another metric: {published.value} ({published.why})]"
+    return "".join(f" [the paper's own {one} fails: {one.fails}]" for one in failing_figures(part))
 
 
 def _if_needed(claim: Claim, part: Part) -> str:

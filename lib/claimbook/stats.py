@@ -114,15 +114,22 @@ def mean(
 
     ``within``: the least and the largest value that the quantity can have. Samples that rounding carried over an end
     are brought back to it; ValueError for one that is really outside. With ends, samples of too few distinct values,
-    which have too little spread to judge by, get an interval too: see `_few_valued`.
+    which have too little spread to judge by, get an interval too, and no interval leaves the ends: see `_few_valued`.
     """
     samples = np.asarray(samples, dtype=float)
     if within is not None:
         samples = clipped(samples, *within)
     found = _mean(samples, np.abs(samples).max(initial=0), "mean", unit, resamples, seed)
-    if within is None or math.isfinite(found.low) or found.n < 2 or not np.isfinite(samples).all():
+    if within is None or found.n < 2 or not np.isfinite(samples).all():
         return found
-    return _few_valued(samples, *within, unit)
+    if not math.isfinite(found.low):
+        return _few_valued(samples, *within, unit)
+    if within[0] <= found.low and found.high <= within[1]:
+        return found
+    exact = _few_valued(samples, *within, unit)  # the bootstrap left the range: nearly all samples are one value
+    low = found.low if found.low >= within[0] else exact.low
+    high = found.high if found.high <= within[1] else exact.high
+    return replace(found, low=low, high=high)
 
 
 def _few_valued(samples: np.ndarray, least: float, most: float, unit: str) -> Estimate:
@@ -132,7 +139,7 @@ def _few_valued(samples: np.ndarray, least: float, most: float, unit: str) -> Es
     beyond it has the exact upper limit of Clopper and Pearson (1934). For n equal values that limit is
     ``1 - 0.025^(1/n)``. It is wide, and closes a part that is far from its bound.
     """
-    close = ROUNDING * max(abs(least), abs(most))
+    close = EDGE * (most - least)
     ordered = np.sort(samples)
     count = np.searchsorted(ordered, ordered + close, "right") - np.searchsorted(ordered, ordered - close)
     usual = ordered[count.argmax()]

@@ -18,7 +18,7 @@ from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
-INPUTS += ("requirements.lock",)
+INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/streaming_llm/documents.json")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
 COMMAND += ["--config", "book/_config.yml", "--toc", "book/_toc.yml", "-n", "--keep-going"]
 
@@ -48,7 +48,9 @@ def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
 
 def _inputs_digest() -> str:
     found = {path for pattern in INPUTS for path in paths.root().glob(pattern) if path.is_file()}
-    found |= {path for room in ("book", "claims", "assets") for path in (Path(__file__).parents[1] / room).glob("*.py")}
+    library = Path(__file__).parents[1]
+    found |= {path for room in ("book", "claims", "assets") for path in (library / room).glob("*.py")}
+    found |= {library / "display.py", library / "provenance" / "seals.py"}
     skipped = ("_generated", "__pycache__", ".ipynb_checkpoints")
     digest = hashlib.sha256()
     for path in sorted(path for path in found if not set(path.parts) & set(skipped)):

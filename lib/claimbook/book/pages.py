@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.claims.ledgers import Change
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display import cost, number, published_in_full
+from claimbook.display import cost, failing_figures, number, published_in_full
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
@@ -191,10 +191,10 @@ def findings(book: list[Chapter]) -> str:
 
 
 def _failed(standing: Standing) -> bool:
-    """Whether a part of the claim was measured and not met, or another model of the run contradicts it."""
-    states = {part["state"] for part in standing.entry["parts"].values()}
-    others = standing.entry.get("others", {}).values()
-    return "not_met" in states or any(other["verdict"] == "contradicted" for other in others)
+    """Whether a part was measured and not met, on any model of the run, or the paper's own figures fail it."""
+    models = [standing.entry, *standing.entry.get("others", {}).values()]
+    states = {part["state"] for one in models for part in one["parts"].values()}
+    return "not_met" in states or any(failing_figures(part) for part in standing.claim.parts)
 
 
 def _other_models(standing: Standing) -> list[str]:

@@ -115,7 +115,7 @@ def summary(book: list[Chapter]) -> str:
         lines.append(f"On toys, which show a mechanism at most: {_listed(total.toys)}.")
     lines.append(f"Not tested: {total.not_tested}. Not run yet: {total.not_run}.")
     if total.shown:
-        lines.append(f"{several(total.shown, 'premises')} or claims of our own {_are(total.shown)} in no total.")
+        lines.append(f"{total.shown} more, premises and claims of our own, {_are(total.shown)} in no total.")
     return " ".join([*lines, _revised(book)])
 
 

@@ -73,7 +73,7 @@ class Figure(Model):
     ``fails``: why a figure of the paper itself lies outside the region, which is shown as a finding.
     """
 
-    value: int | float | None = None
+    value: float | None = Field(None, ge=-1e300, le=1e300)
     series: list[int | float] | None = None
     fails: Text | None = None
 
@@ -168,6 +168,7 @@ class _Part(Model):
     def _stands_its_controls(self):
         if isinstance(self.controls, Controls):
             _try_on_known_answers(self, self.controls)
+            _tries_something(self, self.controls)
         return self
 
     def asks_for(self, which: Literal["null", "ceiling"]) -> bool:
@@ -258,7 +259,7 @@ class _Voted(_Part):
 
     rule: Text
     chance: float = Field(gt=0, lt=1)
-    min_share: float = Field(0, ge=0, le=1)  # asked beyond chance: the share of units that must agree
+    min_share: float = Field(ge=0, le=1)  # asked beyond chance: the share of units that must agree
     precision: MinVotes
 
     def accepts(self, figure: Figure) -> bool:
@@ -324,6 +325,15 @@ def _try_on_known_answers(part: Part, controls: Controls) -> None:
             raise ValueError(
                 f"controls.ceiling: the best possible {figure} fails the part ({accepted(part)}), so that nothing could"
             )
+
+
+def _tries_something(part: Part, controls: Controls) -> None:
+    """ValueError for a part with neither figure nor null, unless precision alone is its test, as of a drift."""
+    nothing = isinstance(controls.published, Without) and isinstance(controls.null, Without)
+    if nothing and getattr(part.precision, "max_halfwidth", None) is None:
+        raise ValueError("controls: neither a published figure nor a null: such a part states precision.max_halfwidth")
+    if isinstance(part, _Voted) and part.rule not in rules.NAMED:
+        raise ValueError(f"rule: no rule {part.rule!r}, there are {', '.join(rules.NAMED)}")
 
 
 def _accepts(part: Part, which: str, figure: Figure) -> bool:

@@ -74,7 +74,7 @@ class Cap(Model):
 
 
 class Claim(Model):
-    id: str = Field(pattern=r"^C\d+$")
+    id: str = Field(pattern=r"^C[0-9]+$")
     title: Text  # at most ten words; what cards and the scoreboard show
     text: Text
     where: Text
@@ -124,6 +124,8 @@ class Claim(Model):
     @field_validator("title")
     @classmethod
     def _is_short(cls, title: str) -> str:
+        if "\n" in title:
+            raise ValueError("a title is one line")
         if len(title.split()) > TITLE_WORDS:
             raise ValueError(f"at most {TITLE_WORDS} words, not the {len(title.split())} of {title!r}")
         return title
@@ -133,6 +135,8 @@ class Claim(Model):
     def _named_by_key(cls, given: Any) -> Any:
         if not isinstance(given, dict) or not all(isinstance(one, dict) for one in given.values()):
             raise ValueError("must be {name: {quantity: …, type: …, bound: …, why: …}}")
+        if named := [name for name, one in given.items() if "name" in one]:
+            raise ValueError(f"{named[0]} is its name already: leave the key `name` out")
         return {name: {"name": name, **one} for name, one in given.items()}
 
     @model_validator(mode="after")
@@ -222,11 +226,12 @@ def measuring_keys(ledger: Ledger, tier: str = "cpu") -> dict:
 
 def _measuring(claim: Claim, tier: str) -> dict:
     published = claim.published.model_dump(mode="json", include={"value", "unit"})
-    return {"version": claim.version, "published": published, **criterion(claim, tier), "parts": _parts(claim.parts)}
+    judging = {key: value for key, value in criterion(claim, tier).items() if key not in ("kind", "source")}
+    return {"version": claim.version, "published": published, **judging, "parts": _parts(claim.parts)}
 
 
 def criterion(claim: Claim, tier: str) -> dict:
-    """What makes a claim's verdict out of measurements, as plain JSON: it may change with the version only.
+    """What makes a claim's verdict out of measurements, and whether it counts: it may change with the version only.
 
     Controls that are numbers are left out: they refuse a part, and move no verdict.
     """
@@ -235,6 +240,8 @@ def criterion(claim: Claim, tier: str) -> dict:
     for part in claim.parts:
         parts[part.name] |= {"controls": [which for which in ("null", "ceiling") if part.asks_for(which)]}
     return {
+        "kind": claim.kind,
+        "source": claim.source,
         "scope": claim.scope,
         "decided_by": claim.decided_by,
         "capped": claim.cap is not None,

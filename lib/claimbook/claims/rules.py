@@ -30,8 +30,8 @@ def first_is_largest(series: Series) -> bool:
 
 
 def a_tenth_more_at_the_end(series: Series) -> bool:
-    """The last number is at least 1.1 times the first."""
-    return series[-1] >= 1.1 * series[0]
+    """The last number is at least 1.1 times the first, of positive numbers."""
+    return min(series) > 0 and series[-1] >= 1.1 * series[0]
 
 
 def more_than_half_hold(series: Series) -> bool:
@@ -44,15 +44,21 @@ def nine_in_ten_hold(series: Series) -> bool:
     return 10 * sum(series) >= 9 * len(series)
 
 
-# rule -> how often it holds by luck alone for a series of k numbers in random order; None: the ledger has to say why
+def _by_luck(least: int, k: int) -> float:
+    """How often at least ``least`` of k cases hold where each does by the toss of a coin."""
+    return sum(math.comb(k, held) for held in range(least, k + 1)) / 2**k
+
+
+# rule -> how often it holds by luck alone for a series of k numbers in random order, or of k tosses of a coin
 RULES = {
     strictly_rising: lambda k: 1 / math.factorial(k),
     strictly_falling: lambda k: 1 / math.factorial(k),
     first_is_largest: lambda k: 1 / k,
-    a_tenth_more_at_the_end: None,
-    more_than_half_hold: None,
-    nine_in_ten_hold: None,
+    a_tenth_more_at_the_end: lambda k: 0.5,
+    more_than_half_hold: lambda k: _by_luck(k // 2 + 1, k),
+    nine_in_ten_hold: lambda k: _by_luck(math.ceil(0.9 * k), k),
 }
+OF_CASES = {more_than_half_hold, nine_in_ten_hold}  # their series are 0 and 1
 NAMED = {rule.__name__: rule for rule in RULES}
 
 
@@ -62,16 +68,27 @@ def follows(name: str, series: Series) -> bool:
         raise ClaimbookError(f"no rule '{name}', there are {', '.join(NAMED)}")
     if len(series) < 2 or not all(map(math.isfinite, series)):
         raise ClaimbookError(f"rule {name} takes a series of at least two finite numbers, not {list(series)}")
+    if NAMED[name] in OF_CASES and not {*series} <= {0, 1}:
+        raise ClaimbookError(f"rule {name} takes a series of 0 and 1, not {list(series)}")
     return bool(NAMED[name](series))
 
 
 def least_chance(name: str, length: int) -> float:
-    """How often a rule holds by luck for a series of this length; 0 where only the ledger can say."""
-    by_luck = RULES[NAMED[name]]
-    return by_luck(length) if by_luck else 0.0
+    """How often a rule holds by luck for a series of this length."""
+    return RULES[NAMED[name]](length)
 
 
 def votes(name: str, chance: float, units: Iterable[Series], unit: str = "units") -> Votes:
-    """How many units, a series each, follow the rule. ``chance``: how often that happens by luck, as in the ledger."""
-    held = [follows(name, series) for series in units]
+    """How many units, a series each, follow the rule. ``chance``: how often that happens by luck, as in the ledger.
+
+    ClaimbookError for a unit whose series is so short that luck does more often.
+    """
+    held = []
+    for series in units:
+        held.append(follows(name, series))
+        if chance < 0.99 * least_chance(name, len(series)):
+            raise ClaimbookError(
+                f"rule {name}: chance is {chance:g}, but a series of {len(series)} follows it by luck in "
+                f"{least_chance(name, len(series)):.3g} of cases"
+            )
     return Votes(sum(held), len(held), chance, name, unit)

@@ -16,7 +16,7 @@ def read(path: Path, name: str | Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.MarkedYAMLError as error:
         raise ClaimbookError(f"{name}: line {error.problem_mark.line + 1}: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ClaimbookError(f"{name}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 

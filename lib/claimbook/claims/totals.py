@@ -48,9 +48,9 @@ def count(claims: Iterable[tuple[Claim, dict | None]]) -> Totals:
 def _one(claim: Claim, entry: dict) -> Totals:
     if not claim.counted:
         return Totals(shown=1, due=claim.due)
-    if isinstance(claim.tier("cpu"), NotTested) or entry.get("verdict") == "not_tested":
+    if entry.get("verdict") == "not_tested" or (not entry.get("verdict") and isinstance(claim.tier("cpu"), NotTested)):
         return Totals(not_tested=1, due=claim.due)
-    if entry.get("verdict") is None:
+    if not entry.get("verdict"):
         return Totals(not_run=1, due=claim.due)
     counted = Counter({word(entry["verdict"]): 1})
     return Totals(toys=counted, due=claim.due) if entry["fidelity"] == "toy" else Totals(real=counted, due=claim.due)

@@ -14,8 +14,9 @@ only when that is not finite. A voted part (``rank_order``, ``shape``) is met wh
 the share asked for agrees; not met when it is not met and the 95 % Clopper-Pearson interval of the agreeing share lies
 wholly below one half; else open.
 
-**What controls and preconditions make of it** (`judged_part`). Each is judged like the part, by the same region. A
-null guards what is met, a ceiling what is not met, a precondition both:
+**What controls and preconditions make of it** (`judged_part`). Each is judged like the part, by the same region or
+rule. A control is asked for units enough and no half-width; without spread it stands as its value; votes that luck
+explains are not met. A null guards what is met, a ceiling what is not met, a precondition both:
 
 | state of the control | precondition: any part | measured null: a met part | measured ceiling: a part not met |
 |---|---|---|---|
@@ -50,6 +51,7 @@ from dataclasses import asdict, dataclass, field, replace
 from claimbook.claims import words
 from claimbook.claims.criteria import MEASURED, Equality, Part, RankOrder, Shape
 from claimbook.claims.ledgers import Claim, Fidelity, NotTested, Verdict
+from claimbook.claims.rules import NAMED
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate, Exact, Votes, proportion
 
@@ -85,6 +87,7 @@ class PartResult:
     method: str = ""
     scale: str = "linear"
     unit: str = ""
+    arms: tuple[str, ...] = ()  # the stored runs and arms it was measured on, as far as that is said
     null: "PartResult | None" = None
     ceiling: "PartResult | None" = None
     precondition: "PartResult | None" = None
@@ -160,7 +163,7 @@ def _controlled(part: Part, found: PartResult, evidence: Evidence) -> PartResult
     }[found.state]
     if not part.asks_for(name):
         return found
-    control = _part_result(part, given.get(part.name))
+    control = _part_result(part, _sure(part, given.get(part.name)), asked_precisely=False)
     found = replace(found, **{name: control})
     if control.state == fails_when:
         return replace(found, state="void", because=f"{says}; its {name}: {control.because}")
@@ -169,10 +172,19 @@ def _controlled(part: Part, found: PartResult, evidence: Evidence) -> PartResult
     return found
 
 
+def _sure(part: Part, control: Measurement) -> Measurement:
+    """A control that shows no spread, such as an effect of 0 in every document, stands as its value."""
+    enough = isinstance(control, Estimate) and part.precision is not None and control.n >= part.precision.min_n
+    enough = enough and math.isfinite(control.value)
+    if enough and not (math.isfinite(control.low) and math.isfinite(control.high)):
+        return replace(control, low=control.value, high=control.value)
+    return control
+
+
 def _check_same_arm(claim: Claim, part: Part, own: Measurement, needed: Measurement) -> None:
     if needed is None:
         return
-    if not own.arms or not needed.arms:
+    if not all(own.arms) or not all(needed.arms) or not (own.arms and needed.arms):
         raise ClaimbookError(
             f"claim {claim.id}: part {part.name} and its precondition {part.needs} must each say which stored run and "
             f"arm they were measured on: `estimate.of(…)`"
@@ -269,7 +281,7 @@ def across(claim: Claim, deciding: Judgement, others: Mapping[str, Judgement]) -
     ``others``: judgements of the models beside the deciding one, by name. Where one of them, a real model inside the
     scope, fails a part that the deciding one meets, reproduced becomes partial. Without others: unchanged, and None.
     """
-    if claim.scope != "universal" or not others or deciding.verdict == "not_tested":
+    if claim.scope != "universal" or claim.cap or not others or deciding.verdict == "not_tested":
         return deciding, None
     held = sum(one.verdict == "reproduced" for one in (deciding, *others.values()))
     holds = f"holds in {held} of {words.several(1 + len(others), 'models')}"
@@ -291,18 +303,20 @@ def _failed(claim: Claim, deciding: Judgement, other: Judgement) -> list[str]:
 # --- how a state comes about ---------------------------------------------------------------------------------------
 
 
-def _state_because(part: Part, measurement: Measurement) -> tuple[str, str]:
-    """A part's state, and what decided it in a few words."""
+def _state_because(part: Part, measurement: Measurement, asked_precisely: bool = True) -> tuple[str, str]:
+    """A part's state, and what decided it in a few words; controls are not asked for a half-width."""
     if measurement is None:
         return "untested", "no measurement"
     _check_kind(part, measurement)
     if isinstance(measurement, Votes):
-        return _voted_state(part, measurement)
+        return _voted_state(part, measurement, asked_precisely)
     if isinstance(measurement, Exact):
         if not math.isfinite(measurement.value):
             return "open", "the value is not finite"
         return _region_state(part.region, measurement.value, measurement.value)
-    return _missed_precision(part, measurement) or _region_state(part.region, measurement.low, measurement.high)
+    return _missed_precision(part, measurement, asked_precisely) or _region_state(
+        part.region, measurement.low, measurement.high
+    )
 
 
 def _check_kind(part: Part, measurement: Measurement) -> None:
@@ -315,13 +329,17 @@ def _check_kind(part: Part, measurement: Measurement) -> None:
     if not isinstance(measurement, wanted):
         given = type(measurement).__name__
         raise ClaimbookError(f"part {part.name} ({part.type}) takes {wanted.__name__}, not {given}: {why}")
+    if wanted is Votes and part.rule in NAMED and measurement.rule != part.rule:
+        raise ClaimbookError(f"part {part.name}: the rule is {part.rule} in the ledger, not {measurement.rule!r}")
     if wanted is Votes and not math.isclose(measurement.chance, part.chance, rel_tol=1e-3):
         raise ClaimbookError(f"part {part.name}: chance is {part.chance} in the ledger, not {measurement.chance}")
     if part.type == "direction" and getattr(measurement, "scale", "linear") == "log":
         raise ClaimbookError(f"part {part.name}: direction judges differences; for a ratio use at_least or at_most")
 
 
-def _missed_precision(part: Part, estimate: Estimate) -> tuple[str, str] | None:
+def _missed_precision(part: Part, estimate: Estimate, asked_precisely: bool) -> tuple[str, str] | None:
+    if not asked_precisely and estimate.low == estimate.value == estimate.high:
+        return None
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return "open", "no interval"
     if not (estimate.low < estimate.high and estimate.low <= estimate.value <= estimate.high):
@@ -329,7 +347,7 @@ def _missed_precision(part: Part, estimate: Estimate) -> tuple[str, str] | None:
     if estimate.n < part.precision.min_n:
         return "open", f"n = {estimate.n} is below {part.precision.min_n}"
     limit = part.precision.max_halfwidth
-    if limit is not None and not estimate.halfwidth <= limit:
+    if asked_precisely and limit is not None and not estimate.halfwidth <= limit:
         return "open", f"half-width {estimate.halfwidth:.3g} is above {limit:g}"
     return None
 
@@ -343,21 +361,25 @@ def _region_state(region: tuple[float, float], low: float, high: float) -> tuple
     return "open", "the interval crosses the edge of the accepted region"
 
 
-def _voted_state(part: RankOrder | Shape, votes: Votes) -> tuple[str, str]:
+def _voted_state(part: RankOrder | Shape, votes: Votes, asked_precisely: bool) -> tuple[str, str]:
+    """A control of votes that luck explains is not met; a part needs to be shown wrong."""
     if votes.n < part.precision.min_n:
         return "open", f"n = {votes.n} is below {part.precision.min_n}"
     count = f"{votes.agree} of {votes.n} agree, P = {votes.p_value:.2g} by chance"
     if votes.p_value <= LEVEL and votes.agree >= part.min_share * votes.n:
         return "met", count
-    return "not_met" if proportion(votes.agree, votes.n).high < 0.5 else "open", count
+    wrong = not asked_precisely or proportion(votes.agree, votes.n).high < 0.5
+    return "not_met" if wrong else "open", count
 
 
-def _part_result(part: Part, measurement: Measurement) -> PartResult:
-    state, because = _state_because(part, measurement)
+def _part_result(part: Part, measurement: Measurement, asked_precisely: bool = True) -> PartResult:
+    state, because = _state_because(part, measurement, asked_precisely)
     if measurement is None:
         return PartResult(state, because)
     if isinstance(measurement, Exact):
-        return PartResult(state, because, _finite(measurement.value), None, measurement.n, measurement.method)
+        return PartResult(
+            state, because, _finite(measurement.value), None, measurement.n, measurement.method, arms=measurement.arms
+        )
     if isinstance(measurement, Votes):
         share = proportion(measurement.agree, measurement.n, unit=measurement.unit)
         method = f"{measurement.rule or part.rule}; {share.method}"
@@ -365,7 +387,9 @@ def _part_result(part: Part, measurement: Measurement) -> PartResult:
         share, method = measurement, measurement.method
     ends = [_finite(share.low), _finite(share.high)]
     interval = None if None in ends else ends
-    return PartResult(state, because, _finite(share.value), interval, share.n, method, share.scale, share.unit)
+    return PartResult(
+        state, because, _finite(share.value), interval, share.n, method, share.scale, share.unit, measurement.arms
+    )
 
 
 def _finite(value: float) -> float | None:

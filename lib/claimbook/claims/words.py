@@ -36,15 +36,23 @@ def css(entry: dict) -> str:
     return f"{name} toy" if entry.get("fidelity") == "toy" else name
 
 
+IRREGULAR = {"series": "series", "caches": "cache", "axes": "axis", "analyses": "analysis", "matrices": "matrix"}
+
+
 def several(count: int, plural: str) -> str:
-    """A count and its noun, given in the plural: "1 seed", "0 queries", "20 blocks of 32 tokens"."""
-    noun, *more = plural.split(" ")
-    return " ".join([f"{count:,}", _singular(noun) if count == 1 else noun, *more])
+    """A count and its noun, given in the plural: "1 seed", "0 queries", "1 block of 32 tokens", "1 stored run"."""
+    words = plural.split(" ")
+    noun = next((i for i, one in enumerate(words) if one.endswith("s")), 0)
+    if count == 1:
+        words[noun] = _singular(words[noun])
+    return " ".join([f"{count:,}", *words])
 
 
 def _singular(noun: str) -> str:
-    if noun.endswith("ies") and noun != "series":
+    if noun in IRREGULAR:
+        return IRREGULAR[noun]
+    if noun.endswith("ies"):
         return noun[:-3] + "y"
     if noun.endswith(("sses", "shes", "ches", "xes")):
         return noun[:-2]
-    return noun[:-1] if noun.endswith("s") and noun != "series" and not noun.endswith("ss") else noun
+    return noun.removesuffix("s")

@@ -58,6 +58,13 @@ def uncommitted() -> list[str]:
     return [entry[3:] for entry in entries if entry]
 
 
+def committed(path: Path) -> str:
+    """A file as it was last committed, even if it was deleted since; "" where it never was."""
+    name = path.relative_to(paths.root()).as_posix()
+    last = _git("log", "-1", "--format=%H", "--diff-filter=AMR", "--", name).strip()
+    return _git("show", f"{last}:{name}") if last else ""
+
+
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(paths.root()), *arguments], capture_output=True, text=True, timeout=30)

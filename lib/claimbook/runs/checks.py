@@ -13,8 +13,8 @@ from claimbook import display, files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
-from claimbook.provenance import seals
-from claimbook.runs import compare, parameters
+from claimbook.provenance import declarations, fingerprints, seals
+from claimbook.runs import compare, parameters, stored_runs
 from claimbook.runs.freshness import freshness
 
 CLAIM_TAG = "nbval-check-output"
@@ -75,7 +75,8 @@ def _cell_faults(cell: dict) -> list[str]:
 
 def untouched(chapter: str) -> list[str]:
     """Result files, stored runs and the notebook's outputs are as they were accepted."""
-    stored = [paths.result(chapter), *sorted(paths.results_beside(chapter).glob("*.json"))]
+    results_beside = sorted(paths.results_beside(chapter).glob("*.json"))
+    stored = [paths.result(chapter), *results_beside]
     stored += sorted(paths.sweep(chapter, "any").parent.glob("*.json"))
     found = []
     for path in filter(Path.exists, stored):
@@ -83,11 +84,20 @@ def untouched(chapter: str) -> list[str]:
             seals.read(path)
         except ClaimbookError as error:
             found.append(str(error))
+    for path in results_beside:
+        if not found and parameters.beside(chapter, *_own(seals.read(path))) != path:
+            found.append(f"{path.name} holds another run than its name says: accept that run again")
+    for name in declarations.table(chapter):
+        found += stored_runs.artefact_faults(chapter, name) if not found else []
     if not found and paths.result(chapter).exists():
         accepted = seals.read(paths.result(chapter))["provenance"].get("outputs")
         if accepted != seals.outputs(_notebook(chapter)):
             found.append("the notebook's outputs are not those of the accepted run: rerun and accept, or restore them")
     return found
+
+
+def _own(result: dict) -> tuple[dict, str]:
+    return result["parameters"] | {"tier": result["tier"]}, result["cost"]["device"]
 
 
 # --- agreement ---------------------------------------------------------------------------------------------------
@@ -116,6 +126,10 @@ def _result_faults(chapter: str, ledger: ledgers.Ledger, printed: list[str]) -> 
             continue
         if entry["version"] != claim.version:
             found.append(f"{claim.id}: the result judged version {entry['version']}, the ledger has {claim.version}")
+        if entry.get("criterion") != fingerprints.digest(ledgers.criterion(claim, "cpu")):
+            found.append(f"{claim.id}: its criterion is another than the one that judged: rerun, with a new version")
+        if entry["deviations"] != claim.deviations:
+            found.append(f"{claim.id}: the result shows other deviations than the ledger: rerun and accept")
         expected = display.claim_line(chapter, claim.id, entry)
         if expected not in printed:
             found.append(f"{claim.id}: the notebook does not print what the result says: {expected}")

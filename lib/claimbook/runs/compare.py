@@ -21,12 +21,9 @@ class Row:
     after: str
     reason: str
     numbers: list[str]
+    moved: bool  # the verdict or the fidelity, not what makes it so
     sampled: int = 0
     equal: int = 0
-
-    @property
-    def moved(self) -> bool:
-        return self.before != self.after
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,8 @@ class Comparison:
         if "seed" not in self.differs or not equal:
             return ""
         return (
-            f". {equal} of {several(sampled, 'estimates')} did not move at all, as stored runs have seeds of their "
-            "own: of these this run shows no stability"
+            f". {equal} of {several(sampled, 'estimates')} did not move at all, as they rest on stored runs or data "
+            "that this seed does not touch: of these this run shows no stability"
         )
 
     def text(self) -> str:
@@ -120,11 +117,13 @@ def compare(before: dict | None, after: dict) -> Comparison:
 def _row(claim: str, before: dict | None, after: dict | None) -> Row:
     reason = (after or {}).get("reason") or ""
     if not (before and after):
-        return Row(claim, _words(before), _words(after), reason, [])
+        return Row(claim, _words(before), _words(after), reason, [], moved=True)
     pairs = [(part, after["parts"].get(name, {})) for name, part in before["parts"].items()]
     sampled = [(old["estimate"], new["estimate"]) for old, new in pairs if old["interval"] and new.get("interval")]
     equal = sum(math.isclose(old, new, rel_tol=1e-12) for old, new in sampled)
-    return Row(claim, _words(before), _words(after), reason, outside(before, after), len(sampled), equal)
+    moved = any(before[key] != after[key] for key in ("verdict", "fidelity"))
+    numbers = outside(before, after)
+    return Row(claim, _words(before), _words(after), reason, numbers, moved, len(sampled), equal)
 
 
 def _words(entry: dict | None) -> str:

@@ -5,6 +5,7 @@ folder without ``result.json`` is a run that did not end: its notebook stays for
 """
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from claimbook import display, files, paths
 from claimbook.assets import catalogue, download, local
+from claimbook.claims import ledgers
+from claimbook.claims.ledgers import Claim
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import compare, parameters, proofs
@@ -219,15 +222,34 @@ def accept(chapter: str) -> list[Path]:
 
 
 def _check_versions(chapter: str, result: dict, target: Path) -> None:
-    """ClaimbookError for a claim whose criterion is another than the one its version was last judged by."""
-    before = seals.read(target)["claims"] if target.exists() else {}
-    for name, entry in result["claims"].items():
-        old = before.get(name, {})
-        if old.get("version") == entry["version"] and old.get("criterion", entry["criterion"]) != entry["criterion"]:
-            raise ClaimbookError(
-                f"{chapter}.{name}: its criterion changed since it was judged, and its version is still "
-                f"{entry['version']}: give the claim a new version with a line in its changelog, then rerun"
-            )
+    """ClaimbookError where a criterion moved without a new version, by the last result that was committed.
+
+    Also for a version that falls, a claim that is gone, and a changelog that gives another old verdict than was stored.
+    """
+    before = json.loads(machine.committed(target) or "{}").get("claims", {})
+    ledger = ledgers.load(chapter)
+    for name, old in before.items():
+        new = result["claims"].get(name)
+        if new is None:
+            raise ClaimbookError(f"{chapter}.{name} was judged and is gone: a claim keeps its id for ever")
+        if fault := _version_fault(ledger.claim(name), old, new):
+            raise ClaimbookError(f"{chapter}.{name}: {fault}")
+
+
+def _version_fault(claim: Claim, old: dict, new: dict) -> str:
+    if new["version"] < old["version"]:
+        return f"version {old['version']} was judged before: a version never falls"
+    if new["version"] == old["version"]:
+        if old.get("criterion", new["criterion"]) == new["criterion"]:
+            return ""
+        return (
+            f"its criterion changed since it was judged, and its version is still {claim.version}: "
+            f"give the claim version {claim.version + 1} with a line in its changelog, then rerun"
+        )
+    first = next(change for change in claim.changelog if change.version == old["version"] + 1)
+    if first.old_verdict == old["verdict"]:
+        return ""
+    return f"changelog: version {first.version} must have old_verdict: {old['verdict']}, as was stored"
 
 
 def _latest_folder(chapter: str) -> Path:
@@ -248,7 +270,7 @@ def _target(chapter: str, result: dict, differs: set[str]) -> Path:
         raise ClaimbookError(
             f"{chapter}: the latest run differs from the reference in {', '.join(others)}: not accepted"
         )
-    if not differs:
+    if not differs - {"device"} and result["cost"]["device"] == "cpu":
         return paths.result(chapter)
     return parameters.beside(chapter, result["parameters"], result["cost"]["device"])
 

@@ -169,6 +169,17 @@ def load(chapter: str, name: str) -> dict:
     return result | {"freshness": freshness}
 
 
+def artefact_faults(chapter: str, name: str) -> list[str]:
+    """What is wrong with the artefact of a promoted stored run, in a line; none where it left none."""
+    path = paths.sweep(chapter, name)
+    try:
+        if path.exists():
+            _check_artefact(seals.read(path), path)
+    except ClaimbookError as error:
+        return [str(error)]
+    return []
+
+
 def _check_artefact(result: dict, path: Path) -> None:
     file = path.with_suffix(ARTEFACT)
     if "artefact" in result and not (file.is_file() and files.sha256(file) == result["artefact"]):
