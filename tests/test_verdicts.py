@@ -695,7 +695,7 @@ def test_votes_follow_the_rule_of_the_ledger_and_luck_is_not_underrated():
         part_state(rising, Votes(40, 40, 1 / 120, "anything else"))
     votes = rules.votes("strictly_rising", 1 / 120, [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
     assert (votes.agree, votes.n, votes.rule) == (1, 2, "strictly_rising")
-    with pytest.raises(ClaimbookError, match="a series of 3 follows it by luck in 0.167 of cases"):
+    with pytest.raises(ClaimbookError, match=r"a series of 3 follows it by luck in 0\.167 of cases"):
         rules.votes("strictly_rising", 1 / 120, [[1, 2, 3]])
 
 
