@@ -12,6 +12,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from claimbook.errors import ClaimbookError
+from claimbook.experiments.streaming_llm import shards
 from claimbook.lm import rotary, tiny
 from claimbook.lm.losses import token_losses
 from claimbook.papers import streaming_llm as method
@@ -236,3 +237,23 @@ def test_a_killed_stream_resumes_to_the_same_numbers(tmp_path):
     resumed, whole = (json.loads((tmp_path / name / "done.json").read_text()) for name in ("killed", "whole"))
     assert resumed == whole
     assert len(whole["loss"]) == 10
+
+
+@pytest.mark.parametrize("start", [0, 2, 40, 150, 260])
+def test_a_shard_gives_the_losses_of_the_whole_stream(llama, start, monkeypatch):
+    """A state depends on the sinks and on as many tokens before it as all layers together look back."""
+    long = torch.randint(llama.config.vocab_size, (300,), generator=torch.Generator().manual_seed(3))
+    scheme, every = Scheme(3, 11), torch.ones(300, dtype=torch.bool)
+    whole = losses(llama, long, scheme)[start:]
+    assert torch.allclose(shards.shard_losses(llama, long, scheme, start, 299, every), whole, atol=1e-5)
+    if start > shards.warm_up(llama, scheme):
+        monkeypatch.setattr(shards, "warm_up", lambda model, scheme: scheme.size)
+        assert not torch.allclose(shards.shard_losses(llama, long, scheme, start, 299, every), whole, atol=1e-5)
+
+
+def test_a_shard_scores_what_it_is_asked_for(llama):
+    long = torch.randint(llama.config.vocab_size, (120,), generator=torch.Generator().manual_seed(3))
+    scheme, some = Scheme(3, 11), torch.arange(120) % 7 == 0
+    found = shards.shard_losses(llama, long, scheme, 60, 119, some)
+    assert (~found.isnan()).tolist() == some[61:120].tolist()
+    assert torch.allclose(found[~found.isnan()], losses(llama, long, scheme)[60:][some[61:120]], atol=1e-5)
