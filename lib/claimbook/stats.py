@@ -12,7 +12,9 @@ studentized one alone misses about a point, so it is taken at 96 %. Simulated co
 (sigma 1/2) data, at most 5 % beyond either end. Known limit: lognormal with sigma 1 (skewness 6) at n = 20 reaches
 93 %, with 7 % beyond the long end; no distribution-free interval does much better there: take 40 units, or the
 logarithm.
-With fewer than 8 units (seeds) resamples are too few, with more than 1,000 they are not needed: Student's t alone.
+With fewer than 8 units (seeds) resamples are too few, with more than 1,000 they cost too much: Student's t alone. There
+rare events are covered less than promised (a thing that happens to one unit in 200, over 1,001 units: 13 % beyond one
+end), so that a share of units is a `proportion`, never a `mean` of zeros and ones.
 
 **Rules for bad data.** Nothing is dropped and nothing raises; what has no interval gets NaN ends, and then its part
 stays open:
