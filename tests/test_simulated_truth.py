@@ -44,6 +44,7 @@ def coverage(estimates, truth):
 
 def part(type, **keys):
     precision = {} if type == "equality" else {"precision": {"min_n": 5}}
+    precision |= {"min_share": 0.0} if type == "shape" else {}
     return TypeAdapter(Part).validate_python(
         {"name": "p", "quantity": "q", "why": "w", "type": type} | precision | keys
     )
