@@ -30,10 +30,10 @@ cache. The ledger decides it by two **parts**. We follow the first, `window_coll
 8. **The verdict.** With every part met, a claim is reproduced. C3 is {verdict}.
 """
 KNOWN = (
-    "The paper's figures, 955 for Llama-2-13B (5158.07 / 5.40) and 1.48 for Falcon-7B, must lie inside. The **null**, "
-    "what we would see if the claim were false, is 1.0 and must lie outside."
+    "The paper's own figures, {published}, must lie inside. The **null**, what we would see if the claim were false, is "
+    "{null} and must lie outside. So they do, or the ledger would not load."
 )
-STILL_DUE = "C3's are still `due`: they are not yet written in the ledger. They would be these. "
+STILL_DUE = "C3's are still `due`: they are not yet written in the ledger."
 
 
 def worked_example() -> str:
@@ -65,4 +65,7 @@ def _estimate(found: dict) -> str:
 
 
 def _controls(part: Part) -> str:
-    return (STILL_DUE if part.controls == DUE else "") + KNOWN
+    if part.controls == DUE:
+        return STILL_DUE
+    published, null = (", ".join(map(str, figures)) for figures in (part.controls.published, part.controls.null))
+    return KNOWN.format(published=published, null=null)
