@@ -30,8 +30,8 @@ cache. The ledger decides it by two **parts**. We follow the first, `window_coll
 8. **The verdict.** With every part met, a claim is reproduced. C3 is {verdict}.
 """
 KNOWN = (
-    "The paper's own figures, {published}, must lie inside. The **null**, what we would see if the claim were false, is "
-    "{null} and must lie outside. So they do, or the ledger would not load."
+    "The paper's own figures, {published}, must lie inside. The **null**, what we would see if the claim were false, "
+    "is {null} and must lie outside. So they do, or the ledger would not load."
 )
 STILL_DUE = "C3's are still `due`: they are not yet written in the ledger."
 
@@ -67,5 +67,5 @@ def _estimate(found: dict) -> str:
 def _controls(part: Part) -> str:
     if part.controls == DUE:
         return STILL_DUE
-    published, null = (", ".join(map(str, figures)) for figures in (part.controls.published, part.controls.null))
+    published, null = (" and ".join(map(str, figures)) for figures in (part.controls.published, part.controls.null))
     return KNOWN.format(published=published, null=null)
