@@ -39,7 +39,7 @@ LEDGER = {
     "paper": {"title": "A dummy paper", "authors": "A. Nobody", "year": 2024, "bib": "streaming_llm"},
     "models": ["smollm2-135m"],
     "claims": [
-        CLAIM | {"id": "C1"},
+        CLAIM | {"id": "C1", "deviations": ["another text", "a smaller model"]},
         CLAIM | {"id": "C2", "weight": 1, "text": "It holds for $n > 2$ | always."},
         CLAIM | {"id": "C3", "tiers": {"cpu": "toy", "gpu": "toy"}},
         CLAIM | {"id": "C4", "parts": [], "tiers": {"cpu": UNTESTED, "gpu": UNTESTED}},
@@ -297,6 +297,7 @@ def test_every_claim_shows_published_and_measured(project):
     assert "955 ratio (Llama-2-13B; read in a text conversion)" in text
     assert ": **0.123** [0.100, 0.150], 24 documents: met" in text
     assert "needs weights: the checkpoint was never released" in text
+    assert text.count("*How ours differs:* another text; a smaller model") == 2, "one in each chapter"
     assert "gpu tier: never run." in text and "1 min 36 s" in text
     assert "**Changed after they were first written**" in text and "C7](#streaming_llm.C7), version 2 (" in text
 

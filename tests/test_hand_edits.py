@@ -52,11 +52,10 @@ def test_a_verdict_in_the_result_of_another_model(book, capsys):
     [
         ("kind: result", "kind: premise", "C1: its criterion is another than the one that judged"),
         ("source: abstract", "source: ours", "C1: its criterion is another than the one that judged"),
-        ("uniform draws, where", "draws, where", "C1: the result shows other deviations than the ledger"),
     ],
 )
 def test_a_ledger_that_says_other_than_the_result(book, capsys, old, new, said):
-    """What costs no rerun, as it measures nothing, but moves a total or is shown beside the verdict."""
+    """What costs no rerun, as it measures nothing, but moves a total."""
     ledger = paths.ledger(CHAPTER)
     ledger.write_text(ledger.read_text().replace(old, new, 1))
     assert seen(said, capsys)

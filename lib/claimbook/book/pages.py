@@ -147,7 +147,8 @@ def _claim_row(standing: Standing) -> list:
     if claim.changelog:
         remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
     verdict = "; ".join([word, *filter(None, remarks)])
-    return [says, published_in_full(claim), scoreboard.measured(standing), verdict]
+    differs = [f"*How ours differs:* {'; '.join(claim.deviations)}"] if claim.deviations else []
+    return [says, published_in_full(claim), scoreboard.measured(standing) + differs, verdict]
 
 
 def _reference(standing: Standing) -> str:
