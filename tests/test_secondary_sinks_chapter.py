@@ -12,7 +12,8 @@ import torch
 import planted as planted_model
 from claimbook import paths, plotting, stats
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.secondary_sinks import RULE, STORED, change, find, live, parts, probe, traces, view
+from claimbook.experiments.secondary_sinks import change, find, live, parts, probe, traces, view
+from claimbook.experiments.secondary_sinks.stored import RULE, STORED
 from claimbook.lm import block_outputs, residual, tiny
 from claimbook.lm.load import LM
 from claimbook.runs import parameters

@@ -19,7 +19,7 @@ from claimbook.runs import stored_runs
 from conftest import CHAPTER, REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
-TABLE = "lib/claimbook/experiments/demo/__init__.py"
+TABLE = "lib/claimbook/experiments/demo/stored.py"
 
 
 def store(name="short"):
@@ -393,7 +393,7 @@ def test_tensors_of_a_run_without_an_artefact_are_refused(demo):
     ],
 )
 def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
-    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    table = demo / "lib/claimbook/experiments/demo/stored.py"
     files.write_text(demo / "data/assets.yaml", (REPOSITORY / "data/assets.yaml").read_text())
     before = fingerprints.sweep_fingerprint("demo", "short")
     edit(table, *change)
@@ -401,7 +401,7 @@ def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
 
 
 def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
-    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    table = demo / "lib/claimbook/experiments/demo/stored.py"
     edit(table, 'machine_curves=("seconds",)', 'machine_curves=("seconds",), reads=("demo/other",)')
     before = fingerprints.sweep_fingerprint("demo", "short")
     stored_runs.run("demo", "other")

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from claimbook.errors import ClaimbookError
@@ -78,6 +79,8 @@ def plain(value):
     """JSON fallback for what is not a plain Python value: numpy and torch scalars and arrays, paths, tuples."""
     if hasattr(value, "tolist"):
         return value.tolist()
+    if is_dataclass(value):
+        return vars(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, Path):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.secondary_sinks import MODELS, RULE, STORED, TEXT, change, probe, texts, traces
+from claimbook.experiments.secondary_sinks import change, probe, texts, traces
 from claimbook.experiments.secondary_sinks.find import Found, find, row
+from claimbook.experiments.secondary_sinks.stored import MODELS, RULE, STORED, TEXT
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.papers import secondary_sinks as method

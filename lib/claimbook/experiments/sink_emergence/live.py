@@ -6,7 +6,8 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, real, toys
+from claimbook.experiments.sink_emergence import real, toys
+from claimbook.experiments.sink_emergence.stored import PRETRAINING_ARMS, STORED, TOYS
 from claimbook.lm import geometry, variants
 from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.load import LM

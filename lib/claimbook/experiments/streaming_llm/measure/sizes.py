@@ -1,0 +1,38 @@
+"""Caches as large as the trained window: the last doubling of Table 6."""
+
+from dataclasses import dataclass
+
+import torch
+
+from claimbook.experiments.streaming_llm import inputs
+from claimbook.experiments.units import Experiment
+from claimbook.lm import corpora
+from claimbook.lm.load import LM
+from claimbook.papers.streaming_llm import Scheme, losses
+
+
+@dataclass(frozen=True)
+class Row:
+    """One document: mean loss in nats by cache size, over the targets behind the larger cache."""
+
+    title: str
+    loss: dict[str, float]
+
+
+def units(lm: LM, config: dict) -> dict[str, corpora.Document]:
+    """Documents; none where `inputs.settings` forbids so long a text."""
+    return inputs.documents(lm, config) if max(config["sizes"]) < config["length"] else {}
+
+
+def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
+    """One document under four sinks and each cache of ``sizes``, all on the same targets."""
+    scored = torch.arange(len(document.ids)) >= max(config["sizes"])
+    found = {
+        str(size): losses(lm.model, document.ids, Scheme(4, size - 4), score=scored).nanmean()
+        for size in config["sizes"]
+    }
+    return Row(document.title, {size: float(loss) for size, loss in found.items()})
+
+
+EXPERIMENT = Experiment("documents", Row, units, measure)
+run = EXPERIMENT.run
