@@ -137,6 +137,11 @@ class ChapterRun:
                 print(self.agreement(now, kept))
         return {lm.name: now if kept is None else kept} | by_model
 
+    def read(self, name: str, of: str) -> list:
+        """Rows of a stored run that cannot be measured live; none where it is missing or does not speak for ``of``."""
+        stored = self.stored(name, of)
+        return stored_runs.experiment(self.chapter, name).read(stored) if stored else []
+
     def again(self, name: str, **shorter) -> dict:
         """The curves of the beginning of a stored run, run again now; prints whether they equal the stored ones.
 

@@ -17,12 +17,12 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return middle, middle - half, middle + half
 
 
-def eviction(rows, width: int):
-    """Loss over dense around the first eviction, window and streaming; ``width``: targets in a bin."""
+def eviction(rows):
+    """Loss over dense around the first eviction, window and streaming."""
     fig, ax = plotting.figure()
     losses = columns(row.eviction for row in rows)
     bins = losses["dense"].shape[1]
-    steps = width * (np.arange(bins) - bins / 2 + 0.5)
+    steps = STORED["documents"].config["bin"] * (np.arange(bins) - bins / 2 + 0.5)
     names = {"0": "window 0+256", "4": "StreamingLLM 4+252"}
     series = {label: (steps, *band(losses[key] - losses["dense"])) for key, label in names.items()}
     plotting.curves(ax, series, xlabel="tokens after the first eviction", ylabel="loss over dense, nats")
@@ -168,6 +168,11 @@ def far_sinks(rows):
         plotting.interval_plot(ax, shown, xlabel="perplexity over that at cache distance (log scale)")
         plotting.reference_line(ax, 1, "cache distance", axis="x")
     return fig
+
+
+def at_window(rows) -> stats.Estimate | None:
+    """Perplexity with the sinks at the end of SmolLM2's trained window, over that at cache distance."""
+    return evidence.far_sinks(rows)[8192] if rows else None
 
 
 def long_stream(tokens, loss, at, gaps):

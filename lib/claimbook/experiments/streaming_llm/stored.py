@@ -59,7 +59,6 @@ STORED = {
         "measure.recall:run",
         {
             "model": _MODEL,
-            "dtype": "bfloat16",
             "n_streams": 40,
             "n_lines": 90,
             "first_query": 45,
