@@ -12,7 +12,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.streaming_llm import shards
+from claimbook.experiments.streaming_llm.measure import shards
 from claimbook.lm import rotary, tiny
 from claimbook.lm.losses import token_losses
 from claimbook.papers import streaming_llm as method

@@ -21,15 +21,15 @@ class Row:
 
 def units(lm: LM, config: dict) -> dict[str, corpora.Document]:
     """Documents; none where `inputs.settings` forbids so long a text."""
-    return inputs.documents(lm, config) if max(config["sizes"]) < config["length"] else {}
+    return inputs.documents(lm, config) if max(config["caches"]) < config["length"] else {}
 
 
 def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
-    """One document under four sinks and each cache of ``sizes``, all on the same targets."""
-    scored = torch.arange(len(document.ids)) >= max(config["sizes"])
+    """One document under four sinks and each cache of ``caches``, all on the same targets."""
+    scored = torch.arange(len(document.ids)) >= max(config["caches"])
     found = {
         str(size): losses(lm.model, document.ids, Scheme(4, size - 4), score=scored).nanmean()
-        for size in config["sizes"]
+        for size in config["caches"]
     }
     return Row(document.title, {size: float(loss) for size, loss in found.items()})
 
