@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from claimbook import paths
+from claimbook.experiments.streaming_llm.measure.words import NAMES, WORDS
 from claimbook.experiments.units import Experiment
 from claimbook.lm import rotary
 from claimbook.lm.attention import replaced
@@ -34,7 +34,7 @@ class Row:
 
 def units(lm: LM, config: dict) -> dict[str, int]:
     """Seeds of the streams; none where the tokenizer has too few words of one token, as a byte-level one."""
-    if min(len(single(lm, kind)) for kind in ("words", "names")) < config["n_lines"]:
+    if min(len(single(lm, pool)) for pool in (WORDS, NAMES)) < config["n_lines"]:
         return {}
     return {f"stream {seed}": seed for seed in range(config["seed"], config["seed"] + config["n_streams"])}
 
@@ -56,9 +56,8 @@ def measure(lm: LM, seed: int, config: dict) -> Row:
     )
 
 
-def single(lm: LM, kind: str) -> list[int]:
-    """Ids of the stored "words" or "names" that are one token, a space before them."""
-    words = (paths.chapter_data("streaming_llm") / f"{kind}.txt").read_text(encoding="utf-8").split()
+def single(lm: LM, words: list[str]) -> list[int]:
+    """Ids of the ``words`` that are one token, a space before them."""
     return [lm.single(" " + word) for word in words if len(lm.encode(" " + word)) == 1]
 
 
@@ -69,7 +68,7 @@ def make_stream(lm: LM, config: dict, draw: random.Random) -> tuple[Tensor, list
     one of the ``bands``, in tokens, each band in turn. A query holds ``at`` (position of its last token), ``fact``
     (position of its word) and ``candidates`` (ids, the true one first).
     """
-    words, names = (draw.sample(single(lm, kind), config["n_lines"]) for kind in ("words", "names"))
+    words, names = (draw.sample(single(lm, pool), config["n_lines"]) for pool in (WORDS, NAMES))
     before, after, end = lm.encode("The REGISTER_CONTENT in line"), lm.encode(" is"), lm.encode("\n")
     pieces, facts, queries, length = [lm.start], [], [], len(lm.start)
 
