@@ -326,8 +326,36 @@ def test_progress_is_sparse_in_a_log_and_one_line_on_a_terminal():
             for step in range(100):
                 progress(step / 99, f"step {step}")
         text = stream.getvalue()
-        assert text.count("\n") == lines
+        assert text.count("\n") == lines and text.endswith("\n")
         assert "100 %" in text and "step 99" in text
+
+
+def test_progress_in_a_log_is_a_line_every_half_minute_and_the_last_state():
+    with Progress("demo/short", stream := io.StringIO()) as progress:
+        for step in range(9):
+            progress((step + 1) / 10, f"step {step}")
+            progress.last_print_t -= 11  # seconds go by
+    lines = stream.getvalue().splitlines()
+    assert [line.split("left, ")[1] for line in lines] == ["step 0", "step 3", "step 6", "step 8"]
+    assert lines[0].startswith("demo/short   10 %")
+    assert not set("\r\x1b") & set(stream.getvalue())
+
+
+def test_the_time_left_is_reckoned_from_what_this_process_did():
+    with Progress("demo/short", io.StringIO()) as progress:
+        progress.start_t -= 1000  # loading a model is no part of it
+        progress(0.4, "resumed")
+        assert "40 %" in str(progress) and "? left, resumed" in str(progress)
+        progress.start_t -= 60
+        progress(0.7, "half of the rest")
+        assert "70 %" in str(progress) and "01:00 left, half of the rest" in str(progress)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_run_that_tells_nothing_shows_nothing(stream):
+    with Progress("demo/short", stream):
+        pass
+    assert stream.getvalue() == ""
 
 
 def test_clock():

@@ -4,54 +4,50 @@ import sys
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from claimbook import files
 
 
-class Progress:
-    """Callable ``progress(fraction, message)``; shows percent, message and the time that is left.
+class Progress(tqdm):
+    """A bar of tqdm as the callable ``progress(fraction, message)``; in a log a line at most every half minute.
 
-    On a terminal one line is rewritten; else a line is printed at most every ``every`` seconds, so logs stay short.
     The time left is reckoned from what this process did itself: a resumed run may begin at 40 %.
     """
 
-    def __init__(self, label: str, stream=None, every: float = 30.0):
-        self.label, self.stream = label, stream or sys.stderr
-        self.tty = self.stream.isatty()
-        self.every = 0.2 if self.tty else every
-        self.began: tuple[float, float] | None = None  # (time, fraction) of the first call
-        self.shown = -float("inf")
-        self.width = 0
+    def __init__(self, label: str, stream=None):
+        self.moves, self.begun = (stream or sys.stderr).isatty(), False
+        super().__init__(
+            desc=label,
+            total=1,
+            file=stream,
+            bar_format="{desc}  {percentage:3.0f} % {bar:20} {remaining} left{postfix}",
+            mininterval=0.2 if self.moves else 30,
+            miniters=0,
+            smoothing=0,
+            disable=False,
+        )
 
     def __call__(self, fraction: float, message: str = "") -> None:
-        now = time.monotonic()
-        if self.began is None:
-            self.began = (now, fraction)
-        if now - self.shown < self.every and fraction < 1:
-            return
-        self.shown = now
-        self._show(f"{self.label}  {100 * min(max(fraction, 0), 1):3.0f} %{self._left(now, fraction)}  {message}")
+        self.set_postfix_str(message, refresh=False)
+        if not self.begun:
+            self.begun, self.initial, self.n, self.last_print_n = True, fraction, fraction, fraction
+            self.start_t = self.last_print_t = time.time()
+            self.refresh()
+        self.update(fraction - self.n)
 
-    def _left(self, now: float, fraction: float) -> str:
-        spent, done = now - self.began[0], fraction - self.began[1]
-        if done <= 0 or spent < 1 or fraction >= 1:
-            return ""
-        return f"  {clock(spent * (1 - fraction) / done)} left"
+    def display(self, msg=None, pos=None) -> None:
+        """On a terminal as tqdm does; in a log, where no line can move, each state is a line of its own."""
+        if self.begun and self.moves:
+            super().display(msg, pos)
+        elif self.begun and msg is None:
+            print(self, file=self.fp, flush=True)
 
-    def _show(self, line: str) -> None:
-        if self.tty:
-            self.stream.write("\r" + line.ljust(self.width))
-            self.width = len(line)
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self.tty and self.width:
-            self.stream.write("\n")
-            self.stream.flush()
+    def close(self) -> None:
+        if self.n > self.last_print_n:
+            self.refresh()
+        self.leave = self.begun and self.moves
+        super().close()
 
 
 class Stopwatch:
