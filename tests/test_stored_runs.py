@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
@@ -194,6 +196,31 @@ def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
     other.kill()
     other.communicate()
     assert stored_runs.status("demo")["short"] == "missing"
+    stored_runs.run("demo", "short")
+
+
+def test_asking_whether_a_run_is_going_on_leaves_nothing(demo):
+    stored_runs.status("demo")
+    assert not (demo / "_runs").exists()
+    stored_runs.run("demo", "short")
+    before = sorted((demo / "_runs").rglob("*"))
+    stored_runs.status("demo")
+    assert sorted((demo / "_runs").rglob("*")) == before
+
+
+def test_a_look_at_a_run_does_not_keep_it_from_beginning(demo):
+    looks = threading.Event()
+
+    def look():
+        with stored_runs._alone("demo", "short"):
+            looks.set()
+            time.sleep(0.05)
+
+    other = threading.Thread(target=look)
+    other.start()
+    assert looks.wait(20)
+    stored_runs.run("demo", "short")
+    other.join()
 
 
 def test_whatever_works_on_a_run_holds_its_lock(demo):
@@ -206,7 +233,8 @@ def test_whatever_works_on_a_run_holds_its_lock(demo):
         for work in (stored_runs.run, stored_runs.confirm):
             with pytest.raises(ClaimbookError, match="demo/short is going on in another process"):
                 work("demo", "short")
-        assert stored_runs._alone("demo", "other").__enter__() is None, "another run has a lock of its own"
+        with stored_runs._alone("demo", "other"):
+            pass  # another run has a lock of its own
     assert stored_runs.status("demo") == {"short": "stale", "other": "missing"}
     assert stored_runs.confirm("demo", "short") == 0
     stored_runs.run("demo", "short", force=True)

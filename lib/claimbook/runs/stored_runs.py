@@ -6,7 +6,6 @@ artefact, such as trained weights: ``"artefact"`` then holds the path of a safet
 ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only when they are complete and promoted.
 """
 
-import fcntl
 import importlib
 import json
 import math
@@ -14,8 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
@@ -24,6 +24,7 @@ from claimbook.provenance import declarations, fingerprints, machine, seals
 
 TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
 ARTEFACT = ".safetensors"
+GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
 
 # --- declarations ------------------------------------------------------------------------------------------------
@@ -121,17 +122,12 @@ def _reads_fresh(path: Path, mark: str) -> bool:
     return path.exists() and files.read_json(path).get("fingerprint") == mark
 
 
-@contextmanager
 def _alone(chapter: str, name: str):
-    """Hold the run's lock; it goes with the process, so a killed run never blocks the next one."""
-    lock = _lock(chapter, name)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ClaimbookError(f"stored run {chapter}/{name} is going on in another process: wait for it") from error
-        yield
+    """Hold the run's lock, for a ``with``; it goes with the process, so a killed run never blocks the next one."""
+    try:
+        return FileLock(_lock(chapter, name)).acquire(timeout=GLANCE)
+    except Timeout as error:
+        raise ClaimbookError(f"stored run {chapter}/{name} is going on in another process: wait for it") from error
 
 
 def _lock(chapter: str, name: str) -> Path:
@@ -139,14 +135,14 @@ def _lock(chapter: str, name: str) -> Path:
 
 
 def _is_running(chapter: str, name: str) -> bool:
-    if not _lock(chapter, name).exists():
+    """Whether the lock is held; no file is made to find out, and who may not write there does not see it."""
+    if not os.access(_lock(chapter, name), os.W_OK):
         return False
-    with open(_lock(chapter, name)) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with _alone(chapter, name):
+            return False
+    except ClaimbookError:
+        return True
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
