@@ -15,9 +15,9 @@ import pytest
 
 from claimbook import commands, files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.progress import Progress, clock
 from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs import stored_runs
+from claimbook.runs.progress import Progress
 from conftest import CHAPTER, REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
@@ -387,7 +387,7 @@ def test_a_run_that_tells_nothing_shows_nothing(stream):
 
 
 def test_clock():
-    assert [clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
+    assert [machine.clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
 
 
 # --- what a fingerprint holds, artefacts, runs of other chapters ----------------------------------------------------

@@ -9,7 +9,7 @@ from claimbook.claims import totals, words
 from claimbook.claims.criteria import Controls, Figure, OtherMetric, Part, accepted
 from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.claims.words import fidelity, several, spoken
-from claimbook.progress import clock
+from claimbook.provenance.machine import clock
 
 
 class Shown:

@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.progress import Progress, Stopwatch
 from claimbook.provenance import declarations, fingerprints, machine, seals
+from claimbook.runs.progress import Progress, Stopwatch
 
 TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
 ARTEFACT = ".safetensors"

@@ -72,13 +72,3 @@ class Stopwatch:
         if time.monotonic() - self.saved >= every:
             files.write_text(self.path, f"{self.seconds:.1f}")
             self.saved = time.monotonic()
-
-
-def clock(seconds: float) -> str:
-    """Seconds in words a person reads at a glance: 42 s, 3 min 05 s, 1 h 04 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
