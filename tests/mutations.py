@@ -537,11 +537,11 @@ MUTATIONS = [
         "test_stored_runs.py -k holds_its_lock",
     ),
     (
-        "a lock of stored runs is shared",
+        "each process has a lock of its own",
         "runs/stored_runs.py",
-        "fcntl.LOCK_EX | fcntl",
-        "fcntl.LOCK_SH | fcntl",
-        "test_stored_runs.py -k holds_its_lock",
+        'with_suffix(".lock")',
+        'with_suffix(f".{os.getpid()}.lock")',
+        "test_stored_runs.py -k death_frees_the_lock",
     ),
     (
         "a reader's own text is exact",

@@ -9,7 +9,7 @@ from claimbook import chapter, files, paths, stats
 from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.errors import ClaimbookError
-from claimbook.runs import stored_runs
+from claimbook.runs import parameters, stored_runs
 from conftest import CHAPTER, edit
 
 REFERENCE = {"tier": "cpu", "models": "", "seed": 0, "device": "auto", "dtype": "float32", "text": ""}
@@ -308,9 +308,13 @@ def test_cost_is_of_this_process(book):
     [
         ({"tier": "gpus"}, "tier 'gpus' is unknown: choose from smoke, cpu, gpu"),
         ({"dtype": "float64"}, "dtype 'float64'"),
-        ({"device": "tpu"}, "device 'tpu'"),
-        ({"seed": -1}, "seed must be"),
-        ({"seed": True}, "seed must be"),
+        ({"device": "tpu"}, "device 'tpu' is unknown: choose from auto, cpu, cuda, mps"),
+        ({"device": "tpu:1"}, "device 'tpu:1' is unknown"),
+        ({"seed": -1}, "seed must be a whole number from 0, not -1"),
+        ({"seed": True}, "seed must be a whole number from 0, not True"),
+        ({"seed": 2**31}, "seed must be"),
+        ({"models": 3}, "models must be text, not 3"),
+        ({"share": -0.5}, r"share must not be negative, not -0\.5"),
         ({"documents": -3}, "documents must not be negative, not -3"),
         ({"models": "nope"}, "unknown model 'nope'"),
         ({"models": "smolm2-135m"}, r"did you mean smollm2-135m\?"),
@@ -325,6 +329,12 @@ def test_cost_is_of_this_process(book):
 def test_values_that_cannot_work_are_refused(book, given, said):
     with pytest.raises(ClaimbookError, match=said):
         start(**given)
+
+
+def test_a_common_parameter_that_is_missing_is_named():
+    needed = "needs the parameters tier, models, seed, device, dtype, text; missing: device, dtype"
+    with pytest.raises(ClaimbookError, match=needed):
+        parameters.check({"tier": "cpu", "models": "", "seed": -1, "text": "", "documents": 3})
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "tiny-random-gpt_neox", "owner/name", "meta-llama/Llama-2-7b-hf"])

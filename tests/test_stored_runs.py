@@ -8,14 +8,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
 from claimbook import commands, files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.progress import Progress, clock
 from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs import stored_runs
+from claimbook.runs.progress import Progress
 from conftest import CHAPTER, REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
@@ -194,6 +196,31 @@ def test_a_run_going_on_elsewhere_is_seen_and_its_death_frees_the_lock(demo):
     other.kill()
     other.communicate()
     assert stored_runs.status("demo")["short"] == "missing"
+    stored_runs.run("demo", "short")
+
+
+def test_asking_whether_a_run_is_going_on_leaves_nothing(demo):
+    stored_runs.status("demo")
+    assert not (demo / "_runs").exists()
+    stored_runs.run("demo", "short")
+    before = sorted((demo / "_runs").rglob("*"))
+    stored_runs.status("demo")
+    assert sorted((demo / "_runs").rglob("*")) == before
+
+
+def test_a_look_at_a_run_does_not_keep_it_from_beginning(demo):
+    looks = threading.Event()
+
+    def look():
+        with stored_runs._alone("demo", "short"):
+            looks.set()
+            time.sleep(0.05)
+
+    other = threading.Thread(target=look)
+    other.start()
+    assert looks.wait(20)
+    stored_runs.run("demo", "short")
+    other.join()
 
 
 def test_whatever_works_on_a_run_holds_its_lock(demo):
@@ -206,7 +233,8 @@ def test_whatever_works_on_a_run_holds_its_lock(demo):
         for work in (stored_runs.run, stored_runs.confirm):
             with pytest.raises(ClaimbookError, match="demo/short is going on in another process"):
                 work("demo", "short")
-        assert stored_runs._alone("demo", "other").__enter__() is None, "another run has a lock of its own"
+        with stored_runs._alone("demo", "other"):
+            pass  # another run has a lock of its own
     assert stored_runs.status("demo") == {"short": "stale", "other": "missing"}
     assert stored_runs.confirm("demo", "short") == 0
     stored_runs.run("demo", "short", force=True)
@@ -326,12 +354,40 @@ def test_progress_is_sparse_in_a_log_and_one_line_on_a_terminal():
             for step in range(100):
                 progress(step / 99, f"step {step}")
         text = stream.getvalue()
-        assert text.count("\n") == lines
+        assert text.count("\n") == lines and text.endswith("\n")
         assert "100 %" in text and "step 99" in text
 
 
+def test_progress_in_a_log_is_a_line_every_half_minute_and_the_last_state():
+    with Progress("demo/short", stream := io.StringIO()) as progress:
+        for step in range(9):
+            progress((step + 1) / 10, f"step {step}")
+            progress.last_print_t -= 11  # seconds go by
+    lines = stream.getvalue().splitlines()
+    assert [line.split("left, ")[1] for line in lines] == ["step 0", "step 3", "step 6", "step 8"]
+    assert lines[0].startswith("demo/short   10 %")
+    assert not set("\r\x1b") & set(stream.getvalue())
+
+
+def test_the_time_left_is_reckoned_from_what_this_process_did():
+    with Progress("demo/short", io.StringIO()) as progress:
+        progress.start_t -= 1000  # loading a model is no part of it
+        progress(0.4, "resumed")
+        assert "40 %" in str(progress) and "? left, resumed" in str(progress)
+        progress.start_t -= 60
+        progress(0.7, "half of the rest")
+        assert "70 %" in str(progress) and "01:00 left, half of the rest" in str(progress)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_run_that_tells_nothing_shows_nothing(stream):
+    with Progress("demo/short", stream):
+        pass
+    assert stream.getvalue() == ""
+
+
 def test_clock():
-    assert [clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
+    assert [machine.clock(s) for s in (0.4, 59, 65, 3840)] == ["0 s", "59 s", "1 min 05 s", "1 h 04 min"]
 
 
 # --- what a fingerprint holds, artefacts, runs of other chapters ----------------------------------------------------

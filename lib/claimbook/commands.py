@@ -9,8 +9,8 @@ from pathlib import Path
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.progress import clock
 from claimbook.provenance import declarations, machine
+from claimbook.provenance.machine import clock
 from claimbook.runs import parameters, stored_runs
 from claimbook.runs.freshness import freshness
 

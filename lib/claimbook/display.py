@@ -10,7 +10,7 @@ from claimbook.claims.criteria import Controls, Figure, OtherMetric, Part, accep
 from claimbook.claims.ledgers import Claim, Ledger
 from claimbook.claims.verdicts import Measurement
 from claimbook.claims.words import fidelity, several, spoken
-from claimbook.progress import clock
+from claimbook.provenance.machine import clock
 from claimbook.stats import Exact, Votes
 
 

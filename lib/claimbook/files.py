@@ -16,25 +16,24 @@ from claimbook.errors import ClaimbookError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` atomically: a temporary file beside ``path``, flushed to disk, then renamed over it.
-
-    Raises ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched.
-    """
-    with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write ``text`` atomically; errors as `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def copy(source: Path, path: Path) -> None:
-    """Copy a file atomically; errors as `write_text`."""
-    with _replacing(path) as temporary:
+    """Copy a file atomically; errors as `replacing`."""
+    with replacing(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` to be written inside the block; at its end it takes the place of ``path``."""
+def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
+    """A temporary file beside ``path`` to be written in the block; at its end it is flushed and renamed to ``path``.
+
+    ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched. ``also``: what
+    the library that writes raises then in place of an OSError.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +41,10 @@ def _replacing(path: Path) -> Iterator[Path]:
         os.fchmod(handle, 0o644)  # mkstemp makes private files; ours are meant to be read by others
         os.close(handle)
         yield Path(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, *also) as error:
         raise ClaimbookError(_line(path, error)) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -88,7 +89,8 @@ def plain(value):
     raise TypeError(f"cannot store a {type(value).__name__} as JSON")
 
 
-def _line(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _line(path: Path, error: Exception) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__ or error  # torch hides what the system said
+    if any(os.strerror(number) in str(cause) for number in (errno.ENOSPC, errno.EDQUOT)):
         return f"the disk is full: could not write {path.name} (nothing was changed); free some space and run again"
-    return f"could not write {path.name} in {path.parent}: {error.strerror or error}"
+    return f"could not write {path.name} in {path.parent}: {getattr(cause, 'strerror', None) or cause}"

@@ -20,10 +20,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from claimbook import files, paths
+from claimbook import files, paths, strict_yaml
 from claimbook.errors import ClaimbookError
 
 MANIFEST = ".claimbook.json"
@@ -94,7 +93,7 @@ def load_catalogue() -> dict[str, Asset]:
 @functools.lru_cache(maxsize=4)
 def _parsed(path: Path, mtime_ns: int) -> dict[str, Asset]:
     catalogue = {}
-    for key, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for key, entry in strict_yaml.read(path, "data/assets.yaml").items():
         try:
             catalogue[key] = Asset(key=key, **entry)
         except ValidationError as error:

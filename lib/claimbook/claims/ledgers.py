@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from claimbook import paths
-from claimbook.claims import strict_yaml
+from claimbook import paths, strict_yaml
 from claimbook.claims.criteria import DUE, PART_TYPES, Model, Part, Text, said
-from claimbook.claims.strict_yaml import repeated
 from claimbook.errors import ClaimbookError
+from claimbook.strict_yaml import repeated
 
 Verdict = Literal["reproduced", "partial", "contradicted", "not_transferred", "inconclusive", "not_tested"]
 Fidelity = Literal["exact", "reduced", "toy"]

@@ -19,9 +19,7 @@ from claimbook import files, paths
 # Rooms and modules that carry or refuse data but cannot change it, so a change in them makes nothing stale: where files
 # lie, how they are written, this bookkeeping, the running of chapters, assets (pinned by digest, which includes the
 # converter's version), and the proof of a model, which only refuses. What turns text into tokens is never plumbing.
-PLUMBING = {
-    f"claimbook.{name}" for name in ("assets", "errors", "files", "lm.proof", "paths", "progress", "provenance", "runs")
-}
+PLUMBING = {f"claimbook.{name}" for name in ("assets", "errors", "files", "lm.proof", "paths", "provenance", "runs")}
 
 # Assignments left out of a module's hash: a release number, and the table of stored runs (each is hashed on its own).
 UNHASHED_NAMES = {"__version__", "STORED"}

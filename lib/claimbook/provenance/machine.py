@@ -1,4 +1,4 @@
-"""The machine a run is made on, as far as a stored result may tell: versions, threads, commit, hardware, memory.
+"""The machine a run is made on, as far as a stored result may tell: versions, threads, commit, hardware, memory, time.
 
 Nothing here imports torch, and nothing records a machine's name or folders.
 """
@@ -122,3 +122,13 @@ def peak_memory() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def clock(seconds: float) -> str:
+    """Seconds in words a person reads at a glance: 42 s, 3 min 05 s, 1 h 04 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from claimbook import display, paths
 from claimbook.claims.words import fidelity, several, spoken
-from claimbook.progress import clock
 from claimbook.provenance import seals
+from claimbook.provenance.machine import clock
 
 
 @dataclass(frozen=True)

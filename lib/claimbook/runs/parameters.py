@@ -8,17 +8,18 @@ import contextlib
 import difflib
 import re
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from claimbook import files, paths
 from claimbook.assets import catalogue, local
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
 
-TIERS = ("smoke", "cpu", "gpu")
-COMMON = ("tier", "models", "seed", "device", "dtype", "text")  # every notebook has these
-DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES = ("float32", "bfloat16", "float16")
 TINY = "tiny-random-"
+UNKNOWN = "'{}' is unknown: choose from "
+Text = Annotated[str, Field(description="must be text, not {!r}")]
 
 
 def defaults(chapter: str) -> dict[str, object]:
@@ -77,51 +78,16 @@ def resolve(chapter: str, given: dict[str, object]) -> dict[str, object]:
 
 def _typed(name: str, value: object, default: object) -> object:
     """``value`` in the type of ``default``."""
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     kind = type(default)
+    word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(kind, kind.__name__)
     if isinstance(value, str) and kind is not str:
         with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
     if kind is float and type(value) is int:
         value = float(value)
     if default is not None and type(value) is not kind:
-        raise ClaimbookError(
-            f"parameter '{name}' takes {words.get(kind, kind.__name__)} (like {default!r}), not {value!r}"
-        )
+        raise ClaimbookError(f"parameter '{name}' takes {word} (like {default!r}), not {value!r}")
     return value
-
-
-def check(values: dict[str, object]) -> dict[str, object]:
-    """Refuse values of the common parameters that cannot work; local paths come back absolute."""
-    missing = [name for name in COMMON if name not in values]
-    if missing:
-        raise ClaimbookError(
-            f"a chapter's notebook needs the parameters {', '.join(COMMON)}; missing: {', '.join(missing)}"
-        )
-    _one_of("tier", values["tier"], TIERS)
-    _one_of("dtype", values["dtype"], DTYPES)
-    _one_of("device", re.sub(r":\d+$", "", str(values["device"])), DEVICES)
-    if type(values["seed"]) is not int or not 0 <= values["seed"] < 2**31:
-        raise ClaimbookError(f"seed must be a whole number from 0, not {values['seed']!r}")
-    for name, value in values.items():
-        if type(value) in (int, float) and value < 0:
-            raise ClaimbookError(f"{name} must not be negative, not {value!r}")
-    own_files = {
-        name: str(Path(value).expanduser().resolve()) for name, value in values.items() if _names_a_file(name, value)
-    }
-    return (
-        values
-        | own_files
-        | {
-            "models": ",".join(_model(name) for name in model_names(values["models"])),
-            "text": _text(values["text"]),
-        }
-    )
-
-
-def _names_a_file(name: str, value: object) -> bool:
-    """Whether a chapter's own parameter is the path of a file: a notebook runs in another folder than the reader."""
-    return name not in COMMON and isinstance(value, str) and bool(value) and Path(value).expanduser().is_file()
 
 
 def model_names(models: str) -> list[str]:
@@ -161,6 +127,44 @@ def _text(name: str) -> str:
     if not path.is_file():
         raise ClaimbookError(f"unknown text '{name}'{_close(name, _keys('text'))}; or give a UTF-8 text file")
     return str(path.resolve())
+
+
+def _own(value: object) -> object:
+    """A chapter's own parameter; the path of a file is made absolute, as a notebook runs in another folder."""
+    if type(value) in (int, float) and value < 0:
+        raise ValueError
+    is_path = isinstance(value, str) and Path(value).expanduser().is_file()
+    return str(Path(value).expanduser().resolve()) if is_path else value
+
+
+class Parameters(BaseModel):
+    """What every notebook has, and a chapter's own. A description is what is said of a value that cannot work."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Annotated[object, AfterValidator(_own)]]
+
+    tier: Literal["smoke", "cpu", "gpu"] = Field(description=UNKNOWN + "smoke, cpu, gpu")
+    models: Annotated[Text, AfterValidator(lambda names: ",".join(map(_model, model_names(names))))]
+    seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0, not {!r}")
+    device: str = Field(pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$", description=UNKNOWN + "auto, cpu, cuda, mps")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description=UNKNOWN + "float32, bfloat16, float16")
+    text: Annotated[Text, AfterValidator(_text)]
+
+
+def check(values: dict[str, object]) -> dict[str, object]:
+    """Refuse values that cannot work; local paths come back absolute."""
+    try:
+        return values | dict(Parameters.model_validate(values))
+    except ValidationError as error:
+        raise ClaimbookError(_mistake(error.errors())) from None
+
+
+def _mistake(errors: list) -> str:
+    common, name, value = Parameters.model_fields, errors[0]["loc"][0], errors[0]["input"]
+    if missing := [error["loc"][0] for error in errors if error["type"] == "missing"]:
+        return f"a chapter's notebook needs the parameters {', '.join(common)}; missing: {', '.join(missing)}"
+    said = common[name].description if name in common else "must not be negative, not {!r}"
+    return f"{name} {said.format(value)}"
 
 
 def check_device(name: str) -> None:
@@ -221,11 +225,6 @@ def beside(chapter: str, values: dict[str, object], device: str) -> Path:
 
 def _keys(kind: str) -> list[str]:
     return [key for key, asset in catalogue.load_catalogue().items() if asset.kind == kind]
-
-
-def _one_of(name: str, value: object, allowed) -> None:
-    if value not in allowed:
-        raise ClaimbookError(f"{name} '{value}' is unknown: choose from {', '.join(allowed)}")
 
 
 def _close(name: str, known) -> str:

@@ -6,7 +6,6 @@ artefact, such as trained weights: ``"artefact"`` then holds the path of a safet
 ``_runs/sweeps/<chapter>/`` and reach ``data/sweeps/<chapter>/`` only when they are complete and promoted.
 """
 
-import fcntl
 import importlib
 import json
 import math
@@ -15,16 +14,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
-from claimbook.progress import Progress, Stopwatch
 from claimbook.provenance import declarations, fingerprints, machine, seals
+from claimbook.runs.progress import Progress, Stopwatch
 
 TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
 ARTEFACT = ".safetensors"
+GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
 
 # --- declarations ------------------------------------------------------------------------------------------------
@@ -122,17 +123,12 @@ def _reads_fresh(path: Path, mark: str) -> bool:
     return path.exists() and files.read_json(path).get("fingerprint") == mark
 
 
-@contextmanager
 def _alone(chapter: str, name: str):
-    """Hold the run's lock; it goes with the process, so a killed run never blocks the next one."""
-    lock = _lock(chapter, name)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ClaimbookError(f"stored run {chapter}/{name} is going on in another process: wait for it") from error
-        yield
+    """Hold the run's lock, for a ``with``; it goes with the process, so a killed run never blocks the next one."""
+    try:
+        return FileLock(_lock(chapter, name)).acquire(timeout=GLANCE)
+    except Timeout as error:
+        raise ClaimbookError(f"stored run {chapter}/{name} is going on in another process: wait for it") from error
 
 
 def _lock(chapter: str, name: str) -> Path:
@@ -140,14 +136,14 @@ def _lock(chapter: str, name: str) -> Path:
 
 
 def _is_running(chapter: str, name: str) -> bool:
-    if not _lock(chapter, name).exists():
+    """Whether the lock is held; no file is made to find out, and who may not write there does not see it."""
+    if not os.access(_lock(chapter, name), os.W_OK):
         return False
-    with open(_lock(chapter, name)) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with _alone(chapter, name):
+            return False
+    except ClaimbookError:
+        return True
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -340,7 +336,9 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
 # Run in an earlier checkout, by that checkout's own code: the prefix of a stored run, its curves as JSON.
 _CARRY_OUT = """
 import importlib, json, pathlib, sys
-module, function, config, work, out = sys.argv[1:]
+from claimbook.provenance import declarations
+chapter, name, config, work, out = sys.argv[1:]
+module, function = declarations.target(chapter, declarations.declared(chapter, name))
 run = getattr(importlib.import_module(module), function)
 curves = run(json.loads(config), pathlib.Path(work), lambda *progress: None)["curves"]
 plain = lambda value: value.tolist() if hasattr(value, "tolist") else str(value)
@@ -358,8 +356,7 @@ def _as_before(chapter: str, name: str, config: dict, work: Path, before: Path) 
         raise ClaimbookError(f"stored run {chapter}/{name} is not fresh in {before}: name a checkout in which it is")
     apart, out = work / "before", work / "before.json"
     apart.mkdir()
-    module, function = declarations.target(chapter, declarations.declared(chapter, name))
-    arguments = [module, function, json.dumps(config), str(apart), str(out)]
+    arguments = [chapter, name, json.dumps(config), str(apart), str(out)]
     done = subprocess.run([sys.executable, "-c", _CARRY_OUT, *arguments], env=own, cwd=before, stderr=subprocess.PIPE)
     if done.returncode:
         reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]

@@ -11,8 +11,7 @@ import re
 
 import inflect
 
-from claimbook import paths
-from claimbook.claims import strict_yaml
+from claimbook import paths, strict_yaml
 
 LEVELS = ("merged", "phrase", "last word")  # the last two show how much a result owes to the rules
 

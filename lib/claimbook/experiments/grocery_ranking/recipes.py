@@ -8,9 +8,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from claimbook import paths
+from claimbook import paths, strict_yaml
 from claimbook.assets import catalogue
-from claimbook.claims import strict_yaml
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import ingredients
 from claimbook.papers.grocery_ranking import Recipe

@@ -1,12 +1,12 @@
 """A million tokens in one go: the constant memory of Figure 1, and what `shards` must agree with."""
 
-import os
 from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
 
+from claimbook import files
 from claimbook.lm import corpora, rotary
 from claimbook.lm.load import LM, load
 from claimbook.papers.streaming_llm import Scheme, Stream, stream
@@ -59,9 +59,9 @@ def _row(state: Stream, losses: Tensor, compared: Tensor) -> dict:
 
 
 def _save(path: Path, state: Stream, rows: list[dict]) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save({"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}, temporary)
-    os.replace(temporary, path)
+    saved = {"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}
+    with files.replacing(path, RuntimeError) as temporary, open(temporary, "wb") as file:
+        torch.save(saved, file)
 
 
 def _restore(path: Path, lm: LM, scheme: Scheme) -> tuple[Stream | None, list[dict]]:
