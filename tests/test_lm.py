@@ -96,7 +96,7 @@ def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
     begun = replace(lm, tokenizer=WithBos())
     assert begun.start.tolist() == [7]
     assert begun.document("ab").tolist() == [7, *lm.encode("ab").tolist()]
-    (first, second) = corpora.documents(begun, "kjv", 2000)
+    (first, second) = corpora.documents(begun, "any", 2000)
     assert first.ids[0] == second.ids[0] == 7 and len(first.ids) == 2000
     file = tmp_path / "mine.txt"
     file.write_text("abc" * 100)
@@ -105,30 +105,30 @@ def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
 
 
 def test_documents_are_whole_texts_cut_to_length(lm, prose):
-    found = corpora.documents(lm, "kjv", 2000)
+    found = corpora.documents(lm, "any", 2000)
     assert [document.title for document in found] == ["article 1", "article 2"]
     assert all(len(document.ids) == 2000 for document in found)
-    with pytest.raises(ClaimbookError, match="'kjv' makes 2 documents of 2,000 tokens"):
-        corpora.documents(lm, "kjv", 2000, 3)
+    with pytest.raises(ClaimbookError, match="'any' has 2 documents of 2000 tokens for tiny-random-llama, 3 are asked"):
+        corpora.documents(lm, "any", 2000, 3)
 
 
 def test_joined_texts_are_whole_documents_filled_up_with_others(lm, prose):
-    found = corpora.joined(lm, "kjv", 2000, 2150, 2)
+    found = corpora.joined(lm, "any", 2000, 2150, 2)
     assert [document.title for document in found] == ["article 1", "article 2"]
     assert [len(document.ids) for document in found] == [2150, 2150]
     assert lm.tokenizer.decode(found[0].ids[2096:2110]) == "d 1 word 0 wor", "the short article fills the gap"
-    with pytest.raises(ClaimbookError, match="'kjv' is too short for 2 texts of 3000 tokens"):
-        corpora.joined(lm, "kjv", 2000, 3000, 2)  # the filler is used up
-    with pytest.raises(ClaimbookError, match="'kjv' has 1 documents of 3000 tokens for tiny-random-llama, 2 are asked"):
-        corpora.joined(lm, "kjv", 3000, 3400, 2)
+    with pytest.raises(ClaimbookError, match="'any' is too short for 2 texts of 3000 tokens"):
+        corpora.joined(lm, "any", 2000, 3000, 2)  # the filler is used up
+    with pytest.raises(ClaimbookError, match="'any' has 1 documents of 3000 tokens for tiny-random-llama, 2 are asked"):
+        corpora.joined(lm, "any", 3000, 3400, 2)
 
 
 def test_a_stream_is_documents_end_to_end(lm, prose):
-    ids, starts = corpora.concatenated(lm, ["kjv"], 100)
+    ids, starts = corpora.concatenated(lm, ["any"], 100)
     assert starts == [(0, "article 0"), (70, "article 1")]
     assert lm.tokenizer.decode(ids[70:76]) == "word 1"
     with pytest.raises(ClaimbookError, match="fewer than the 100,000 asked for"):
-        corpora.concatenated(lm, ["kjv"], 100_000)
+        corpora.concatenated(lm, ["any"], 100_000)
 
 
 def test_own_text(lm, tmp_path):

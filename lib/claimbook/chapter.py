@@ -25,7 +25,6 @@ from claimbook.claims.criteria import Part
 from claimbook.claims.ledgers import Claim, Ledger, NotTested
 from claimbook.claims.verdicts import Evidence, Judgement, Measurement
 from claimbook.errors import ClaimbookError
-from claimbook.lm.load import LM, load
 from claimbook.provenance import declarations, fingerprints, machine
 from claimbook.runs import parameters, stored_runs
 from claimbook.stats import Estimate
@@ -110,17 +109,17 @@ class ChapterRun:
 
     # --- models and rows -----------------------------------------------------------------------------------------
 
-    def model(self, prove: Callable | None = None) -> LM:
-        """The run's one model, loaded and proven; ClaimbookError for several, which are a grid of runs."""
+    def model(self, prove: Callable | None = None):
+        """The run's one model, an `lm.load.LM`, proven; ClaimbookError for several, which are a grid of runs."""
         if len(self.models) != 1:
             given = self.parameters["models"]
             raise ClaimbookError(
                 f"{self.chapter} runs one model at a time, not '{given}': several are a grid of runs, "
                 f"`claimbook grid --models {given}`"
             )
-        return load(self.models[0], self.device, self.parameters["dtype"], prove)
+        return parameters.load_model(self.models[0], self.device, self.parameters["dtype"], prove)
 
-    def rows(self, name: str, lm: LM, *, again: bool = False, **live) -> dict[str, list]:
+    def rows(self, name: str, lm, *, again: bool = False, **live) -> dict[str, list]:
         """Rows of an experiment by model: the run's own first, then stored ones of the ledger's others.
 
         ``name``: a stored run of the experiment. The own rows are the stored ones where these speak for this run, else

@@ -18,43 +18,30 @@ class Document:
     ids: Tensor  # (T,)
 
 
-def documents(
-    lm: LM, key: str, length: int, count: int | None = None, *, skip: int = 0, whole: int = 0
-) -> list[Document]:
-    """``count`` documents of text asset ``key`` in order, each cut to its first ``length`` tokens; None: all there are.
+def documents(lm: LM, key: str, length: int, count: int | None = None) -> list[Document]:
+    """The first ``count`` documents of text asset ``key`` with at least ``length`` tokens, in order, cut to it.
 
-    ``whole``: as many tokens as a document must have, if more than ``length``: shorter beginnings of the same ones.
-    ``skip``: so many are left out first. ``key`` may be a reader's own text file, which is cut into pieces, none of
-    them skipped. Raises ClaimbookError when there are too few.
+    Raises ClaimbookError when there are fewer.
     """
-    if key not in catalogue.load_catalogue():
-        found = own_text(lm, key, length)
-    else:
-        found, wanted = [], None if count is None else skip + count
-        for text in catalogue.texts(key):
-            if wanted is not None and len(found) == wanted:
-                break
-            ids = lm.document(text["text"])
-            if len(ids) >= max(length, whole):
-                found.append(Document(text["title"], ids[:length]))
-        found = found[skip:]
+    found = []
+    for text in catalogue.texts(key):
+        if count is not None and len(found) == count:
+            break
+        ids = lm.document(text["text"])
+        if len(ids) >= length:
+            found.append(Document(text["title"], ids[:length]))
     if count is not None and len(found) < count:
-        way_out = f"give a longer text, or ask for fewer (documents={max(len(found), 1)})"
         raise ClaimbookError(
-            f"text '{key}' makes {len(found)} documents of {length:,} tokens for {lm.name}, {count} are asked for: "
-            f"{way_out}"
+            f"'{key}' has {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for"
         )
-    return found[:count]
+    return found
 
 
 def joined(lm: LM, key: str, whole: int, length: int, count: int) -> list[Document]:
     """``count`` texts of ``length`` tokens: each a document of at least ``whole`` tokens, then shorter ones to fill it.
 
-    No document is used twice, and each text has the title of its first. A reader's own file is cut into pieces.
-    Raises ClaimbookError when they do not suffice.
+    No document is used twice, and each text has the title of its first. Raises ClaimbookError when they do not suffice.
     """
-    if key not in catalogue.load_catalogue():
-        return documents(lm, key, length, count)
     every = [Document(text["title"], lm.document(text["text"])) for text in catalogue.texts(key)]
     fillers = iter([document for document in every if len(document.ids) < whole])
     found = []

@@ -1,5 +1,6 @@
 """Models and texts of the chapter by tier, and what is read of them; the reader's own by parameter."""
 
+from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
@@ -30,8 +31,20 @@ def settings(run, n_documents: int = 0, length: int = 0) -> dict:
 
 
 def documents(lm: LM, config: dict) -> dict[str, corpora.Document]:
-    """The documents of a run by title, cut to ``length`` tokens."""
-    found = corpora.documents(lm, config["text"], config["length"], config["n_documents"])
+    """The documents of a run by title, cut to ``length`` tokens: of a text asset, or of the reader's own file."""
+    key, length, count = config["text"], config["length"], config["n_documents"]
+    if key in catalogue.load_catalogue():
+        return _by_title(corpora.documents(lm, key, length, count))
+    found = corpora.own_text(lm, key, length)
+    if len(found) < count:
+        raise ClaimbookError(
+            f"text '{key}' makes {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for: "
+            f"give a longer text, or `-p documents={len(found)}`"
+        )
+    return _by_title(found[:count])
+
+
+def _by_title(found: list[corpora.Document]) -> dict[str, corpora.Document]:
     return {document.title: document for document in found}
 
 
@@ -43,6 +56,7 @@ def long_texts(lm: LM, config: dict) -> dict[str, corpora.Document]:
     needed = config["windows"] * lm.trained_context + 1
     if needed > (config.get("at_most") or needed) or lm.trained_context < config["margin"] + config["warm_up"]:
         return {}
+    if config["text"] not in catalogue.load_catalogue():
+        return documents(lm, config | {"length": needed})
     border = lm.trained_context + config["margin"] + 1
-    found = corpora.joined(lm, config["text"], border, needed, config["n_documents"])
-    return {document.title: document for document in found}
+    return _by_title(corpora.joined(lm, config["text"], border, needed, config["n_documents"]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from claimbook.assets import catalogue
-from claimbook.experiments.units import Experiment
+from claimbook.experiments.models import ModelExperiment
 from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, Stream, stream
 
@@ -86,5 +86,5 @@ def true(item: dict) -> int:
     return item["options"].index(item["correct_options_literal"][0])
 
 
-EXPERIMENT = Experiment("streams", Row, units, measure)
+EXPERIMENT = ModelExperiment("streams", Row, units, measure)
 run = EXPERIMENT.run

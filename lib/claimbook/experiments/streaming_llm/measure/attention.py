@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm import inputs
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.attention import observed
 from claimbook.lm.load import LM
@@ -62,5 +62,5 @@ def mean_map(lm: LM, texts: list[Tensor], length: int, passages: int) -> Tensor:
     return average.result()
 
 
-EXPERIMENT = Experiment("documents", Row, inputs.documents, measure)
+EXPERIMENT = ModelExperiment("documents", Row, inputs.documents, measure)
 run = EXPERIMENT.run

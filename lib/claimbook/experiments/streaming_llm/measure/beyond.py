@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm.inputs import long_texts
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states, token_losses
@@ -38,5 +38,5 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     return Row(document.title, *bins)
 
 
-EXPERIMENT = Experiment("documents", Row, long_texts, measure)
+EXPERIMENT = ModelExperiment("documents", Row, long_texts, measure)
 run = EXPERIMENT.run

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm import inputs
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, stream
@@ -57,5 +57,5 @@ def loss_at(lm: LM, ids: Tensor, scheme: Scheme, part: int, position: int) -> fl
     return float(losses.mean())
 
 
-EXPERIMENT = Experiment("documents", Row, units, measure)
+EXPERIMENT = ModelExperiment("documents", Row, units, measure)
 run = EXPERIMENT.run

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm import inputs
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states, token_losses
@@ -105,5 +105,5 @@ def largest_gap(a: Tensor, b: Tensor, cache: int) -> float:
     return float((a[:cache] - b[:cache]).abs().max())
 
 
-EXPERIMENT = Experiment("documents", Row, units, measure)
+EXPERIMENT = ModelExperiment("documents", Row, units, measure)
 run = EXPERIMENT.run

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm import inputs
 from claimbook.experiments.streaming_llm.measure.documents import mean_from, with_newlines
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, losses
@@ -40,5 +40,5 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     return Row(document.title, {name: mean_from(losses(lm.model, *arm).cpu(), first) for name, arm in arms.items()})
 
 
-EXPERIMENT = Experiment("documents", Row, inputs.documents, measure)
+EXPERIMENT = ModelExperiment("documents", Row, inputs.documents, measure)
 run = EXPERIMENT.run

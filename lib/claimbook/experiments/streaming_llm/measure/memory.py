@@ -6,8 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from claimbook.experiments.models import model_of
 from claimbook.experiments.streaming_llm.measure.latency import dense_step, next_token, stepper
-from claimbook.experiments.units import Experiment, model_of
+from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.papers.streaming_llm import Scheme
 
@@ -54,5 +55,5 @@ def peak(arm: str, config: dict) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-EXPERIMENT = Experiment("rounds", Row, rounds, measure, model=lambda config: None)
+EXPERIMENT = Experiment("rounds", Row, rounds, measure)
 run = EXPERIMENT.run

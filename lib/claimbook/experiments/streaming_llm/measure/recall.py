@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm.measure.words import NAMES, WORDS
-from claimbook.experiments.units import Experiment
 from claimbook.lm import rotary
 from claimbook.lm.attention import replaced
 from claimbook.lm.load import LM
@@ -113,5 +113,5 @@ def right(lm: LM, hidden: Tensor, queries: list[dict]) -> list[bool]:
     return [int(row[query["candidates"]].argmax()) == 0 for row, query in zip(scores, queries, strict=True)]
 
 
-EXPERIMENT = Experiment("streams", Row, units, measure)
+EXPERIMENT = ModelExperiment("streams", Row, units, measure)
 run = EXPERIMENT.run

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.streaming_llm import inputs
-from claimbook.experiments.units import Experiment
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, losses
@@ -34,5 +34,5 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     return Row(document.title, {size: float(loss) for size, loss in found.items()})
 
 
-EXPERIMENT = Experiment("documents", Row, units, measure)
+EXPERIMENT = ModelExperiment("documents", Row, units, measure)
 run = EXPERIMENT.run
