@@ -107,6 +107,11 @@ class ChapterRun:
         """The text that is read: the one given, else the tier's own."""
         return self.parameters["text"] or self.texts.get(self.tier, "")
 
+    @property
+    def main(self) -> str:
+        """The model that most is shown of: the first of the ledger's that runs here, else the run's first."""
+        return next((model for model in self.ledger.models if model in self.models), [*self.models, ""][0])
+
     # --- models and rows -----------------------------------------------------------------------------------------
 
     def model(self, prove: Callable | None = None):
@@ -156,11 +161,12 @@ class ChapterRun:
         print(self.agreement(compared, stored["curves"]))
         return curves
 
-    def agreement(self, now, stored) -> str:
-        """One stable line: does what was measured now equal the beginning of what is stored?"""
-        if self.smoke:
-            return "a smoke run is not compared"
-        return stored_runs.agreement(now, stored)
+    def agreement(self, now, stored, least: float = 0.0) -> str:
+        """One stable line: does what was measured now equal the beginning of what is stored?
+
+        ``least``: differences are relative to this much at least, for numbers that may be next to zero.
+        """
+        return "a smoke run is not compared" if self.smoke else stored_runs.agreement(now, stored, least)
 
     # --- measuring and judging -----------------------------------------------------------------------------------
 

@@ -174,7 +174,7 @@ def _targets(nb: dict, chapter: str) -> list[str]:
 
 
 def form(chapter: str) -> list[str]:
-    """Prose uses only values that are glued; figures are small PNG with alt text; cells are short; measuring is seen."""
+    """Prose uses only values that are glued; figures are small PNG with alt text; short cells; measuring in sight."""
     nb = _notebook(chapter)
     glued = _glued(nb)
     found = [f"the prose uses '{key}', which no cell glues" for key in _used_glue(nb) if key not in glued]

@@ -253,14 +253,14 @@ def beginning(chapter: str, name: str, shorter: dict) -> dict:
         return run(stored.config | shorter, Path(work), lambda *progress: None)["curves"]
 
 
-def agreement(now, stored) -> str:
+def agreement(now, stored, least: float = 0.0) -> str:
     """One stable line: do rows or curves measured now equal the beginning of the stored ones?
 
-    What only the stored ones have, being of a longer list of settings, does not count.
+    What only the stored ones have, being of a longer list of settings, does not count. ``least``: see `_difference`.
     """
     if stored is None:
         return "no stored run to compare with"
-    difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True)
+    difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True, least=least)
     return (
         "the live part equals the stored run"
         if difference <= TOLERANCE
@@ -377,17 +377,17 @@ def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> f
     )
 
 
-def _difference(a, b, partly: bool = False) -> float:
-    """Largest relative difference; ``partly``: b may have keys that a lacks."""
+def _difference(a, b, partly: bool = False, least: float = 0.0) -> float:
+    """Largest relative difference; ``partly``: b may have keys that a lacks; ``least``: relative to this at least."""
     if isinstance(a, dict) and isinstance(b, dict) and (a.keys() <= b.keys() if partly else a.keys() == b.keys()):
-        return max((_difference(a[key], b[key], partly) for key in a), default=0.0)
+        return max((_difference(a[key], b[key], partly, least) for key in a), default=0.0)
     if isinstance(a, list) and isinstance(b, list) and 0 < len(a) <= len(b):
-        return max(_difference(x, y, partly) for x, y in zip(a, b, strict=False))
+        return max(_difference(x, y, partly, least) for x, y in zip(a, b, strict=False))
     if a == b == []:
         return 0.0
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         if a == b or (math.isnan(a) and math.isnan(b)):
             return 0.0
-        difference = abs(a - b) / max(abs(a), abs(b))
+        difference = abs(a - b) / max(abs(a), abs(b), least)
         return math.inf if math.isnan(difference) else difference
     return 0.0 if a == b and not isinstance(a, (dict, list)) else math.inf
