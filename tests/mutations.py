@@ -12,14 +12,14 @@ MUTATIONS = [
     (
         "sinks keep their distance in the text",
         "papers/streaming_llm.py",
-        "steps.clamp(max=self.size)",
+        "(steps - self.first).clamp(max=self.size)",
         "steps",
         "test_streaming_llm.py -k official_rules",
     ),
     (
         "sinks stand one place off in the cache",
         "papers/streaming_llm.py",
-        "steps.clamp(max=self.size)",
+        "(steps - self.first).clamp(max=self.size)",
         "steps.clamp(max=self.size - 1)",
         "test_streaming_llm.py -k official_rules",
     ),
