@@ -17,6 +17,16 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return middle, middle - half, middle + half
 
 
+def intervals(shown, xlabel: str, at: float | None = None, label: str = "", height: float = 3.2):
+    """Estimates with their intervals, top to bottom, and a line at what they are compared with."""
+    fig, ax = plotting.figure(height=height)
+    if shown:
+        plotting.interval_plot(ax, shown, xlabel=xlabel)
+    if shown and at is not None:
+        plotting.reference_line(ax, at, label, axis="x")
+    return fig
+
+
 def eviction(rows):
     """Loss over dense around the first eviction, window and streaming."""
     fig, ax = plotting.figure()
@@ -33,41 +43,31 @@ def eviction(rows):
 def schemes(rows, others):
     """Perplexity over that with four sinks, by how many and which tokens are kept."""
     loss = columns(row.loss for row in rows) | columns(row.loss for row in others)
-    labels = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks", documents.NEWLINES: "4 newlines"}
-    labels |= {name: name for name in loss if name not in labels | {"dense": "", "4": ""}}
-    fig, ax = plotting.figure(height=3.6)
-    shown = {label: evidence.over(loss[name], loss["4"]) for name, label in labels.items() if name in loss}
-    plotting.interval_plot(ax, shown, xlabel="perplexity over that with the first four tokens (log scale)")
-    plotting.reference_line(ax, 1, "", axis="x")
-    return fig
+    labels = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks"}
+    names = [name for name in loss if name not in ("dense", "4")]
+    shown = {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
+    return intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
 
 
 def recomputed(rows):
     """Loss minus that of recomputation, by scheme, with the region that C8 accepts."""
     again = columns(row.recomputed for row in rows)
-    pairs = {"window": "0", "StreamingLLM": "4", "dense": "dense"}
     gaps = {
-        label: stats.paired_difference(again[key], again["recompute"], unit="documents") for label, key in pairs.items()
+        label: stats.paired_difference(again[key], again["recompute"], unit="documents")
+        for label, key in {"window": "0", "StreamingLLM": "4", "dense": "dense"}.items()
     }
-    fig, ax = plotting.figure(height=2.8)
-    plotting.interval_plot(ax, gaps, xlabel="loss minus that of recomputation, nats")
-    plotting.region(ax, -0.05, 0.05)
+    fig = intervals(gaps, "loss minus that of recomputation, nats", height=2.8)
+    plotting.region(fig.axes[0], -0.05, 0.05)
     return fig
 
 
 def cache_sizes(rows, long_rows):
     """Perplexity ratio of each doubling of the cache, short documents and long ones."""
     shown = {}
-    for found in (columns(row.loss_by_size for row in rows), columns(row.loss for row in long_rows)):
-        shown |= {
-            f"{int(b):,} over {int(a):,}": evidence.over(found[b], found[a])
-            for a, b in pairwise(sorted(found, key=int))
-        }
-    fig, ax = plotting.figure(height=3.2)
-    if shown:
-        plotting.interval_plot(ax, shown, xlabel="perplexity ratio of two caches (log scale)")
-        plotting.reference_line(ax, 1, "", axis="x")
-    return fig
+    for loss in (columns(row.loss_by_size for row in rows), columns(row.loss for row in long_rows)):
+        for a, b in pairwise(sorted(loss, key=int)):
+            shown[f"{int(b):,} over {int(a):,}"] = evidence.over(loss[b], loss[a])
+    return intervals(shown, "perplexity ratio of two caches (log scale)", at=1)
 
 
 def first_tokens(rows):
@@ -161,13 +161,11 @@ def doubled(rows) -> float | None:
 
 def far_sinks(rows):
     """Perplexity with the sinks at each text distance over that at cache distance, and without sinks."""
-    fig, ax = plotting.figure(height=3.4)
+    shown = {}
     if rows:
         shown = {f"{position:,} tokens away": ratio for position, ratio in evidence.far_sinks(rows).items()}
         shown["no sinks"] = evidence.over(columns(row.window for row in rows), columns(row.cache for row in rows))
-        plotting.interval_plot(ax, shown, xlabel="perplexity over that at cache distance (log scale)")
-        plotting.reference_line(ax, 1, "cache distance", axis="x")
-    return fig
+    return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
 
 
 def at_window(rows) -> stats.Estimate | None:
@@ -264,13 +262,10 @@ def facts(rows):
 
 def questions(rows):
     """Share of ARC-Easy questions right, one at a time and in a stream."""
-    fig, ax = plotting.figure(height=2.8)
-    if rows:
-        names = {"one_shot": "one example", "streaming": "StreamingLLM 4+252", "window": "window 0+256"}
-        names["blind"] = "options alone"
-        shares = {
-            label: stats.mean(columns(np.mean(getattr(row, name)) for row in rows), unit="streams", within=(0, 1))
-            for name, label in names.items()
-        }
-        plotting.interval_plot(ax, shares, xlabel="share of questions right")
-    return fig
+    names = {"one_shot": "one example", "streaming": "StreamingLLM 4+252", "window": "window 0+256"}
+    names["blind"] = "options alone"
+    shares = {
+        label: stats.mean(columns(np.mean(getattr(row, name)) for row in rows), unit="streams", within=(0, 1))
+        for name, label in names.items()
+    }
+    return intervals(shares if rows else {}, "share of questions right", height=2.8)
