@@ -40,27 +40,30 @@ def units(lm: LM, config: dict) -> dict[str, list[dict]]:
 
 def measure(lm: LM, items: list[dict], config: dict) -> Row:
     """One stream under a window and under four sinks, and each of its questions after the example alone."""
-    cache, asked = config["cache"], range(config["skip"], len(items))
+    cache, skip = config["cache"], config["skip"]
     wide = Scheme(0, lm.trained_context)  # nothing is ever evicted
+    example, asked = items[0], items[skip:]
     found = {
-        "one_shot": {i: chosen(lm, [items[0], items[i]], wide)[-1] for i in asked},
-        "blind": {i: chosen(lm, [items[0], items[i] | {"centerpiece": ""}], wide)[-1] for i in asked},
-        "window": chosen(lm, items, Scheme(0, cache)),
-        "streaming": chosen(lm, items, Scheme(4, cache - 4)),
+        "one_shot": [chosen(lm, [example, item], wide, skip=1)[0] for item in asked],
+        "blind": [chosen(lm, [example, item | {"centerpiece": ""}], wide, skip=1)[0] for item in asked],
+        "window": chosen(lm, items, Scheme(0, cache), skip),
+        "streaming": chosen(lm, items, Scheme(4, cache - 4), skip),
     }
-    return Row(**{name: [answers[i] == true(items[i]) for i in asked] for name, answers in found.items()})
+    right = [true(item) for item in asked]
+    return Row(**{name: [a == b for a, b in zip(answers, right, strict=True)] for name, answers in found.items()})
 
 
-def chosen(lm: LM, items: list[dict], scheme: Scheme) -> list[int]:
-    """The likeliest option of each item, per character of its text; the items read in a row under one cache.
+def chosen(lm: LM, items: list[dict], scheme: Scheme, skip: int = 0) -> list[int]:
+    """The likeliest option of each item but the first ``skip``, per character; all are read in a row under one cache.
 
     Each item is closed by its true answer, whichever was chosen.
     """
     text, state, found = lm.start, None, []
-    for item in items:
+    for number, item in enumerate(items):
         text = torch.cat([text, lm.encode(f"Question: {item['centerpiece']}\nAnswer:")])
-        state, _ = read(lm, text, scheme, state)
-        found.append(likeliest(lm, text, item["options"], scheme, state))
+        if number >= skip:
+            state, _ = read(lm, text, scheme, state)
+            found.append(likeliest(lm, text, item["options"], scheme, state))
         text = torch.cat([text, lm.encode(f" {item['options'][true(item)]}\n\n")])
     return found
 
