@@ -263,6 +263,21 @@ def test_stored_runs_missing_fresh_stale_and_unknown(book_with_sweeps):
         run.stored("short")
 
 
+def test_the_beginning_of_a_stored_run_is_run_again_and_compared(book_with_sweeps, capsys):
+    assert start().again("short", steps=2) == {}
+    stored_runs.run(CHAPTER, "short")
+    stored_runs.promote(CHAPTER)
+    assert start().again("short", steps=2)["loss"] == [1.0, 2.0]
+    start().again("short", steps=2, scale=1.5)
+    assert start(tier="gpu").again("short", steps=2) == {}, "it speaks for no gpu run"
+    assert capsys.readouterr().out.splitlines() == [
+        "no stored run to compare with",
+        "the live part equals the stored run",
+        "the live part differs from the stored run by 0.33",
+        "no stored run to compare with",
+    ]
+
+
 def test_glue_makes_rounded_text_once(book):
     run = start()
     assert run.glue("a", np.float64(0.12345), ".2f") == "0.12"
@@ -276,7 +291,7 @@ def test_what_is_measured_is_there_for_the_prose_under_its_own_name(two_models):
     run = start(models=MODELS)
     run.take({"C1": {"halved": spread()}, "C2": verdicts.Evidence(parts={"variance": stats.Exact(0.125)})})
     run.measure("C1", "halved", spread(1.0), "smollm2-135m")
-    assert run.glued["C1.halved"] == "2.000 (95 % interval 1.981 to 2.019)"
+    assert run.glued["C1.halved"] == "2.000 (95 % interval 1.980 to 2.020)"
     assert run.glued["C2.variance"] == "0.125"
     assert run.glued["C1.halved.smollm2-135m"].startswith("1.000 (95 %")
 
