@@ -335,6 +335,15 @@ def test_a_stream_that_leaves_recomputation_behind_is_no_longer_level():
     assert states("C9", found)["full_length"] == "not_met"
 
 
+def test_a_process_that_grows_is_not_flat():
+    draw = np.random.default_rng(0)
+    for growth, state in ((0.0, "met"), (0.5, "not_met")):
+        resident = 1000 * (1 + growth * np.linspace(0, 1, 200)) + draw.normal(0, 2, 200)
+        found = evidence.stream_memory([10] * 200, resident)["C1"]
+        assert states("C1", found)["process_memory_flat"] == state
+    assert states("C1", evidence.stream_memory([10, 11], resident)["C1"])["stream_memory_constant"] == "not_met"
+
+
 def test_times_of_steps_become_ratios_and_slopes():
     sizes, rounds = [256, 512, 1024, 2048, 4096], np.linspace(0.99, 1.01, 20)
     seconds = {f"recompute/{size}": size * rounds for size in sizes} | {f"stream/{size}": 50 * rounds for size in sizes}

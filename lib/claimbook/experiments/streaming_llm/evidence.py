@@ -146,12 +146,12 @@ def long_stream(sampled: np.ndarray, again: np.ndarray, at: np.ndarray, tokens: 
 
 
 def stream_memory(held: list[int], resident: list[float]) -> Parts:
-    """C1: bytes cached and memory of the process along a stream."""
+    """C1: bytes cached and memory of the process, segment by segment of a stream."""
     tenths = np.array_split(resident, 10)
     return {
         "C1": {
             "stream_memory_constant": Exact(held[-1] / held[0]),
-            "process_memory_flat": Exact(tenths[-1].mean() / tenths[1].mean()),
+            "process_memory_flat": mean(tenths[-1] / tenths[1].mean(), unit="segments"),
         }
     }
 

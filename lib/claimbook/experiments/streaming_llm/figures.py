@@ -168,11 +168,6 @@ def far_sinks(rows):
     return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
 
 
-def at_window(rows) -> stats.Estimate | None:
-    """Perplexity with the sinks at the end of SmolLM2's trained window, over that at cache distance."""
-    return evidence.far_sinks(rows)[8192] if rows else None
-
-
 def long_stream(tokens, loss, at, gaps):
     """Loss along a stream (n,), and its distance (m,) from recomputation at the places ``at`` (m,)."""
     fig, (above, below) = plotting.figure(2, 1, height=5.4, sharex=True)
