@@ -82,8 +82,8 @@ MUTATIONS = [
     (
         "rows measured now stand in for stored ones",
         "chapter.py",
-        "now if kept is None else kept",
-        "now if kept is None or again else kept",
+        "{lm.name: now if kept is None else kept}",
+        "{lm.name: experiment.now(lm, config)}",
         "test_evidence.py -k rows_are_stored",
     ),
     (

@@ -65,7 +65,7 @@ def test_rows_are_stored_ones_where_these_speak_for_the_run(asked, plain, half, 
         return
     assert rows[lm.name] == (["stored"] if plain else [{"n": 7}]), "measured now, as the reader asked"
     assert (OTHER in rows) == ((half and run.parameters["text"] != "kjv") or lm.name.startswith("tiny"))
-    assert run.rows("documents", lm, again=True, n_documents=7) == rows, "what is measured again judges nothing"
+    assert run.rows("documents", lm, again={}, n_documents=7) == rows, "what is measured again judges nothing"
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 

@@ -124,21 +124,22 @@ class ChapterRun:
             )
         return parameters.load_model(self.models[0], self.device, self.parameters["dtype"], prove)
 
-    def rows(self, name: str, lm, *, again: bool = False, **live) -> dict[str, list]:
+    def rows(self, name: str, lm, *, again: dict | None = None, **live) -> dict[str, list]:
         """Rows of an experiment by model: the run's own first, then stored ones of the ledger's others.
 
         ``name``: a stored run of the experiment. The own rows are the stored ones where these speak for this run, else
-        measured now, the declared config changed by ``live``. ``again``: measure now in any case, and print whether
-        that equals what is stored.
+        measured now, with the declared config changed by ``live``. ``again``: what is measured now in any case, a
+        further change of the config; a line is printed that says whether it equals what is stored.
         """
-        experiment = stored_runs.experiment(self.chapter, name)
-        stored = [self.stored(key, of=key_model) for key, key_model in stored_runs.alike(self.chapter, name).items()]
-        by_model = {result["config"]["model"]: experiment.read(result) for result in stored if result}
+        experiment, by_model = stored_runs.experiment(self.chapter, name), {}
+        for key, model in stored_runs.alike(self.chapter, name).items():
+            if (result := self.stored(key, of=model)) and (model not in by_model or key == name):
+                by_model[model] = experiment.read(result)
         kept = by_model.pop(lm.name, None)
-        if kept is None or again:
-            now = experiment.now(lm, declarations.declared(self.chapter, name).config | live)
-            if again:
-                print(self.agreement(now, kept))
+        config = declarations.declared(self.chapter, name).config | live
+        now = experiment.now(lm, config) if kept is None else None
+        if again is not None:
+            print(self.agreement(experiment.now(lm, config | again) if kept else None, kept))
         return {lm.name: now if kept is None else kept} | by_model
 
     def read(self, name: str, of: str) -> list:
@@ -152,9 +153,9 @@ class ChapterRun:
         ``shorter`` changes the declared config. Empty where the stored run does not speak for this run.
         """
         declared = declarations.declared(self.chapter, name)
-        stored = self.stored(name, of=declared.config.get("model", "")) if self.speaks(name, *self.models) else None
-        if stored is None:
-            print("no stored run to compare with")
+        stored = self.stored(name, of=self.main)
+        if stored is None or self.smoke:
+            print(self.agreement(None, None))
             return {}
         curves = stored_runs.beginning(self.chapter, name, shorter)
         compared = {key: curve for key, curve in curves.items() if key not in declared.machine_curves}

@@ -50,8 +50,13 @@ class Experiment:
 
 
 def columns(values: Iterable) -> Any:
-    """Arrays (n, …) over n units, of numbers, lists or nested dicts of them: ``columns(row.loss for row in rows)``."""
+    """Arrays (n, …) over n units, of numbers, lists or nested dicts of them: ``columns(row.loss for row in rows)``.
+
+    ValueError for dicts that differ in their keys.
+    """
     values = list(values)
     if values and isinstance(values[0], dict):
+        if any(value.keys() != values[0].keys() for value in values):
+            raise ValueError("units differ in what was measured of them")
         return {key: columns(value[key] for value in values) for key in values[0]}
     return np.array(values, dtype=float)

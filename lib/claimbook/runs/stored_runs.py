@@ -260,6 +260,8 @@ def agreement(now, stored, least: float = 0.0) -> str:
     """
     if stored is None:
         return "no stored run to compare with"
+    if not files.as_json(now):
+        return "nothing was measured to compare with the stored run"
     difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True, least=least)
     return (
         "the live part equals the stored run"

@@ -118,28 +118,27 @@ def past_window(rows: list[beyond.Row]) -> Parts:
 
 def far_sinks(rows: list[distance.Row]) -> dict[int, Estimate]:
     """Perplexity with the sinks at each text distance (in tokens) over that at cache distance."""
-    at = columns(row.text for row in rows).T
-    cache = columns(row.cache for row in rows)
-    return {
-        position: over(loss, cache) for position, loss in zip(STORED["distance"].config["positions"], at, strict=True)
-    }
+    cache, text = columns(row.cache for row in rows), columns(row.text for row in rows)
+    return {int(position): over(loss, cache) for position, loss in text.items()}
 
 
 def positions(rows: list[distance.Row]) -> Parts:
     """C10: sinks four trained windows away."""
-    return {"C10": {"beyond_trained_distance": far_sinks(rows)[32_768]}}
+    cache, beyond = (columns(getattr(row, name) for row in rows) for name in ("cache", "beyond"))
+    return {"C10": {"beyond_trained_distance": over(beyond, cache)}}
 
 
 def long_stream(sampled: np.ndarray, again: np.ndarray, at: np.ndarray, tokens: int) -> Parts:
     """C9: losses (n,) of the stream and of recomputation at the same places ``at`` (n,), in order; ``tokens`` read."""
     gap, blocks, interleaved = np.asarray(sampled) - np.asarray(again), 10, 25
-    level = gap[: len(gap) // blocks * blocks].reshape(-1, blocks).mean(axis=1)
-    units = len(gap) // interleaved * interleaved
-    where = (np.asarray(at)[:units] / 1e6).reshape(-1, interleaved).T
+    level = gap[len(gap) % blocks :].reshape(-1, blocks).mean(axis=1)  # the first few are left out, never the end
+    where, gaps = (
+        np.asarray(x)[len(gap) % interleaved :].reshape(-1, interleaved).T for x in (np.divide(at, 1e6), gap)
+    )
     return {
         "C9": {
             "level": mean(level, unit="blocks of ten samples"),
-            "no_drift": stats.slope(where, gap[:units].reshape(-1, interleaved).T, unit="interleaved samples"),
+            "no_drift": stats.slope(where, gaps, unit="interleaved samples"),
             "full_length": Exact(tokens),
         }
     }

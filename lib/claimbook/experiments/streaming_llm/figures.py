@@ -42,10 +42,11 @@ def eviction(rows):
 
 def schemes(rows, others):
     """Perplexity over that with four sinks, by how many and which tokens are kept."""
-    loss = columns(row.loss for row in rows) | columns(row.loss for row in others)
-    labels = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks"}
-    names = [name for name in loss if name not in ("dense", "4")]
-    shown = {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
+    labels, shown = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks"}, {}
+    for found in (others, rows):  # each compared with four sinks on its own documents
+        loss = columns(row.loss for row in found)
+        names = [name for name in loss if name not in ("dense", "4")]
+        shown |= {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
     return intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
 
 
@@ -164,7 +165,9 @@ def far_sinks(rows):
     shown = {}
     if rows:
         shown = {f"{position:,} tokens away": ratio for position, ratio in evidence.far_sinks(rows).items()}
-        shown["no sinks"] = evidence.over(columns(row.window for row in rows), columns(row.cache for row in rows))
+        cache = columns(row.cache for row in rows)
+        shown["four windows away"] = evidence.over(columns(row.beyond for row in rows), cache)
+        shown["no sinks"] = evidence.over(columns(row.window for row in rows), cache)
     return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
 
 

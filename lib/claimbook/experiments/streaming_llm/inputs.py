@@ -45,7 +45,12 @@ def documents(lm: LM, config: dict) -> dict[str, corpora.Document]:
 
 
 def _by_title(found: list[corpora.Document]) -> dict[str, corpora.Document]:
-    return {document.title: document for document in found}
+    """Documents by title; a title that comes again is numbered, so that none is lost."""
+    titled = {}
+    for document in found:
+        again = sum(document.title == one.title for one in titled.values())
+        titled[f"{document.title} ({again + 1})" if again else document.title] = document
+    return titled
 
 
 def long_texts(lm: LM, config: dict) -> dict[str, corpora.Document]:

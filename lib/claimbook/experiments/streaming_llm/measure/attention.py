@@ -30,6 +30,11 @@ class Row:
     heads: list[list[float]]
 
 
+def units(lm: LM, config: dict) -> dict[str, corpora.Document]:
+    """Documents; none where they are shorter than what is looked at."""
+    return inputs.documents(lm, config) if config["length"] >= PAST.stop else {}
+
+
 def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     """One document of 1,024 tokens."""
     mass = KeyMass(KEYS)
@@ -62,5 +67,5 @@ def mean_map(lm: LM, texts: list[Tensor], length: int, passages: int) -> Tensor:
     return average.result()
 
 
-EXPERIMENT = ModelExperiment("documents", Row, inputs.documents, measure)
+EXPERIMENT = ModelExperiment("documents", Row, units, measure)
 run = EXPERIMENT.run

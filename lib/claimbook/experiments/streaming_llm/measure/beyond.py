@@ -27,9 +27,9 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     The stream starts ``warm_up`` tokens before the first scored target; its cache is full long before.
     """
     ids, first = document.ids, lm.trained_context - config["margin"]
-    scheme, tail = Scheme(config["sinks"], config["recent"]), ids[first - config["warm_up"] :]
-    scored = torch.arange(len(tail)) > config["warm_up"]
-    streaming = losses(lm.model, tail, scheme, score=scored)[config["warm_up"] :].cpu()
+    scheme, tail = Scheme(config["sinks"], config["recent"]), torch.cat([lm.start, ids[first - config["warm_up"] :]])
+    before = len(lm.start) + config["warm_up"]
+    streaming = losses(lm.model, tail, scheme, score=torch.arange(len(tail)) > before)[before:].cpu()
     part = ids.to(lm.model.device)
     with torch.no_grad():
         hidden = hidden_states(lm.model, part[None, :-1])[0, first:]

@@ -15,12 +15,14 @@ from claimbook.papers.streaming_llm import Scheme, stream
 class Row:
     """One document: mean loss in nats of its second ``part`` tokens.
 
-    ``cache``: with sinks at cache distance, ``text``: at each text distance of the config, ``window``: without sinks.
+    ``cache``: with sinks at cache distance; ``text``: by text distance; ``beyond``: at four trained windows;
+    ``window``: without sinks.
     """
 
     title: str
     cache: float
-    text: list[float]
+    text: dict[str, float]
+    beyond: float
     window: float
 
 
@@ -39,7 +41,8 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     return Row(
         title=document.title,
         cache=loss_at(lm, ids, Scheme(sinks, recent), part, part),
-        text=[loss_at(lm, ids, text, part, position) for position in config["positions"]],
+        text={str(position): loss_at(lm, ids, text, part, position) for position in config["positions"]},
+        beyond=loss_at(lm, ids, text, part, 4 * lm.trained_context),
         window=loss_at(lm, ids, Scheme(0, sinks + recent), part, part),
     )
 

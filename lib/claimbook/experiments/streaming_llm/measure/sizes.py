@@ -20,8 +20,9 @@ class Row:
 
 
 def units(lm: LM, config: dict) -> dict[str, corpora.Document]:
-    """Documents; none where `inputs.settings` forbids so long a text."""
-    return inputs.documents(lm, config) if max(config["caches"]) < config["length"] else {}
+    """Documents; none where they are no longer than the larger cache, or that is not the trained window."""
+    largest = max(config["caches"])
+    return inputs.documents(lm, config) if largest == lm.trained_context and largest < config["length"] else {}
 
 
 def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
