@@ -82,7 +82,7 @@ MUTATIONS = [
     (
         "rows measured now stand in for stored ones",
         "chapter.py",
-        "{lm.name: now if kept is None else kept}",
+        "{lm.name: own}",
         "{lm.name: experiment.now(lm, config)}",
         "test_evidence.py -k rows_are_stored",
     ),

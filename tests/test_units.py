@@ -84,7 +84,8 @@ FAR = "the live part differs from the stored run by inf"
             0.0,
             "the live part differs from the stored run by inf",
         ),
-        ([], [1.0], 0.0, FAR),
+        ([], [1.0], 0.0, "nothing was measured to compare with the stored run"),
+        ({}, {"a": 1.0}, 0.0, "nothing was measured to compare with the stored run"),
         ([1.0], None, 0.0, "no stored run to compare with"),
     ],
 )

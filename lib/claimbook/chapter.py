@@ -131,16 +131,20 @@ class ChapterRun:
         measured now, with the declared config changed by ``live``. ``again``: what is measured now in any case, a
         further change of the config; a line is printed that says whether it equals what is stored.
         """
-        experiment, by_model = stored_runs.experiment(self.chapter, name), {}
+        experiment, stored = stored_runs.experiment(self.chapter, name), {}
         for key, model in stored_runs.alike(self.chapter, name).items():
-            if (result := self.stored(key, of=model)) and (model not in by_model or key == name):
-                by_model[model] = experiment.read(result)
-        kept = by_model.pop(lm.name, None)
+            if (result := self.stored(key, of=model)) and (model not in stored or key == name):
+                stored[model] = result
+        by_model = {model: experiment.read(result) for model, result in stored.items()}
         config = declarations.declared(self.chapter, name).config | live
-        now = experiment.now(lm, config) if kept is None else None
+        own = by_model.pop(lm.name) if lm.name in by_model else experiment.now(lm, config)
         if again is not None:
-            print(self.agreement(experiment.now(lm, config | again) if kept else None, kept))
-        return {lm.name: now if kept is None else kept} | by_model
+            kept = stored.get(lm.name)
+            if kept and kept["config"].get("dtype", "float32") != self.parameters["dtype"]:
+                print(f"the stored run is in {kept['config']['dtype']}: not compared")
+            else:
+                print(self.agreement(experiment.now(lm, config | again) if kept else None, kept and own))
+        return {lm.name: own} | by_model
 
     def read(self, name: str, of: str) -> list:
         """Rows of a stored run that cannot be measured live; none where it is missing or does not speak for ``of``."""
