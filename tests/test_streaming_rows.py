@@ -214,14 +214,14 @@ def test_timing_arms_take_one_tokens_work(lm):
 
 def test_a_step_of_dense_decoding_can_be_repeated(lm):
     ids = drawn(1, 256, 50)
-    step = latency.dense_step(lm, ids[:40], ids[40], segment=16)
+    step = latency.dense_step(lm, ids[:40], ids[40])
     step()
     step()  # a cache that was not cropped would have grown, and transformers would take other positions
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_arm_alone():
-    config = {"model": "tiny-random-llama", "text": "docstrings", "cache": 64, "context": 100_000, "segment": 256}
+    config = {"model": "tiny-random-llama", "text": "docstrings", "cache": 64, "context": 100_000}
     row = memory.measure(None, 0, config)
     assert list(row.megabytes) == list(memory.ARMS)
     kept_keys = 100_000 * 2 * 2 * 2 * 16 * 4 / 2**20  # tokens, layers, keys and values, heads, dimensions, bytes

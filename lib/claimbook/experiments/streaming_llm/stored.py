@@ -91,7 +91,7 @@ STORED = {
     ),
     "memory": Stored(
         "measure.memory:run",
-        {"model": _MODEL, "text": _TEXT, "cache": 4096, "context": 16_384, "segment": 256, "rounds": 5},
+        {"model": _MODEL, "text": _TEXT, "cache": 4096, "context": 16_384, "rounds": 5},
         assets=[_MODEL, _TEXT],
     ),
     "toys": Stored(

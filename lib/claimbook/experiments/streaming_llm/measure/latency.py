@@ -51,27 +51,23 @@ def next_token(lm: LM, ids: torch.Tensor) -> torch.Tensor:
     return logits(lm.model, hidden_states(lm.model, ids[None])[0, -1])
 
 
-def stepper(lm: LM, ids: torch.Tensor, scheme: Scheme, length: int, segment: int = 2048) -> Callable[[], object]:
-    """A rolling cache as it stands ``length`` tokens into the text, ready to take one more token, again and again.
-
-    It is filled ``segment`` tokens at a time.
-    """
-    nothing = torch.zeros(length + 1, dtype=torch.bool)
-    *_, (state, _) = stream(lm.model, ids[: length + 1], scheme, segment=segment, score=nothing)
+def stepper(lm: LM, ids: torch.Tensor, scheme: Scheme, length: int) -> Callable[[], object]:
+    """A rolling cache as it stands ``length`` tokens into the text, ready to take one more token, again and again."""
+    *_, (state, _) = stream(lm.model, ids[: length + 1], scheme, score=torch.zeros(length + 1, dtype=torch.bool))
     cache = RollingCache(lm.model, scheme)
     cache.seen = length
-    for layer in list(state.recent):  # layer by layer, so that the cache is never held twice
-        pairs = zip(state.sinks.pop(layer), state.recent.pop(layer), strict=True)
-        cache.cache[layer] = tuple(torch.cat(pair, dim=2) for pair in pairs)
+    cache.cache = {
+        layer: tuple(torch.cat(pair, dim=2) for pair in zip(state.sinks[layer], state.recent[layer], strict=True))
+        for layer in state.recent
+    }
     return lambda: cache.step(int(ids[length]))
 
 
-def dense_step(lm: LM, ids: torch.Tensor, token: torch.Tensor, segment: int = 4096) -> Callable[[], object]:
+def dense_step(lm: LM, ids: torch.Tensor, token: torch.Tensor) -> Callable[[], object]:
     """One decoding step of transformers' own cache at a context of ``len(ids)`` tokens; the cache is cropped after."""
     cache = DynamicCache(config=lm.model.config)
     with torch.no_grad():
-        for part in ids.split(segment):
-            lm.model.base_model(part[None], past_key_values=cache)
+        lm.model.base_model(ids[None], past_key_values=cache)
 
     @torch.no_grad()
     def step():
