@@ -30,7 +30,6 @@ STORED = {
     "documents_gemma": _documents("documents", model=_GEMMA, dtype="bfloat16", sizes=[256, 512, 1024], **_WHOLE),
     "kept": _documents("kept", **_KEPT),
     "kept_gemma": _documents("kept", model=_GEMMA, dtype="bfloat16", **_KEPT),
-    "sizes": _documents("sizes", length=9217, caches=[4096, 8192]),
     "attention": _documents("attention", length=1024),
     "attention_gemma": _documents("attention", model=_GEMMA, length=1024),
     "distance": _documents(
