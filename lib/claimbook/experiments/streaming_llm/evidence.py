@@ -118,14 +118,14 @@ def past_window(rows: list[beyond.Row]) -> Parts:
 
 def far_sinks(rows: list[distance.Row]) -> dict[int, Estimate]:
     """Perplexity with the sinks at each text distance (in tokens) over that at cache distance."""
-    cache, text = columns(row.cache for row in rows), columns(row.text for row in rows)
-    return {int(position): over(loss, cache) for position, loss in text.items()}
+    cache, text = columns(row.cache for row in rows), columns(row.text for row in rows).T
+    places = STORED["distance"].config["positions"]
+    return {position: over(loss, cache) for position, loss in zip(places, text, strict=True)}
 
 
 def positions(rows: list[distance.Row]) -> Parts:
     """C10: sinks four trained windows away."""
-    cache, beyond = (columns(getattr(row, name) for row in rows) for name in ("cache", "beyond"))
-    return {"C10": {"beyond_trained_distance": over(beyond, cache)}}
+    return {"C10": {"beyond_trained_distance": far_sinks(rows)[distance.FAR]}}
 
 
 def long_stream(sampled: np.ndarray, again: np.ndarray, at: np.ndarray, tokens: int) -> Parts:

@@ -161,13 +161,9 @@ def doubled(rows) -> float | None:
 
 
 def far_sinks(rows):
-    """Perplexity with the sinks at each text distance over that at cache distance, and without sinks."""
-    shown = {}
-    if rows:
-        shown = {f"{position:,} tokens away": ratio for position, ratio in evidence.far_sinks(rows).items()}
-        cache = columns(row.cache for row in rows)
-        shown["four windows away"] = evidence.over(columns(row.beyond for row in rows), cache)
-        shown["no sinks"] = evidence.over(columns(row.window for row in rows), cache)
+    """Perplexity with the sinks at each text distance over that at cache distance."""
+    far = evidence.far_sinks(rows) if rows else {}
+    shown = {f"{position:,} tokens away": ratio for position, ratio in far.items()}
     return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
 
 

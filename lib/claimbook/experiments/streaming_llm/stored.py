@@ -38,7 +38,7 @@ STORED = {
         part=512,
         sinks=4,
         recent=252,
-        positions=[2048, 8192, 131_072, 1_000_000],
+        positions=[2048, 8192, 32_768, 131_072, 1_000_000],
     ),
     "beyond": _documents(
         "beyond", dtype="bfloat16", windows=2, margin=1024, warm_up=1024, bin=128, sinks=4, recent=252

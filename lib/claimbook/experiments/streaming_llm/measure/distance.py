@@ -11,25 +11,25 @@ from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, stream
 
 
+FAR = 32_768  # tokens: four times the trained window of the model that decides
+
+
 @dataclass(frozen=True)
 class Row:
     """One document: mean loss in nats of its second ``part`` tokens.
 
-    ``cache``: with sinks at cache distance; ``text``: by text distance; ``beyond``: at four trained windows;
-    ``window``: without sinks.
+    ``cache``: with sinks at cache distance, ``text``: at each text distance of the config.
     """
 
     title: str
     cache: float
-    text: dict[str, float]
-    beyond: float
-    window: float
+    text: list[float]
 
 
 def units(lm: LM, config: dict) -> dict[str, corpora.Document]:
-    """Documents of two parts; none where `inputs.settings` forbids so long a text."""
+    """Documents of two parts; none where `inputs.settings` forbids so long a text, or `FAR` is no four windows."""
     needed = 2 * config["part"] + 1
-    if needed > (config.get("at_most") or needed):
+    if 4 * lm.trained_context != FAR or needed > (config.get("at_most") or needed):
         return {}
     return inputs.documents(lm, config | {"length": needed})
 
@@ -41,9 +41,7 @@ def measure(lm: LM, document: corpora.Document, config: dict) -> Row:
     return Row(
         title=document.title,
         cache=loss_at(lm, ids, Scheme(sinks, recent), part, part),
-        text={str(position): loss_at(lm, ids, text, part, position) for position in config["positions"]},
-        beyond=loss_at(lm, ids, text, part, 4 * lm.trained_context),
-        window=loss_at(lm, ids, Scheme(0, sinks + recent), part, part),
+        text=[loss_at(lm, ids, text, part, position) for position in config["positions"]],
     )
 
 
