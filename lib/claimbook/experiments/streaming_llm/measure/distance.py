@@ -10,7 +10,6 @@ from claimbook.lm import corpora
 from claimbook.lm.load import LM
 from claimbook.papers.streaming_llm import Scheme, stream
 
-
 FAR = 32_768  # tokens: four times the trained window of the model that decides
 
 
