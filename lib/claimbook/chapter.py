@@ -166,12 +166,9 @@ class ChapterRun:
         print(self.agreement(compared, stored["curves"]))
         return curves
 
-    def agreement(self, now, stored, least: float = 0.0) -> str:
-        """One stable line: does what was measured now equal the beginning of what is stored?
-
-        ``least``: differences are relative to this much at least, for numbers that may be next to zero.
-        """
-        return "a smoke run is not compared" if self.smoke else stored_runs.agreement(now, stored, least)
+    def agreement(self, now, stored) -> str:
+        """One stable line: does what was measured now equal the beginning of what is stored?"""
+        return "a smoke run is not compared" if self.smoke else stored_runs.agreement(now, stored)
 
     # --- measuring and judging -----------------------------------------------------------------------------------
 

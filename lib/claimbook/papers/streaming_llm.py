@@ -101,7 +101,7 @@ class Stream:
         out = torch.empty_like(query)
         for start in range(0, length, self.block):
             rows = slice(start, min(start + self.block, length))
-            left = max(0, self.seen + start - self.scheme.recent - first)
+            left = max(self._apart() - first, 0, self.seen + start - self.scheme.recent - first)
             columns = slice(left, self.seen + rows.stop - first)
             logits = torch.cat(
                 [
@@ -136,14 +136,17 @@ class Stream:
         self.recent[layer] = tuple(x[:, :, -self.scheme.recent :].clone() for x in (key, value))
         return key, value, end - key.shape[2]
 
-    def _geometry(self, steps: Tensor, held: Tensor, sliding_window: int | None) -> tuple[Tensor, Tensor]:
-        """What is hidden, and distances as the model sees them, over [sinks | near keys], both (b, n).
+    def _apart(self) -> int:
+        """So many tokens of the text are never among the near ones: the initial ones, sinks from the start."""
+        return 0 if self.scheme.first else self.scheme.sinks
 
-        A token that is kept counts as near while it is among the recent ones, and as a sink from then on.
-        """
+    def _geometry(self, steps: Tensor, held: Tensor, sliding_window: int | None) -> tuple[Tensor, Tensor]:
+        """What is hidden, and distances as the model sees them, over [sinks | near keys], both (b, n)."""
         sinks, near = torch.arange(self.scheme.sinks, device=steps.device), steps[:, None] - held
-        still_near = steps[:, None] - self.scheme.first - sinks <= self.scheme.recent
-        hidden = torch.cat([still_near, (near < 0) | (near > self.scheme.recent)], dim=1)
+        not_yet = sinks > steps[:, None]
+        if self.scheme.first:  # a token that is kept counts as near while it is among the recent ones
+            not_yet = steps[:, None] - self.scheme.first - sinks <= self.scheme.recent
+        hidden = torch.cat([not_yet, (near < 0) | (near > self.scheme.recent)], dim=1)
         distance = torch.cat([self.scheme.sink_angle(steps)[:, None] - sinks, near], dim=1)
         if sliding_window is not None:
             hidden |= distance >= sliding_window

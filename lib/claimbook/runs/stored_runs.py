@@ -23,7 +23,8 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs.progress import Progress, Stopwatch
 
-TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
+TOLERANCE = 1e-3  # relative: how far what is run again may lie from what is stored
+LEAST = 1e-2  # numbers next to zero are compared as if they were so large: below 1e-5 all is rounding
 ARTEFACT = ".safetensors"
 GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
@@ -253,16 +254,16 @@ def beginning(chapter: str, name: str, shorter: dict) -> dict:
         return run(stored.config | shorter, Path(work), lambda *progress: None)["curves"]
 
 
-def agreement(now, stored, least: float = 0.0) -> str:
+def agreement(now, stored) -> str:
     """One stable line: do rows or curves measured now equal the beginning of the stored ones?
 
-    What only the stored ones have, being of a longer list of settings, does not count. ``least``: see `_difference`.
+    What only the stored ones have, being of a longer list of settings, does not count.
     """
     if stored is None:
         return "no stored run to compare with"
     if not files.as_json(now):
         return "nothing was measured to compare with the stored run"
-    difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True, least=least)
+    difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True)
     return (
         "the live part equals the stored run"
         if difference <= TOLERANCE
@@ -379,17 +380,17 @@ def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> f
     )
 
 
-def _difference(a, b, partly: bool = False, least: float = 0.0) -> float:
-    """Largest relative difference; ``partly``: b may have keys that a lacks; ``least``: relative to this at least."""
+def _difference(a, b, partly: bool = False) -> float:
+    """Largest relative difference; ``partly``: b may have keys that a lacks."""
     if isinstance(a, dict) and isinstance(b, dict) and (a.keys() <= b.keys() if partly else a.keys() == b.keys()):
-        return max((_difference(a[key], b[key], partly, least) for key in a), default=0.0)
+        return max((_difference(a[key], b[key], partly) for key in a), default=0.0)
     if isinstance(a, list) and isinstance(b, list) and 0 < len(a) <= len(b):
-        return max(_difference(x, y, partly, least) for x, y in zip(a, b, strict=False))
+        return max(_difference(x, y, partly) for x, y in zip(a, b, strict=False))
     if a == b == []:
         return 0.0
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         if a == b or (math.isnan(a) and math.isnan(b)):
             return 0.0
-        difference = abs(a - b) / max(abs(a), abs(b), least)
+        difference = abs(a - b) / max(abs(a), abs(b), LEAST)
         return math.inf if math.isnan(difference) else difference
     return 0.0 if a == b and not isinstance(a, (dict, list)) else math.inf

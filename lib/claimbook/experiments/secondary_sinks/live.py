@@ -86,7 +86,7 @@ def ids_of(lm: LM, run, text: str, count: int) -> list[Tensor]:
 
 @torch.no_grad()
 def again(run, lm: LM, inputs: list[Tensor], rows: list[dict]) -> str:
-    """One stable line: do texts read now give what is stored of them? Cosines and shares may be next to zero."""
+    """One stable line: do texts read now give what is stored of them?"""
     if len(inputs[0]) < rows[0]["tokens"]:
         return "texts were not read again at this tier"
-    return run.agreement([row(lm, find(lm, ids), RULE) for ids in inputs], rows, least=1e-2)
+    return run.agreement([row(lm, find(lm, ids), RULE) for ids in inputs], rows)
