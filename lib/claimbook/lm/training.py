@@ -1,6 +1,8 @@
 """One training loop for every decoder trained here: exact resume, the same numbers for a seed and a thread count."""
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from claimbook import files
+from claimbook.errors import ClaimbookError
 
 SAVE_EVERY = 60.0  # seconds
 
@@ -114,8 +116,17 @@ def _save(path: Path, model, optimizer, step: int, found: dict, recent: list[flo
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}/{name}"] = value
     about = {"step": str(step), "found": json.dumps(found), "recent": json.dumps(recent)}
-    with files.replacing(path, SafetensorError) as temporary:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
         save_file(tensors, temporary, metadata=about)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise ClaimbookError(
+            f"checkpoint {path.name} could not be written: {error}; free some space, then go on"
+        ) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _load(path: Path, model, optimizer) -> tuple[int, dict, list[float]]:

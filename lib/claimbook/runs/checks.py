@@ -76,10 +76,9 @@ def _cell_faults(cell: dict) -> list[str]:
 def untouched(chapter: str) -> list[str]:
     """Result files, stored runs and the notebook's outputs are as they were accepted."""
     results_beside = sorted(paths.results_beside(chapter).glob("*.json"))
-    stored = [paths.result(chapter), *results_beside]
-    stored += sorted(paths.sweep(chapter, "any").parent.glob("*.json"))
-    found = []
-    for path in filter(Path.exists, stored):
+    sweeps, declared = sorted(paths.sweep(chapter, "any").parent.glob("*.json")), declarations.table(chapter)
+    found = [f"{path.name} is of no declared stored run: delete it" for path in sweeps if path.stem not in declared]
+    for path in filter(Path.exists, [paths.result(chapter), *results_beside, *sweeps]):
         try:
             seals.read(path)
         except ClaimbookError as error:
@@ -87,7 +86,7 @@ def untouched(chapter: str) -> list[str]:
     for path in results_beside:
         if not found and parameters.beside(chapter, *_own(seals.read(path))) != path:
             found.append(f"{path.name} holds another run than its name says: accept that run again")
-    for name in declarations.table(chapter):
+    for name in declared:
         found += stored_runs.artefact_faults(chapter, name) if not found else []
     if not found and paths.result(chapter).exists():
         accepted = seals.read(paths.result(chapter))["provenance"].get("outputs")

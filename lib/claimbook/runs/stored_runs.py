@@ -296,7 +296,9 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
 # Run in an earlier checkout, by that checkout's own code: the prefix of a stored run, its curves as JSON.
 _CARRY_OUT = """
 import importlib, json, pathlib, sys
-module, function, config, work, out = sys.argv[1:]
+from claimbook.provenance import declarations
+chapter, name, config, work, out = sys.argv[1:]
+module, function = declarations.target(chapter, declarations.declared(chapter, name))
 run = getattr(importlib.import_module(module), function)
 curves = run(json.loads(config), pathlib.Path(work), lambda *progress: None)["curves"]
 plain = lambda value: value.tolist() if hasattr(value, "tolist") else str(value)
@@ -314,8 +316,7 @@ def _as_before(chapter: str, name: str, config: dict, work: Path, before: Path) 
         raise ClaimbookError(f"stored run {chapter}/{name} is not fresh in {before}: name a checkout in which it is")
     apart, out = work / "before", work / "before.json"
     apart.mkdir()
-    module, function = declarations.target(chapter, declarations.declared(chapter, name))
-    arguments = [module, function, json.dumps(config), str(apart), str(out)]
+    arguments = [chapter, name, json.dumps(config), str(apart), str(out)]
     done = subprocess.run([sys.executable, "-c", _CARRY_OUT, *arguments], env=own, cwd=before, stderr=subprocess.PIPE)
     if done.returncode:
         reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]

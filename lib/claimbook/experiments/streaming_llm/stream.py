@@ -1,5 +1,6 @@
 """A long stream of real text: Figure 5 and the constant memory of Figure 1."""
 
+import os
 from pathlib import Path
 
 import psutil
@@ -75,9 +76,9 @@ def _row(state: Stream, losses: Tensor, compared: Tensor) -> dict:
 
 
 def _save(path: Path, state: Stream, rows: list[dict]) -> None:
-    saved = {"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}
-    with files.replacing(path, RuntimeError) as temporary, open(temporary, "wb") as file:
-        torch.save(saved, file)
+    temporary = path.with_suffix(".tmp")
+    torch.save({"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}, temporary)
+    os.replace(temporary, path)
 
 
 def _restore(path: Path, lm: LM, scheme: Scheme) -> tuple[Stream | None, list[dict]]:
