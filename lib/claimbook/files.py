@@ -27,11 +27,10 @@ def copy(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to be written in the block; at its end it is flushed and renamed to ``path``.
 
-    ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched. ``also``: what
-    the library that writes raises then in place of an OSError.
+    ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched.
     """
     temporary = None
     try:
@@ -43,7 +42,7 @@ def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, *also) as error:
+    except OSError as error:
         raise ClaimbookError(_line(path, error)) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -86,8 +85,7 @@ def plain(value):
     raise TypeError(f"cannot store a {type(value).__name__} as JSON")
 
 
-def _line(path: Path, error: Exception) -> str:
-    cause = error if isinstance(error, OSError) else error.__context__ or error  # torch hides what the system said
-    if any(os.strerror(number) in str(cause) for number in (errno.ENOSPC, errno.EDQUOT)):
+def _line(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: could not write {path.name} (nothing was changed); free some space and run again"
-    return f"could not write {path.name} in {path.parent}: {getattr(cause, 'strerror', None) or cause}"
+    return f"could not write {path.name} in {path.parent}: {error.strerror or error}"
