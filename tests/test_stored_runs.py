@@ -541,6 +541,24 @@ def test_a_checkout_in_which_the_run_is_stale_confirms_nothing(moved_on):
         stored_runs.confirm(CHAPTER, "short", before)
 
 
+def test_a_module_that_was_moved_since_is_found_where_it_was(moved_on):
+    before, toy = moved_on
+    toy.rename(toy.with_name("moved.py"))
+    edit(toy.with_name("stored.py"), '"toy:run"', '"moved:run"')
+    edit(toy.with_name("moved.py"), "step + 1.0", "1.0 + step")
+    assert stored_runs.confirm(CHAPTER, "short", before) == 0
+
+
+def test_one_run_is_confirmed_by_name(moved_on, capsys):
+    before, toy = moved_on
+    edit(toy, "step + 1.0", "1.0 + step")
+    assert commands.confirm_sweeps(CHAPTER, before, "short") == 0
+    assert capsys.readouterr().out == f"{CHAPTER}/short: confirmed, prefix within 0\n"
+    assert commands.confirm_sweeps(CHAPTER, before, "nope") == 1
+    with pytest.raises(ClaimbookError, match="--name needs a chapter"):
+        commands.confirm_sweeps(None, before, "short")
+
+
 def test_before_takes_a_checkout(moved_on, tmp_path):
     with pytest.raises(ClaimbookError, match="--before takes a checkout of this repository"):
         commands.confirm_sweeps(CHAPTER, tmp_path / "nowhere")

@@ -226,12 +226,16 @@ def strict_book() -> bool:
 
 def one_sweep(chapter: str | None, name: str, force: bool, result: Path | None) -> None:
     """One stored run in this process; what a Snakemake job calls."""
-    if chapter is None:
-        raise ClaimbookError("--name needs a chapter")
+    _check_chapter_of(name, chapter)
     path = stored_runs.run(chapter, name, force)
     if result:
         files.write_json(result, files.read_json(path))
     print(path.relative_to(paths.root()))
+
+
+def _check_chapter_of(name: str | None, chapter: str | None) -> None:
+    if name and chapter is None:
+        raise ClaimbookError("--name needs a chapter")
 
 
 def list_sweeps(chapter: str | None) -> None:
@@ -262,6 +266,7 @@ def make_sweeps(chapter: str | None, jobs: int) -> int:
 
 def confirm_sweeps(chapter: str | None, before: Path | None = None, only: str | None = None) -> int:
     """Confirm stored runs made stale by code alone, all or one; 1 when one could not be. See `stored_runs.confirm`."""
+    _check_chapter_of(only, chapter)
     if before and not (before / "lib" / "claimbook").is_dir():
         raise ClaimbookError(f"--before takes a checkout of this repository, such as a git worktree, not '{before}'")
     failed = 0
