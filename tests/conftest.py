@@ -67,7 +67,8 @@ def demo(tmp_path, monkeypatch):
 def declare_stored_runs(root, chapter, monkeypatch):
     """Give a chapter two stored runs, for this process and for others; a fixture's body."""
     experiments = root / "lib" / "claimbook" / "experiments"
-    files.write_text(experiments / chapter / "__init__.py", TABLE.replace("demo", chapter))
+    files.write_text(experiments / chapter / "__init__.py", "")
+    files.write_text(experiments / chapter / "stored.py", TABLE.replace("demo", chapter))
     files.write_text(experiments / chapter / "toy.py", TOY)
     monkeypatch.setattr(claimbook.experiments, "__path__", [*claimbook.experiments.__path__, str(experiments)])
     yield root

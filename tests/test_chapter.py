@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from claimbook import chapter, files, paths, stats
+from claimbook import chapter, display, files, paths, stats
 from claimbook.assets import local
-from claimbook.claims import ledgers
+from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
 from claimbook.runs import parameters, stored_runs
 from conftest import CHAPTER, edit
@@ -263,6 +263,21 @@ def test_stored_runs_missing_fresh_stale_and_unknown(book_with_sweeps):
         run.stored("short")
 
 
+def test_the_beginning_of_a_stored_run_is_run_again_and_compared(book_with_sweeps, capsys):
+    assert start().again("short", steps=2) == {}
+    stored_runs.run(CHAPTER, "short")
+    stored_runs.promote(CHAPTER)
+    assert start().again("short", steps=2)["loss"] == [1.0, 2.0]
+    start().again("short", steps=2, scale=1.5)
+    assert start(tier="gpu").again("short", steps=2) == {}, "it speaks for no gpu run"
+    assert capsys.readouterr().out.splitlines() == [
+        "no stored run to compare with",
+        "the live part equals the stored run",
+        "the live part differs from the stored run by 0.33",
+        "no stored run to compare with",
+    ]
+
+
 def test_glue_makes_rounded_text_once(book):
     run = start()
     assert run.glue("a", np.float64(0.12345), ".2f") == "0.12"
@@ -270,6 +285,28 @@ def test_glue_makes_rounded_text_once(book):
     assert run.glue("c", "word") == "word"
     with pytest.raises(ClaimbookError, match="'a' is glued twice"):
         run.glue("a", 1)
+
+
+def test_what_is_measured_is_there_for_the_prose_under_its_own_name(two_models):
+    run = start(models=MODELS)
+    run.take({"C1": {"halved": spread()}, "C2": verdicts.Evidence(parts={"variance": stats.Exact(0.125)})})
+    run.measure("C1", "halved", spread(1.0), "smollm2-135m")
+    assert run.glued["C1.halved"] == "2.000 (95 % interval 1.980 to 2.020)"
+    assert run.glued["C2.variance"] == "0.125"
+    assert run.glued["C1.halved.smollm2-135m"].startswith("1.000 (95 %")
+
+
+@pytest.mark.parametrize(
+    "measurement, said",
+    [
+        (stats.Votes(18, 20, 0.5), "18 of 20"),
+        (stats.Exact(22.17), "22.2"),
+        (stats.mean(np.full(5, 0.3)), "0.3"),
+        (None, "(not measured)"),
+    ],
+)
+def test_a_measurement_reads_as_it_would_be_said(measurement, said):
+    assert display.measured(measurement) == said
 
 
 def test_outcome_badges_and_tables_say_what_was_found(book):

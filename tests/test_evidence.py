@@ -7,7 +7,7 @@ import pytest
 from claimbook import chapter
 from claimbook.experiments.secondary_sinks import live as secondary
 from claimbook.experiments.sink_emergence import live as emergence
-from claimbook.experiments.streaming_llm import live as streaming
+from claimbook.experiments.units import Experiment
 from claimbook.runs import stored_runs
 
 MODEL, OTHER, TEXT = "smollm2-135m", "gemma-3-270m", "wikipedia-excerpt"
@@ -45,14 +45,28 @@ def start(name, **asked):
 @pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
 def test_streaming_llm(asked, plain, half):
     run = start("streaming_llm", **asked)
-    speaks = {name: streaming.speaks_for(run.stored(name), run) for name in ("latency", "stream_1m", "beyond")}
-    assert speaks == {"latency": plain, "stream_1m": half, "beyond": half}
-    found = streaming.stored_rows(run, "documents")
-    assert (MODEL in found) == (
-        plain or asked.get("models") is not None
-    )  # others' rows are shown beside, by their name
-    assert streaming.rows(run.stored("beyond"), "documents", run, lambda: "live") != "live" or not half
-    assert streaming.speaks_for(None, run) is False
+    model = asked.get("models", MODEL)
+    spoken = {name: run.stored(name, of=model) is not None for name in ("latency", "stream_1m", "beyond")}
+    assert spoken == {"latency": plain, "stream_1m": half, "beyond": half}
+
+
+@pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
+def test_rows_are_stored_ones_where_these_speak_for_the_run(asked, plain, half, monkeypatch, capsys):
+    run, lm = start("streaming_llm", **asked), SimpleNamespace(name=asked.get("models", MODEL))
+    live = Experiment(
+        "n", dict, lambda lm, config: {"one": config["n_documents"]}, lambda lm, unit, config: {"n": unit}
+    )
+    read = {"read": lambda stored: ["stored"]}
+    monkeypatch.setattr(stored_runs, "experiment", lambda *name: SimpleNamespace(now=live.now, **read))
+    rows = run.rows("documents", lm, n_documents=7)
+    assert next(iter(rows)) == lm.name, "the run's own model comes first"
+    if lm.name == OTHER:
+        assert rows == {OTHER: ["stored"], MODEL: ["stored"]}
+        return
+    assert rows[lm.name] == (["stored"] if plain else [{"n": 7}]), "measured now, as the reader asked"
+    assert (OTHER in rows) == ((half and run.parameters["text"] != "kjv") or lm.name.startswith("tiny"))
+    assert run.rows("documents", lm, again={}, n_documents=7) == rows, "what is measured again judges nothing"
+    assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ import torch
 import planted as planted_model
 from claimbook import paths, plotting, stats
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.secondary_sinks import RULE, STORED, change, find, live, parts, probe, traces, view
+from claimbook.experiments.secondary_sinks import change, find, live, parts, probe, traces, view
+from claimbook.experiments.secondary_sinks.stored import RULE, STORED
 from claimbook.lm import block_outputs, residual, tiny
 from claimbook.lm.load import LM
-from claimbook.runs import parameters
+from claimbook.runs import parameters, stored_runs
 
 pytestmark = pytest.mark.numeric
 
@@ -402,15 +404,16 @@ def planted_lm():
 def test_what_is_read_again_is_compared_number_by_number():
     lm, ids = planted_lm(), planted_model.text(length=160)
     stored = json.loads(json.dumps(find.row(lm, find.find(lm, ids), RULE)))
-    assert live.agreement(lm, [ids], [stored] * 3) == "1 of 3 texts read again agree with the stored run within 0.1 %"
+    run = SimpleNamespace(agreement=stored_runs.agreement)
+    assert live.again(run, lm, [ids], [stored] * 3) == "the live part equals the stored run"
     for path, value in ((("primary", "start"), 3), (("sinks",), []), (("median_norm", 2), 99.0), (("little",), 0.5)):
         doctored, at = copy.deepcopy(stored), None
         at = doctored
         for key in path[:-1]:
             at = at[key]
         at[path[-1]] = value
-        assert "differ from the stored run" in live.agreement(lm, [ids], [doctored])
-    assert live.agreement(lm, [ids[:100]], [stored]) == "texts were not read again at this tier"
+        assert "differs from the stored run" in live.again(run, lm, [ids], [doctored])
+    assert live.again(run, lm, [ids[:100]], [stored]) == "texts were not read again at this tier"
 
 
 def test_stored_runs_are_of_texts_that_did_not_choose_the_threshold():

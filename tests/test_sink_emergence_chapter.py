@@ -10,17 +10,8 @@ import torch
 
 from claimbook import paths, plotting
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.sink_emergence import (
-    PRETRAINING_ARMS,
-    STORED,
-    TOYS,
-    live,
-    parts,
-    text_parts,
-    toy_parts,
-    toys,
-    view,
-)
+from claimbook.experiments.sink_emergence import live, parts, text_parts, toy_parts, toys, view
+from claimbook.experiments.sink_emergence.stored import PRETRAINING_ARMS, STORED, TOYS
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe

@@ -21,7 +21,7 @@ from claimbook.runs.progress import Progress
 from conftest import CHAPTER, REPOSITORY, edit
 
 TOY = "lib/claimbook/experiments/demo/toy.py"
-TABLE = "lib/claimbook/experiments/demo/__init__.py"
+TABLE = "lib/claimbook/experiments/demo/stored.py"
 
 
 def store(name="short"):
@@ -449,7 +449,7 @@ def test_tensors_of_a_run_without_an_artefact_are_refused(demo):
     ],
 )
 def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
-    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    table = demo / "lib/claimbook/experiments/demo/stored.py"
     files.write_text(demo / "data/assets.yaml", (REPOSITORY / "data/assets.yaml").read_text())
     before = fingerprints.sweep_fingerprint("demo", "short")
     edit(table, *change)
@@ -457,7 +457,7 @@ def test_every_input_of_a_stored_run_is_in_its_fingerprint(demo, change):
 
 
 def test_a_run_that_reads_another_is_stale_when_that_one_changes(demo):
-    table = demo / "lib/claimbook/experiments/demo/__init__.py"
+    table = demo / "lib/claimbook/experiments/demo/stored.py"
     edit(table, 'machine_curves=("seconds",)', 'machine_curves=("seconds",), reads=("demo/other",)')
     before = fingerprints.sweep_fingerprint("demo", "short")
     stored_runs.run("demo", "other")
@@ -544,7 +544,7 @@ def test_a_checkout_in_which_the_run_is_stale_confirms_nothing(moved_on):
 def test_a_module_that_was_moved_since_is_found_where_it_was(moved_on):
     before, toy = moved_on
     toy.rename(toy.with_name("moved.py"))
-    edit(toy.with_name("__init__.py"), '"toy:run"', '"moved:run"')
+    edit(toy.with_name("stored.py"), '"toy:run"', '"moved:run"')
     edit(toy.with_name("moved.py"), "step + 1.0", "1.0 + step")
     assert stored_runs.confirm(CHAPTER, "short", before) == 0
 

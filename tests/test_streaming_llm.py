@@ -1,5 +1,7 @@
 """StreamingLLM: the block-parallel evaluation against two token-by-token decoders, one of them re-derived here."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -12,7 +14,8 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.streaming_llm import shards
+from claimbook.experiments.streaming_llm.measure import shards
+from claimbook.experiments.streaming_llm.measure import stream as stream_run
 from claimbook.lm import rotary, tiny
 from claimbook.lm.losses import token_losses
 from claimbook.papers import streaming_llm as method
@@ -41,15 +44,18 @@ def dense(model, ids):
 
 
 @torch.no_grad()
-def official(model, ids, sinks, recent):
+def official(model, ids, sinks, recent, first=0):
     """Losses (T - 1,) of the official rules, re-derived for Llama from its projections and transformers' rotation.
 
     kv_cache.py: after a step with n cached keys keep all if n <= sinks + recent, else slots [0, sinks) and
     [n - recent, n). modify_llama.py: keys are stored unrotated; slot i turns by i, the query by the last slot.
+    ``first``, ours: the token that is kept first, by its place in the text.
     """
+    places = []  # of the cached tokens in the text
     layers, cache, out = model.model.layers, {i: ([], []) for i in range(len(model.model.layers))}, []
-    for token in ids[:-1]:
-        x = model.model.embed_tokens(token.view(1, 1))
+    for t, token in enumerate(ids[:-1]):
+        x, places = model.model.embed_tokens(token.view(1, 1)), [*places, t]
+        kept = [i for i, place in enumerate(places) if first <= place < first + sinks or t - place < recent]
         for i, layer in enumerate(layers):
             attention, h = layer.self_attn, layer.input_layernorm(x)
             shape = (1, 1, -1, attention.head_dim)
@@ -66,8 +72,8 @@ def official(model, ids, sinks, recent):
             probs = torch.softmax(query @ turned.mT * attention.head_dim**-0.5, dim=-1)
             x = x + attention.o_proj((probs @ value).transpose(1, 2).reshape(1, 1, -1))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-            if n > sinks + recent:
-                cache[i] = (keys[:sinks] + keys[n - recent :], values[:sinks] + values[n - recent :])
+            cache[i] = ([keys[slot] for slot in kept], [values[slot] for slot in kept])
+        places = [places[slot] for slot in kept]
         out.append(model.lm_head(model.model.norm(x))[0, 0])
     return torch.nn.functional.cross_entropy(torch.stack(out), ids[1:], reduction="none")
 
@@ -76,6 +82,12 @@ def official(model, ids, sinks, recent):
 def test_block_parallel_equals_the_official_rules(llama, ids, sinks, recent):
     ours = losses(llama, ids, Scheme(sinks, recent), segment=32)
     assert torch.allclose(ours, official(llama, ids, sinks, recent), atol=1e-3)
+
+
+def test_tokens_out_of_the_middle_may_be_kept_in_place_of_the_first(llama, ids):
+    ours = losses(llama, ids, Scheme(4, 12, first=9), segment=32)
+    assert torch.allclose(ours, official(llama, ids, 4, 12, first=9), atol=1e-3)
+    assert not torch.allclose(ours, official(llama, ids, 4, 12), atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -180,7 +192,10 @@ def test_a_rotation_of_unknown_kind_is_refused(llama, monkeypatch):
     [
         (lambda model, ids: Scheme(-1, 4), "sinks must be >= 0"),
         (lambda model, ids: Scheme(4, 0), "recent >= 1"),
-        (lambda model, ids: losses(model, ids, Scheme(8, 4), segment=4), "shorter than the 8 sinks"),
+        (lambda model, ids: losses(model, ids, Scheme(8, 4), segment=4), "has no 8 for the sinks"),
+        (lambda model, ids: losses(model, ids, Scheme(4, 4, first=9), segment=12), "has no 13 for the sinks"),
+        (lambda model, ids: RollingCache(model, Scheme(4, 4, first=9)), "keeps the first tokens"),
+        (lambda model, ids: Scheme(4, 4, positions="text", first=9), "at cache positions only"),
         (lambda model, ids: recompute_losses(model, ids, torch.tensor([5]), 17), "fewer than 17 tokens before"),
     ],
 )
@@ -192,6 +207,21 @@ def test_bad_input_gives_one_line(llama, ids, call, line):
 def test_losses_in_chunks_are_the_models_own(llama, ids):
     hidden = llama.model(ids[None]).last_hidden_state[0, :-1]
     assert torch.allclose(token_losses(llama, hidden, ids[1:], chunk=7), dense(llama, ids), atol=1e-5)
+
+
+class Full(io.RawIOBase):
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_checkpoint_of_the_stream_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
+    """Torch itself says nothing of a full disk."""
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda saved, file: save(saved, Full()))
+    state = method.Stream(SCHEME, None, sinks={0: (torch.zeros(9), torch.zeros(9))})
+    with pytest.raises(ClaimbookError, match=r"the disk is full: could not write checkpoint\.pt"):
+        stream_run._save(tmp_path / "checkpoint.pt", state, [])
+    assert not list(tmp_path.iterdir())
 
 
 STREAM = """

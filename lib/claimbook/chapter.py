@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,11 +33,12 @@ from claimbook.stats import Estimate
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-def start(chapter: str, *, tier, models, seed, device, dtype, text="", papers=None, **own) -> "ChapterRun":
+def start(chapter: str, *, tier, models, seed, device, dtype, text="", papers=None, texts=None, **own) -> "ChapterRun":
     """Begin a run: check its parameters, set the threads, start the clock.
 
     ``papers``: the paper's own models. At the gpu tier a run of any other, or of another text, is not exact.
-    ``own``: the chapter's own parameters, recorded with the others. ClaimbookError for a value that cannot work.
+    ``texts``: the text by tier, unless one is given. ``own``: the chapter's own parameters, recorded with the others.
+    ClaimbookError for a value that cannot work.
     """
     values = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text, **own}
     values = parameters.check(values)
@@ -50,6 +52,7 @@ def start(chapter: str, *, tier, models, seed, device, dtype, text="", papers=No
         parts=fingerprints.chapter_parts(chapter, tier),
         about=machine.collect(),
         papers=papers,
+        texts=texts or {},
     )
 
 
@@ -64,6 +67,7 @@ class ChapterRun:
     parts: dict
     about: dict
     papers: tuple[str, ...] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     evidence: dict[str, dict[str, Evidence]] = field(default_factory=dict)  # claim id -> model -> what was measured
     judged: dict[str, dict] = field(default_factory=dict)  # claim id -> entry of the result file
@@ -93,6 +97,79 @@ class ChapterRun:
         own = self.papers is None or set(self.models) <= set(self.papers)
         return self.tier != "gpu" or (own and not self.parameters["text"])
 
+    @property
+    def fidelity(self) -> str:
+        """What stands on the figures of real models: exact only for the paper's own models and text."""
+        return "exact" if self.tier == "gpu" and self.exact else "reduced"
+
+    @property
+    def text(self) -> str:
+        """The text that is read: the one given, else the tier's own."""
+        return self.parameters["text"] or self.texts.get(self.tier, "")
+
+    @property
+    def main(self) -> str:
+        """The model that most is shown of: the first of the ledger's that runs here, else the run's first."""
+        return next((model for model in self.ledger.models if model in self.models), [*self.models, ""][0])
+
+    # --- models and rows -----------------------------------------------------------------------------------------
+
+    def model(self, prove: Callable | None = None):
+        """The run's one model, an `lm.load.LM`, proven; ClaimbookError for several, which are a grid of runs."""
+        if len(self.models) != 1:
+            given = self.parameters["models"]
+            raise ClaimbookError(
+                f"{self.chapter} runs one model at a time, not '{given}': several are a grid of runs, "
+                f"`claimbook grid --models {given}`"
+            )
+        return parameters.load_model(self.models[0], self.device, self.parameters["dtype"], prove)
+
+    def rows(self, name: str, lm, *, again: dict | None = None, **live) -> dict[str, list]:
+        """Rows of an experiment by model: the run's own first, then stored ones of the ledger's others.
+
+        ``name``: a stored run of the experiment. The own rows are the stored ones where these speak for this run, else
+        measured now, with the declared config changed by ``live``. ``again``: what is measured now in any case, a
+        further change of the config; a line is printed that says whether it equals what is stored.
+        """
+        experiment, stored = stored_runs.experiment(self.chapter, name), {}
+        for key, model in stored_runs.alike(self.chapter, name).items():
+            if (result := self.stored(key, of=model)) and (model not in stored or key == name):
+                stored[model] = result
+        by_model = {model: experiment.read(result) for model, result in stored.items()}
+        config = declarations.declared(self.chapter, name).config | live
+        own = by_model.pop(lm.name) if lm.name in by_model else experiment.now(lm, config)
+        if again is not None:
+            kept = stored.get(lm.name)
+            if kept and kept["config"].get("dtype", "float32") != self.parameters["dtype"]:
+                print(f"the stored run is in {kept['config']['dtype']}: not compared")
+            else:
+                print(self.agreement(experiment.now(lm, config | again) if kept else None, kept and own))
+        return {lm.name: own} | by_model
+
+    def read(self, name: str, of: str) -> list:
+        """Rows of a stored run that cannot be measured live; none where it is missing or does not speak for ``of``."""
+        stored = self.stored(name, of)
+        return stored_runs.experiment(self.chapter, name).read(stored) if stored else []
+
+    def again(self, name: str, **shorter) -> dict:
+        """The curves of the beginning of a stored run, run again now; prints whether they equal the stored ones.
+
+        ``shorter`` changes the declared config. Empty where the stored run does not speak for this run.
+        """
+        declared = declarations.declared(self.chapter, name)
+        stored = self.stored(name, of=self.main)
+        if stored is None or self.smoke:
+            print(self.agreement(None, None))
+            return {}
+        curves = stored_runs.beginning(self.chapter, name, shorter)
+        compared = {key: curve for key, curve in curves.items() if key not in declared.machine_curves}
+        print(self.agreement(compared, stored["curves"]))
+        return curves
+
+    def agreement(self, now, stored) -> str:
+        """One stable line: does what was measured now equal the beginning of what is stored?"""
+        return "a smoke run is not compared" if self.smoke else stored_runs.agreement(now, stored)
+
     # --- measuring and judging -----------------------------------------------------------------------------------
 
     def measure(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
@@ -105,11 +182,23 @@ class ChapterRun:
         part = self.ledger.claim(claim_id).part(part_name)
         self._take("parts", claim_id, part, measurement, model)
 
-    def measure_parts(self, found: dict[str, dict[str, Measurement]], model: str | None = None) -> None:
-        """Take the measurements of several claims, ``{claim: {part: measurement}}``, of one model. See `measure`."""
-        for claim_id, measured in found.items():
-            for part_name, measurement in measured.items():
-                self.measure(claim_id, part_name, measurement, model)
+    def measure_rows(self, evidence: Callable[[list], dict], rows: dict[str, list]) -> None:
+        """Take what ``evidence`` makes of the rows of each model; see `take`. A model without rows is left out."""
+        for model, found in rows.items():
+            if found:
+                self.take(evidence(found), model)
+
+    def take(self, found: dict[str, Evidence | dict[str, Measurement]], model: str | None = None) -> None:
+        """Take the evidence on several claims, of one model. See `measure`.
+
+        ``{claim: Evidence}``, or ``{claim: {part: measurement}}`` where parts are all there is.
+        """
+        for claim_id, one in found.items():
+            one = one if isinstance(one, Evidence) else Evidence(parts=one)
+            takers = {"parts": self.measure, "nulls": self.null, "ceilings": self.ceiling}
+            for kind, taker in (takers | {"preconditions": self.precondition}).items():
+                for name, measurement in getattr(one, kind).items():
+                    taker(claim_id, name, measurement, model)
 
     def null(self, claim_id: str, part_name: str, measurement: Measurement, model: str | None = None) -> None:
         """Take what the part's quantity is where the claim is false; see `measure`. The ledger must ask for it."""
@@ -147,6 +236,9 @@ class ChapterRun:
         if part.name in taken:
             raise ClaimbookError(f"{self._name(claim)}: {kind.removesuffix('s')} '{part.name}' was measured already")
         taken[part.name] = measurement
+        beside = "" if model in (None, self.decides(claim)) else f".{local.public(model)}"
+        control = "" if kind in ("parts", "preconditions") else f".{kind.removesuffix('s')}"
+        self.glue(f"{claim_id}.{part.name}{control}{beside}", display.measured(measurement))
 
     def measurement(self, claim_id: str, part_name: str, model: str) -> Measurement:
         """What was measured of a part on a model; None where nothing was."""
@@ -213,13 +305,16 @@ class ChapterRun:
             and self.device == "cpu"
         )
 
-    def stored(self, name: str) -> dict | None:
+    def stored(self, name: str, of: str | None = None) -> dict | None:
         """A promoted stored run of this chapter, or of another as "chapter/name".
 
-        A stale one is refused; a missing one gives None, and its parts stay untested.
+        A stale one is refused; a missing one gives None, and its parts stay untested. ``of``: a model; None where the
+        stored run does not speak for this run of it.
         """
         place = declarations.place(self.chapter, name)
         declarations.declared(*place)
+        if of is not None and not self.speaks(name, of):
+            return None
         if not paths.sweep(*place).exists():
             self.stored_runs[name] = "missing"
             return None

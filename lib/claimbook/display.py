@@ -8,8 +8,10 @@ from claimbook.assets import local
 from claimbook.claims import totals, words
 from claimbook.claims.criteria import Controls, Figure, OtherMetric, Part, accepted
 from claimbook.claims.ledgers import Claim, Ledger
+from claimbook.claims.verdicts import Measurement
 from claimbook.claims.words import fidelity, several, spoken
 from claimbook.provenance.machine import clock
+from claimbook.stats import Exact, Votes
 
 
 class Shown:
@@ -165,6 +167,18 @@ def rounded(value: float, interval: list[float] | None) -> tuple[str, str]:
     decimals = max(0, 1 - math.floor(math.log10(interval[1] - interval[0])))
     value, low, high = (f"{one:,.{decimals}f}" for one in (value, *interval))
     return value, f"[{low}, {high}]"
+
+
+def measured(measurement: Measurement) -> str:
+    """A measurement for the prose: "2.13 (95 % interval 2.01 to 2.24)", "18 of 20", a number where nothing varies."""
+    if measurement is None:
+        return "(not measured)"
+    if isinstance(measurement, Votes):
+        return f"{measurement.agree} of {measurement.n}"
+    if isinstance(measurement, Exact) or not math.isfinite(measurement.low):
+        return number(measurement.value)
+    value, interval = rounded(measurement.value, [measurement.low, measurement.high])
+    return f"{value} (95 % interval {' to '.join(interval.strip('[]').split(', '))})" if interval else value
 
 
 def badges(ledger: Ledger, entries: dict) -> Shown:

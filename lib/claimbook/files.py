@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from claimbook.errors import ClaimbookError
@@ -27,10 +28,11 @@ def copy(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
     """A temporary file beside ``path`` to be written in the block; at its end it is flushed and renamed to ``path``.
 
-    ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched.
+    ClaimbookError when the disk is full or the folder cannot be written; ``path`` is then untouched. ``also``: what
+    the library that writes raises then in place of an OSError.
     """
     temporary = None
     try:
@@ -42,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, *also) as error:
         raise ClaimbookError(_line(path, error)) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -78,6 +80,8 @@ def plain(value):
     """JSON fallback for what is not a plain Python value: numpy and torch scalars and arrays, paths, tuples."""
     if hasattr(value, "tolist"):
         return value.tolist()
+    if is_dataclass(value):
+        return vars(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, Path):
@@ -85,7 +89,8 @@ def plain(value):
     raise TypeError(f"cannot store a {type(value).__name__} as JSON")
 
 
-def _line(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _line(path: Path, error: Exception) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__ or error  # torch hides what the system said
+    if any(os.strerror(number) in str(cause) for number in (errno.ENOSPC, errno.EDQUOT)):
         return f"the disk is full: could not write {path.name} (nothing was changed); free some space and run again"
-    return f"could not write {path.name} in {path.parent}: {error.strerror or error}"
+    return f"could not write {path.name} in {path.parent}: {getattr(cause, 'strerror', None) or cause}"

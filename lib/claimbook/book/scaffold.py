@@ -32,11 +32,13 @@ def new(chapter: str) -> list[Path]:
 
 def _places(chapter: str) -> dict[str, Path]:
     """Where each file of the template goes."""
+    unit = Path("lib/claimbook/experiments", chapter)
     return {
         "claims.yaml": Path("data/claims", f"{chapter}.yaml"),
         "notebook.ipynb": Path("notebooks", f"{chapter}.ipynb"),
         "paper.py": Path("lib/claimbook/papers", f"{chapter}.py"),
-        "experiments.py": Path("lib/claimbook/experiments", chapter, "__init__.py"),
+        "experiments.py": unit / "__init__.py",
+        **{name: unit / name for name in ("stored.py", "inputs.py", "measure.py", "evidence.py", "figures.py")},
         "test_chapter.py": Path("tests", f"test_{chapter}.py"),
     }
 

@@ -44,6 +44,11 @@ def nine_in_ten_hold(series: Series) -> bool:
     return 10 * sum(series) >= 9 * len(series)
 
 
+def all_hold(series: Series) -> bool:
+    """Every case, 1 where the thing holds and 0 where not."""
+    return sum(series) == len(series)
+
+
 def _by_luck(least: int, k: int) -> float:
     """How often at least ``least`` of k cases hold where each does by the toss of a coin."""
     return sum(math.comb(k, held) for held in range(least, k + 1)) / 2**k
@@ -57,8 +62,9 @@ RULES = {
     a_tenth_more_at_the_end: lambda k: 0.5,
     more_than_half_hold: lambda k: _by_luck(k // 2 + 1, k),
     nine_in_ten_hold: lambda k: _by_luck(math.ceil(0.9 * k), k),
+    all_hold: lambda k: _by_luck(k, k),
 }
-OF_CASES = {more_than_half_hold, nine_in_ten_hold}  # their series are 0 and 1
+OF_CASES = {more_than_half_hold, nine_in_ten_hold, all_hold}  # their series are 0 and 1
 NAMED = {rule.__name__: rule for rule in RULES}
 
 

@@ -30,16 +30,20 @@ class Scheme:
     """``sinks`` initial tokens + ``recent`` last tokens; ``positions`` of the sinks: in the cache, or in the text.
 
     ``Scheme(0, y)`` is window attention; ``Scheme(4, y)`` StreamingLLM. ``positions="text"`` keeps the sinks at their
-    original distance, which the paper advises against.
+    original distance, which the paper advises against. ``first``: the text position of the first token that is kept,
+    a control of ours: tokens out of the middle of the text in place of the initial ones.
     """
 
     sinks: int
     recent: int
     positions: Literal["cache", "text"] = "cache"
+    first: int = 0
 
     def __post_init__(self):
-        if self.sinks < 0 or self.recent < 1:
-            raise ClaimbookError(f"scheme {self.sinks}+{self.recent}: sinks must be >= 0 and recent >= 1")
+        if self.sinks < 0 or self.recent < 1 or self.first < 0:
+            raise ClaimbookError(f"scheme {self.sinks}+{self.recent}: sinks must be >= 0, first >= 0 and recent >= 1")
+        if self.first and self.positions == "text":
+            raise ClaimbookError("tokens out of the middle of a text are kept at cache positions only")
 
     def __str__(self) -> str:
         return f"{self.sinks}+{self.recent}"
@@ -50,13 +54,20 @@ class Scheme:
         return self.sinks + self.recent
 
     def sink_angle(self, steps: Tensor) -> Tensor:
-        """Position of the query as the sinks see it, for queries at text positions ``steps``."""
-        return steps if self.positions == "text" else steps.clamp(max=self.size)
+        """Position of the query as the sinks see it, who stand at 0, 1, …, for queries at text positions ``steps``."""
+        return steps if self.positions == "text" else (steps - self.first).clamp(max=self.size)
 
 
 def allowed(scheme: Scheme, query: Tensor, key: Tensor) -> Tensor:
     """Which keys a query sees: text positions (b, 1) and (n,) -> bool (b, n). Section 3.2, Figure 4."""
-    return (key <= query) & ((query - key <= scheme.recent) | (key < scheme.sinks))
+    kept = (scheme.first <= key) & (key < scheme.first + scheme.sinks)
+    return (key <= query) & ((query - key <= scheme.recent) | kept)
+
+
+def pairs(scheme: Scheme, tokens: int) -> int:
+    """Query-key pairs of a text of so many tokens (Figure 1); every sixteenth query stands for its neighbours."""
+    keys = torch.arange(tokens)
+    return 16 * sum(int(allowed(scheme, part[:, None], keys).sum()) for part in keys[15::16].split(256))
 
 
 @dataclass
@@ -90,7 +101,7 @@ class Stream:
         out = torch.empty_like(query)
         for start in range(0, length, self.block):
             rows = slice(start, min(start + self.block, length))
-            left = max(self.scheme.sinks - first, 0, self.seen + start - self.scheme.recent - first)
+            left = max(self._apart() - first, 0, self.seen + start - self.scheme.recent - first)
             columns = slice(left, self.seen + rows.stop - first)
             logits = torch.cat(
                 [
@@ -117,18 +128,26 @@ class Stream:
         """Keys and values at hand for this segment, and the text position of the first of them."""
         end = self.seen + key.shape[2]
         if self.seen == 0:
-            self.sinks[layer] = tuple(x[:, :, : self.scheme.sinks].clone() for x in (key, value))
+            kept = slice(self.scheme.first, self.scheme.first + self.scheme.sinks)
+            self.sinks[layer] = tuple(x[:, :, kept].clone() for x in (key, value))
         else:
             old_key, old_value = self.recent[layer]
             key, value = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
         self.recent[layer] = tuple(x[:, :, -self.scheme.recent :].clone() for x in (key, value))
         return key, value, end - key.shape[2]
 
+    def _apart(self) -> int:
+        """So many tokens of the text are never among the near ones: the initial ones, sinks from the start."""
+        return 0 if self.scheme.first else self.scheme.sinks
+
     def _geometry(self, steps: Tensor, held: Tensor, sliding_window: int | None) -> tuple[Tensor, Tensor]:
         """What is hidden, and distances as the model sees them, over [sinks | near keys], both (b, n)."""
-        sinks = torch.arange(self.scheme.sinks, device=steps.device)
-        hidden = torch.cat([sinks > steps[:, None], ~allowed(self.scheme, steps[:, None], held)], dim=1)
-        distance = torch.cat([self.scheme.sink_angle(steps)[:, None] - sinks, steps[:, None] - held], dim=1)
+        sinks, near = torch.arange(self.scheme.sinks, device=steps.device), steps[:, None] - held
+        not_yet = sinks > steps[:, None]
+        if self.scheme.first:  # a token that is kept counts as near while it is among the recent ones
+            not_yet = steps[:, None] - self.scheme.first - sinks <= self.scheme.recent
+        hidden = torch.cat([not_yet, (near < 0) | (near > self.scheme.recent)], dim=1)
+        distance = torch.cat([self.scheme.sink_angle(steps)[:, None] - sinks, near], dim=1)
         if sliding_window is not None:
             hidden |= distance >= sliding_window
         return hidden, distance
@@ -152,11 +171,11 @@ def stream(
 
     Segments start at ``resume.seen``. The losses of a segment are those of the tokens *following* its tokens; the last
     token of the text is only predicted. ``score`` (T,), bool: the targets to score, by text position; the others hold
-    NaN and save their share of the output layer. Exact for any ``segment`` >= the number of sinks.
+    NaN and save their share of the output layer. Exact for any ``segment`` that holds the sinks.
     """
-    length = len(ids) - 1
-    if min(segment, length) < max(scheme.sinks, 1):
-        raise ClaimbookError(f"a segment of {min(segment, length)} tokens is shorter than the {scheme.sinks} sinks")
+    length, needed = len(ids) - 1, max(scheme.first + scheme.sinks, 1)
+    if min(segment, length) < needed:
+        raise ClaimbookError(f"a first segment of {min(segment, length)} tokens has no {needed} for the sinks")
     state = resume or Stream(scheme, rotary.of(model))
     with replaced(model, state):
         for start in range(state.seen, length, segment):
@@ -203,6 +222,8 @@ class RollingCache:
     """
 
     def __init__(self, model, scheme: Scheme):
+        if scheme.first:
+            raise ClaimbookError("the decoder keeps the first tokens of a text: give it a scheme without `first`")
         self.model, self.scheme, self.rotation = model, scheme, rotary.of(model)
         self.seen, self.cache = 0, {}
 

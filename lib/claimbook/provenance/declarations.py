@@ -1,6 +1,6 @@
 """Declarations of stored runs, and what the function of one is given to keep its checkpoints.
 
-A chapter declares its stored runs in ``claimbook.experiments.<chapter>``::
+A chapter declares its stored runs in ``claimbook.experiments.<chapter>.stored``::
 
     STORED = {"stream_1m": Stored("stream:run", config={"n_tokens": 1_000_000}, assets=["smollm2-135m"])}
 
@@ -38,15 +38,13 @@ class Stored:
 
 
 def table(chapter: str) -> dict[str, Stored]:
-    """The stored runs a chapter declares; empty when it has no experiments package."""
-    name = f"claimbook.experiments.{chapter}"
+    """The stored runs a chapter declares; empty when it declares none."""
+    name = f"claimbook.experiments.{chapter}.stored"
     try:
         return importlib.import_module(name).STORED
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name not in (name, name.rpartition(".")[0]):
             raise
-    except AttributeError:
-        pass
     return {}
 
 

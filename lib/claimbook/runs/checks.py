@@ -3,7 +3,7 @@
 nbval passes on a notebook without outputs, and a book builds from outputs that no longer match the code. So these run
 first: `guard` (it was executed, as it stands, without errors), `freshness` (the stored result was made by today's
 code), `untouched` (no hand changed a stored number), `agreement` (ledger, notebook and result say the same), `form`
-(glue keys, alt text, figure size, short cells).
+(glue keys, alt text, figure size, short cells, measuring in sight).
 """
 
 import re
@@ -20,6 +20,7 @@ from claimbook.runs.freshness import freshness
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
 LARGEST_FIGURE = 200_000  # bytes
+MEASURES = re.compile(r"\brun\.(measure|measure_rows|take|rows|read|again|null|ceiling|precondition)\(")
 GLUE = "application/papermill.record/"
 
 
@@ -66,7 +67,7 @@ def _cell_faults(cell: dict) -> list[str]:
         if output.get("name") == "stderr":
             found.append("stored output on stderr (a warning or a progress bar)")
     if CLAIM_TAG in _tags(cell) and {output.get("name") for output in cell["outputs"]} != {"stdout"}:
-        found.append("a claim cell must print its lines and nothing else")
+        found.append("a claim cell must print its lines and nothing else: measure in a cell before")
     return found
 
 
@@ -172,7 +173,7 @@ def _targets(nb: dict, chapter: str) -> list[str]:
 
 
 def form(chapter: str) -> list[str]:
-    """Prose uses only values that are glued; figures are small PNG with alt text; cells are short."""
+    """Prose uses only values that are glued; figures are small PNG with alt text; short cells; measuring in sight."""
     nb = _notebook(chapter)
     glued = _glued(nb)
     found = [f"the prose uses '{key}', which no cell glues" for key in _used_glue(nb) if key not in glued]
@@ -182,6 +183,8 @@ def form(chapter: str) -> list[str]:
             found.append(f"cell {number} has {length} lines, at most {LONGEST_CELL}: move plumbing into the library")
     for number, cell in _code(nb):
         found += [f"cell {number}: {line}" for line in _figure_faults(cell)]
+        if "remove-cell" in _tags(cell) and (call := MEASURES.search(_source(cell))):
+            found.append(f"cell {number} measures (`{call[0]}…`) and is removed from the page: take the tag away")
     return found
 
 

@@ -193,6 +193,13 @@ def pick_device(name: str, models: str) -> str:
     return str(load.pick_device(name))
 
 
+def load_model(name: str, device: str, dtype: str, prove=None):
+    """A run's model, see `lm.load.load`; here for the same reason."""
+    from claimbook.lm import load
+
+    return load.load(name, device, dtype, prove)
+
+
 def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     """Keys of the assets a run opens: its models and text, and those its other cells name.
 

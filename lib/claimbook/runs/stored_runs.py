@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,7 +23,8 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs.progress import Progress, Stopwatch
 
-TOLERANCE = 1e-3  # relative: how far a prefix that is run again may lie from what is stored
+TOLERANCE = 1e-3  # relative: how far what is run again may lie from what is stored
+LEAST = 1e-2  # numbers next to zero are compared as if they were so large: below 1e-5 all is rounding
 ARTEFACT = ".safetensors"
 GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
@@ -228,6 +230,47 @@ def _moved(result: dict, parts: dict) -> list[str]:
     return fingerprints.changed({key: result.get(key) for key in parts}, parts)
 
 
+# --- experiments measured unit by unit ---------------------------------------------------------------------------
+
+
+def experiment(chapter: str, name: str):
+    """The experiment that a stored run is of; see `claimbook.experiments.units`."""
+    module, _ = declarations.target(chapter, declarations.declared(chapter, name))
+    return importlib.import_module(module).EXPERIMENT
+
+
+def alike(chapter: str, name: str) -> dict[str, str | None]:
+    """The stored runs of the same experiment, with the model of each."""
+    run = declarations.declared(chapter, name).run
+    return {key: one.config.get("model") for key, one in declarations.table(chapter).items() if one.run == run}
+
+
+def beginning(chapter: str, name: str, shorter: dict) -> dict:
+    """The curves of a stored run whose config is changed by ``shorter``, carried out here and now."""
+    stored = declarations.declared(chapter, name)
+    module, function = declarations.target(chapter, stored)
+    with tempfile.TemporaryDirectory() as work:
+        run = getattr(importlib.import_module(module), function)
+        return run(stored.config | shorter, Path(work), lambda *progress: None)["curves"]
+
+
+def agreement(now, stored) -> str:
+    """One stable line: do rows or curves measured now equal the beginning of the stored ones?
+
+    What only the stored ones have, being of a longer list of settings, does not count.
+    """
+    if stored is None:
+        return "no stored run to compare with"
+    if not files.as_json(now):
+        return "nothing was measured to compare with the stored run"
+    difference = _difference(*(files.as_json(one) for one in (now, stored)), partly=True)
+    return (
+        "the live part equals the stored run"
+        if difference <= TOLERANCE
+        else f"the live part differs from the stored run by {difference:.2g}"
+    )
+
+
 # --- promoting and confirming ------------------------------------------------------------------------------------
 
 
@@ -337,16 +380,17 @@ def prefix_difference(first: dict, whole: dict, skip: tuple[str, ...] = ()) -> f
     )
 
 
-def _difference(a, b) -> float:
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        return max((_difference(a[key], b[key]) for key in a), default=0.0)
+def _difference(a, b, partly: bool = False) -> float:
+    """Largest relative difference; ``partly``: b may have keys that a lacks."""
+    if isinstance(a, dict) and isinstance(b, dict) and (a.keys() <= b.keys() if partly else a.keys() == b.keys()):
+        return max((_difference(a[key], b[key], partly) for key in a), default=0.0)
     if isinstance(a, list) and isinstance(b, list) and 0 < len(a) <= len(b):
-        return max(_difference(x, y) for x, y in zip(a, b, strict=False))
+        return max(_difference(x, y, partly) for x, y in zip(a, b, strict=False))
     if a == b == []:
         return 0.0
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         if a == b or (math.isnan(a) and math.isnan(b)):
             return 0.0
-        difference = abs(a - b) / max(abs(a), abs(b))
+        difference = abs(a - b) / max(abs(a), abs(b), LEAST)
         return math.inf if math.isnan(difference) else difference
     return 0.0 if a == b and not isinstance(a, (dict, list)) else math.inf

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.secondary_sinks import MODELS, RULE, STORED, TEXT, change, probe, texts, traces
+from claimbook.experiments.secondary_sinks import change, probe, texts, traces
 from claimbook.experiments.secondary_sinks.find import Found, find, row
+from claimbook.experiments.secondary_sinks.stored import MODELS, RULE, STORED, TEXT
 from claimbook.lm import corpora
 from claimbook.lm.load import LM, load
 from claimbook.papers import secondary_sinks as method
@@ -36,15 +37,15 @@ def measure(run, name: str, text: str, n_texts: int) -> Measured:
     """Everything about one model of a run: stored where a stored run speaks for it, else measured now."""
     lm = load(name, run.device, run.parameters["dtype"], method.prove)
     stored = speaks(run, name, text)
-    again = AGAIN.get(run.tier, 1) if stored and name == run.models[0] else 1
-    inputs = ids_of(lm, run, text, again if stored else n_texts)
+    n_again = AGAIN.get(run.tier, 1) if stored and name == run.models[0] else 1
+    inputs = ids_of(lm, run, text, n_again if stored else n_texts)
     chat = run.tier == "gpu" and not run.parameters["text"] and bool(lm.tokenizer.chat_template)
     found = find(lm, inputs[0][: SEEN[run.tier]], chat)
     seen = {"shown": found, "words": [lm.tokenizer.decode([one]) for one in found.ids.tolist()]}
     if stored:
         rows = stored["texts"]["curves"]["texts"]
-        again = agreement(lm, inputs, rows) if name == run.models[0] else ""
-        return Measured(rows, stored["changes"]["curves"]["texts"], stored["probe"], again=again, **seen)
+        said = again(run, lm, inputs, rows) if name == run.models[0] else ""
+        return Measured(rows, stored["changes"]["curves"]["texts"], stored["probe"], again=said, **seen)
     rows = [row(lm, find(lm, ids, chat), RULE) for ids in inputs]
     if run.smoke:
         return Measured(rows, **seen)
@@ -84,27 +85,8 @@ def ids_of(lm: LM, run, text: str, count: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def agreement(lm: LM, inputs: list[Tensor], rows: list[dict], tolerance: float = 1e-3) -> str:
+def again(run, lm: LM, inputs: list[Tensor], rows: list[dict]) -> str:
     """One stable line: do texts read now give what is stored of them?"""
     if len(inputs[0]) < rows[0]["tokens"]:
         return "texts were not read again at this tier"
-    now = [row(lm, find(lm, ids), RULE) for ids in inputs]
-    worst = max(difference(a, b) for a, b in zip(now, rows, strict=False))
-    if worst > tolerance:
-        return f"{len(now)} texts read again differ from the stored run by {worst:.2g}"
-    return f"{len(now)} of {len(rows)} texts read again agree with the stored run within {100 * tolerance:g} %"
-
-
-def difference(now, stored) -> float:
-    """Largest relative difference of two rows; infinite where their sinks differ."""
-    if isinstance(now, dict):
-        if now.keys() != stored.keys():
-            return float("inf")
-        return max((difference(now[key], stored[key]) for key in now), default=0.0)
-    if isinstance(now, list):
-        if len(now) != len(stored):
-            return float("inf")
-        return max((difference(a, b) for a, b in zip(now, stored, strict=True)), default=0.0)
-    if isinstance(now, float):
-        return abs(now - stored) / max(abs(stored), 1e-2)
-    return 0.0 if now == stored else float("inf")
+    return run.agreement([row(lm, find(lm, ids), RULE) for ids in inputs], rows)

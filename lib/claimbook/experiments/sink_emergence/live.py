@@ -6,7 +6,8 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from claimbook.experiments.sink_emergence import PRETRAINING_ARMS, STORED, TOYS, real, toys
+from claimbook.experiments.sink_emergence import real, toys
+from claimbook.experiments.sink_emergence.stored import PRETRAINING_ARMS, STORED, TOYS
 from claimbook.lm import geometry, variants
 from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.load import LM
@@ -172,14 +173,3 @@ def toy_again(run) -> dict:
     """The first steps of the stored default toy, trained once more with its own seed."""
     config = STORED["toys_default"].config
     return toys.one(config["arms"]["default"], config["recipe"], config["seed"], steps=LIVE_STEPS.get(run.tier, 100))
-
-
-def agreement(again: dict, stored: dict | None, tolerance: float = 1e-3) -> str:
-    """One stable line: are the losses of the toy trained just now those of the stored run?"""
-    if stored is None:
-        return "no stored toy to compare with"
-    pairs = list(zip(again["loss"], stored["loss"], strict=False))
-    worst = max(abs(a - b) / b for a, b in pairs)
-    if worst > tolerance:
-        return f"the toy trained again differs by {worst:.2g}"
-    return f"the first {len(pairs)} of {len(stored['loss'])} stored losses agree within {100 * tolerance:g} %"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from claimbook import stats
-from claimbook.experiments.sink_emergence import TOYS
 from claimbook.experiments.sink_emergence.parts import NINE_IN_TEN, Parts
+from claimbook.experiments.sink_emergence.stored import TOYS
 from claimbook.experiments.sink_emergence.toys import KEYS, Text
 from claimbook.lm import variants
 from claimbook.stats import Estimate

@@ -6,8 +6,8 @@ from matplotlib.lines import Line2D
 
 from claimbook import plotting, stats
 from claimbook.display import Shown, table
-from claimbook.experiments.sink_emergence import TOYS
 from claimbook.experiments.sink_emergence.live import Found
+from claimbook.experiments.sink_emergence.stored import TOYS
 from claimbook.experiments.sink_emergence.text_parts import last, sink
 from claimbook.experiments.sink_emergence.toy_parts import Toys, both, even
 from claimbook.lm.geometry import Geometry

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from claimbook.experiments.streaming_llm.stream import sampled
-from claimbook.lm import corpora
+from claimbook.experiments.streaming_llm.measure.stream import sampled
+from claimbook.lm import corpora, rotary
 from claimbook.lm.load import load
-from claimbook.papers.streaming_llm import Scheme, losses, recompute_losses
+from claimbook.papers.streaming_llm import Scheme, Stream, recompute_losses, stream
 from claimbook.provenance import declarations
+
+BLOCK = 128  # queries evaluated together: half the cache, which costs least
 
 
 def run(config: dict, work: Path, progress) -> dict:
@@ -52,7 +54,7 @@ def run_recompute(config: dict, work: Path, progress) -> dict:
         found = recompute_losses(lm.model, ids, targets, window, batch=config["batch"], start=lm.start)
         return {"loss": found.tolist()}
 
-    parts = sampled(config).split(config["part"])
+    parts = sampled(config).split(config.get("part", config["batch"]))
     jobs = {f"up to token {int(one[-1]):,}": lambda one=one: part(one) for one in parts}
     rows = declarations.checkpointed(jobs, work, progress).values()
     found = [loss for row in rows for loss in row["loss"]]
@@ -69,7 +71,9 @@ def shard_losses(model, ids: Tensor, scheme: Scheme, start: int, stop: int, scor
     own = torch.cat([ids[: scheme.sinks], ids[begin : stop + 1]])
     wanted = torch.zeros(len(own), dtype=torch.bool)
     wanted[start - stop :] = score[start + 1 : stop + 1]
-    return losses(model, own, scheme, score=wanted)[start - stop :]
+    state = Stream(scheme, rotary.of(model), block=BLOCK)
+    found = [part for _, part in stream(model, own, scheme, resume=state, score=wanted)]
+    return torch.cat(found)[start - stop :]
 
 
 def warm_up(model, scheme: Scheme) -> int:

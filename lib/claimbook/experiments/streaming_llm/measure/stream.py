@@ -1,6 +1,5 @@
-"""A long stream of real text: Figure 5 and the constant memory of Figure 1."""
+"""A million tokens in one go: the constant memory of Figure 1, and what `shards` must agree with."""
 
-import os
 from pathlib import Path
 
 import psutil
@@ -10,7 +9,7 @@ from torch import Tensor
 from claimbook import files
 from claimbook.lm import corpora, rotary
 from claimbook.lm.load import LM, load
-from claimbook.papers.streaming_llm import Scheme, Stream, recompute_losses, stream
+from claimbook.papers.streaming_llm import Scheme, Stream, stream
 
 SEGMENT = 2048
 
@@ -18,7 +17,7 @@ SEGMENT = 2048
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: stream ``n_tokens`` through a rolling cache, a checkpoint every ``checkpoint_every`` segments.
 
-    One token in ``score_every`` is scored, and those that ``run_recompute`` scores again. A resumed run gives the
+    One token in ``score_every`` is scored, and those that `shards.run_recompute` scores again. A resumed run gives the
     numbers of an uninterrupted one: the whole cache is in the checkpoint.
     """
     lm = load(config["model"], "cpu", config["dtype"])
@@ -38,22 +37,6 @@ def run(config: dict, work: Path, progress) -> dict:
         "curves": {name: [row[name] for row in rows] for name in ("tokens", "loss", "cached_bytes", "rss_mb")}
         | {"sampled": [loss for row in rows for loss in row["sampled"]], "starts": [start for start, _ in starts]},
     }
-
-
-def run_recompute(config: dict, work: Path, progress) -> dict:
-    """Stored run: recomputation with the same number of visible tokens, at the sampled positions of the stream."""
-    lm = load(config["model"], "cpu", config["dtype"])
-    ids, _ = corpora.concatenated(lm, config["texts"], config["n_tokens"] + 1)
-    window, rows = config["sinks"] + config["recent"] + 1, []
-    blocks = sampled(config).split(config["batch"])
-    for i, targets in enumerate(blocks):
-        checkpoint = work / f"{i}.json"
-        if not checkpoint.exists():
-            losses = recompute_losses(lm.model, ids, targets, window, batch=config["batch"], start=lm.start)
-            files.write_json(checkpoint, {"losses": losses.tolist()})
-        rows += files.read_json(checkpoint)["losses"]
-        progress((i + 1) / len(blocks), f"position {int(targets[-1]):,}")
-    return {"metrics": {}, "curves": {"target": sampled(config).tolist(), "loss": rows}}
 
 
 def sampled(config: dict) -> Tensor:
@@ -76,9 +59,9 @@ def _row(state: Stream, losses: Tensor, compared: Tensor) -> dict:
 
 
 def _save(path: Path, state: Stream, rows: list[dict]) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save({"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}, temporary)
-    os.replace(temporary, path)
+    saved = {"seen": state.seen, "sinks": state.sinks, "recent": state.recent, "rows": rows}
+    with files.replacing(path, RuntimeError) as temporary, open(temporary, "wb") as file:
+        torch.save(saved, file)
 
 
 def _restore(path: Path, lm: LM, scheme: Scheme) -> tuple[Stream | None, list[dict]]:

@@ -1,0 +1,265 @@
+"""Draws rows; computes means and intervals for drawing alone."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from claimbook import plotting, stats
+from claimbook.experiments.streaming_llm import evidence
+from claimbook.experiments.streaming_llm.measure import documents
+from claimbook.experiments.streaming_llm.stored import STORED
+from claimbook.experiments.units import columns
+
+
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of values (units, n) with the ends of its 95 % interval (normal approximation)."""
+    middle, half = values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(max(len(values), 2))
+    return middle, middle - half, middle + half
+
+
+def intervals(shown, xlabel: str, at: float | None = None, label: str = "", height: float = 3.2):
+    """Estimates with their intervals, top to bottom, and a line at what they are compared with."""
+    fig, ax = plotting.figure(height=height)
+    if shown:
+        plotting.interval_plot(ax, shown, xlabel=xlabel)
+    if shown and at is not None:
+        plotting.reference_line(ax, at, label, axis="x")
+    return fig
+
+
+def eviction(rows):
+    """Loss over dense around the first eviction, window and streaming."""
+    fig, ax = plotting.figure()
+    losses = columns(row.eviction for row in rows)
+    bins = losses["dense"].shape[1]
+    steps = STORED["documents"].config["bin"] * (np.arange(bins) - bins / 2 + 0.5)
+    names = {"0": "window 0+256", "4": "StreamingLLM 4+252"}
+    series = {label: (steps, *band(losses[key] - losses["dense"])) for key, label in names.items()}
+    plotting.curves(ax, series, xlabel="tokens after the first eviction", ylabel="loss over dense, nats")
+    plotting.reference_line(ax, 0, "", axis="x")
+    return fig
+
+
+def schemes(rows, others):
+    """Perplexity over that with four sinks, by how many and which tokens are kept."""
+    labels, shown = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks"}, {}
+    for found in (others, rows):  # each compared with four sinks on its own documents
+        loss = columns(row.loss for row in found)
+        names = [name for name in loss if name not in ("dense", "4")]
+        shown |= {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
+    return intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
+
+
+def recomputed(rows):
+    """Loss minus that of recomputation, by scheme, with the region that C8 accepts."""
+    again = columns(row.recomputed for row in rows)
+    gaps = {
+        label: stats.paired_difference(again[key], again["recompute"], unit="documents")
+        for label, key in {"window": "0", "StreamingLLM": "4", "dense": "dense"}.items()
+    }
+    fig = intervals(gaps, "loss minus that of recomputation, nats", height=2.8)
+    plotting.region(fig.axes[0], -0.05, 0.05)
+    return fig
+
+
+def cache_sizes(rows, long_rows):
+    """Perplexity ratio of each doubling of the cache, short documents and long ones."""
+    shown = {}
+    for loss in (columns(row.loss_by_size for row in rows), columns(row.loss for row in long_rows)):
+        for a, b in pairwise(sorted(loss, key=int)):
+            shown[f"{int(b):,} over {int(a):,}"] = evidence.over(loss[b], loss[a])
+    return intervals(shown, "perplexity ratio of two caches (log scale)", at=1)
+
+
+def first_tokens(rows):
+    """Attention to each of the first four tokens by layer."""
+    mass = columns(row.to_first_keys for row in rows)  # (documents, layers, keys)
+    layers = np.arange(mass.shape[1])
+    series = {f"token {i}": (layers, mass[:, :, i].mean(axis=0)) for i in range(mass.shape[2])}
+    fig, ax = plotting.figure()
+    plotting.curves(ax, series, xlabel="layer, from 0", ylabel="attention, mean over heads")
+    plotting.reference_line(ax, evidence.HEAVY, "ledger's bound")
+    return fig
+
+
+def maps(passages: np.ndarray):
+    """Mean attention maps (L, T, T) of the bottom two layers and two above."""
+    count = len(passages)
+    chosen = [min(layer, count - 1) for layer in (0, 1, count // 3, 2 * count // 3)]
+    fig, axes = plotting.figure(1, 4, height=2.3, sharey=True)
+    for ax, layer in zip(axes, chosen, strict=True):
+        ax.imshow(passages[layer], vmin=0, vmax=1)
+        ax.set(title=f"layer {layer}", xticks=[0, passages.shape[1] - 1])
+        ax.grid(visible=False)
+    axes[0].set_ylabel("query")
+    fig.supxlabel("key")
+    return fig
+
+
+def two_models(by_model, watched):
+    """Window, one sink and newlines over four sinks, and attention to token 0 by depth, model by model."""
+    fig, (above, below) = plotting.figure(2, 1, height=6.4)
+    effects = {"window": "0", "1 sink": "1", "4 newlines": documents.NEWLINES}
+    bars = {}
+    for label, key in effects.items():
+        for model, rows in by_model.items():
+            loss = columns(row.loss for row in rows)
+            bars[f"{label}, {short(model)}"] = evidence.over(loss[key], loss["4"])
+    plotting.interval_plot(above, bars, xlabel="perplexity, four sinks = 1 (log scale)")
+    plotting.reference_line(above, 1, "", axis="x")
+    series = {}
+    for model, rows in watched.items():
+        mass = columns(row.to_first_keys for row in rows)[:, :, 0].mean(axis=0)
+        series[short(model)] = (np.linspace(0, 1, len(mass)), mass)
+    plotting.curves(below, series, xlabel="depth, first to last layer", ylabel="attention to token 0")
+    return fig
+
+
+def short(model: str) -> str:
+    return model.rpartition("/")[2].split("-")[0]
+
+
+def encoder(rows):
+    """Attention to [SEP] and [CLS] by layer, in even shares."""
+    fig, ax = plotting.figure(height=3.0)
+    if rows:
+        drawn = {f"[{name.upper()}]": columns(getattr(row, name) for row in rows) for name in ("sep", "cls")}
+        series = {name: (np.arange(values.shape[1]), values.mean(axis=0)) for name, values in drawn.items()}
+        plotting.curves(ax, series, xlabel="layer", ylabel="attention, in even shares")
+        plotting.reference_line(ax, 1, "an even share")
+    return fig
+
+
+def past_window(rows):
+    """Dense minus streaming by distance past the trained window."""
+    fig, ax = plotting.figure()
+    if rows:
+        at, excess = past(rows)
+        xlabel = "tokens past the trained window"
+        plotting.curves(ax, {"dense minus streaming": (at, *band(excess))}, xlabel=xlabel, ylabel="loss, nats")
+        plotting.reference_line(ax, 0, "trained window ends", axis="x")
+    return fig
+
+
+def past(rows) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens past the window (n,), and dense minus streaming loss (documents, n)."""
+    config, excess = (
+        STORED["beyond"].config,
+        columns(row.dense for row in rows) - columns(row.streaming for row in rows),
+    )
+    return config["bin"] * (np.arange(excess.shape[1]) + 0.5) - config["margin"], excess
+
+
+def doubled(rows) -> float | None:
+    """Tokens past the window at which dense over streaming has doubled against inside it; None where it has not."""
+    if not rows:
+        return None
+    at, excess = past(rows)
+    middle = excess.mean(axis=0)
+    twice = middle - middle[at < 0].mean() > np.log(2)
+    return float(at[twice].min()) if twice.any() else None
+
+
+def far_sinks(rows):
+    """Perplexity with the sinks at each text distance over that at cache distance."""
+    far = evidence.far_sinks(rows) if rows else {}
+    shown = {f"{position:,} tokens away": ratio for position, ratio in far.items()}
+    return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
+
+
+def long_stream(tokens, loss, at, gaps):
+    """Loss along a stream (n,), and its distance (m,) from recomputation at the places ``at`` (m,)."""
+    fig, (above, below) = plotting.figure(2, 1, height=5.4, sharex=True)
+    if len(loss):
+        groups = np.array_split(np.arange(len(loss)), 100)
+        averaged = [
+            [np.asarray(values)[group].mean() for group in groups] for values in (np.divide(tokens, 1000), loss)
+        ]
+        plotting.curves(above, {"StreamingLLM, all text": averaged}, xlabel="", ylabel="loss, nats")
+    if len(gaps):
+        places, parts = np.array_split(np.divide(at, 1000), 12), np.array_split(np.asarray(gaps), 12)
+        spread = [1.96 * part.std(ddof=1) / np.sqrt(len(part)) for part in parts]
+        means = [part.mean() for part in parts]
+        below.errorbar(
+            [place.mean() for place in places], means, yerr=spread, fmt="o", capsize=4, color=plotting.COLOURS[1]
+        )
+        below.set(xlabel="tokens read, thousands", ylabel="minus recomputed", ylim=(-0.4, 0.4))
+        plotting.reference_line(below, 0, "")
+    return fig
+
+
+def costs(stored):
+    """Time of a token by cache size, and by how much text went before."""
+    fig, axes = plotting.figure(2, 1, height=6.4)
+    if stored is not None:
+        plots = {"cache, tokens": {"recompute": "recomputation", "stream": "StreamingLLM"}}
+        plots["text so far, tokens"] = {"dense": "dense", "late": "StreamingLLM"}
+        for ax, (xlabel, arms) in zip(axes, plots.items(), strict=True):
+            series = {label: times(stored["curves"], arm) for arm, label in arms.items()}
+            plotting.curves(ax, series, xlabel=xlabel, ylabel="ms per token")
+            sizes = stored["config"]["caches"]
+            ax.set(xscale="log", yscale="log")
+            ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            ax.minorticks_off()
+            plotting.plain_ticks(ax.yaxis)
+    return fig
+
+
+def times(seconds: dict[str, list[float]], arm: str) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Sizes of an arm with the median time in ms and its quartiles."""
+    sizes = sorted(int(name.split("/")[1]) for name in seconds if name.startswith(f"{arm}/"))
+    rounds = np.array([seconds[f"{arm}/{size}"] for size in sizes])
+    low, middle, high = 1000 * np.quantile(rounds, [0.25, 0.5, 0.75], axis=1)
+    return sizes, middle, low, high
+
+
+def sink_tokens(arms):
+    """Toys: perplexity by how many initial tokens are kept, and where idle queries look."""
+    fig, axes = plotting.figure(2, 1, height=6.6)
+    if not arms:
+        return fig
+    kept = ["0", "1", "2", "4"]
+    for i, (name, rows) in enumerate(arms.items()):
+        streaming = columns(row["streaming"] for row in rows)
+        look = {"marker": plotting.MARKERS[i], "linestyle": plotting.LINES[i], "label": name}
+        axes[0].plot(range(4), [np.exp(streaming[count].mean()) for count in kept], **look)
+    axes[0].set(xticks=range(4), xticklabels=kept, xlabel="initial tokens kept", ylabel="perplexity, streaming")
+    idle = {name: columns(row["idle"] for row in rows) for name, rows in arms.items()}
+    y, left = np.arange(len(idle)), np.zeros(len(idle))
+    for what, colour, hatch in (("sink_tokens", 0, ""), ("first_symbols", 1, "//")):
+        widths = np.array([one[what].mean() for one in idle.values()])
+        label = what.replace("_", " ").replace("first symbols", "first two symbols")
+        axes[1].barh(y, widths, left=left, color=plotting.COLOURS[colour], hatch=hatch, label=label)
+        left += widths
+    axes[1].set(yticks=y, yticklabels=idle, xlabel="attention of idle queries")
+    for ax in axes:
+        plotting.legend(ax)
+    return fig
+
+
+def facts(rows):
+    """Share of right choices by how far back the fact is, in tokens: a point for each band that was asked for."""
+    fig, ax = plotting.figure(height=3.2)
+    if rows:
+        bands = STORED["recall"].config["bands"]
+        series = {}
+        for label, scheme in (("dense", "dense"), ("StreamingLLM 4+252", "streaming")):
+            shares = [evidence.found(rows, scheme, *band) for band in bands]
+            ends = [[getattr(share, end) for share in shares] for end in ("value", "low", "high")]
+            series[label] = ([sum(band) / 2 for band in bands], *ends)
+        plotting.curves(ax, series, xlabel="distance to the fact, tokens", ylabel="right of ten candidates")
+        plotting.reference_line(ax, evidence.RECENT, "edge of the cache", axis="x")
+    plotting.reference_line(ax, 0.1, "chance")
+    ax.set_ylim(0, 1.02)
+    return fig
+
+
+def questions(rows):
+    """Share of ARC-Easy questions right, one at a time and in a stream."""
+    names = {"one_shot": "one example", "streaming": "StreamingLLM 4+252", "window": "window 0+256"}
+    names["blind"] = "options alone"
+    shares = {
+        label: stats.mean(columns(np.mean(getattr(row, name)) for row in rows), unit="streams", within=(0, 1))
+        for name, label in names.items()
+    }
+    return intervals(shares if rows else {}, "share of questions right", height=2.8)
