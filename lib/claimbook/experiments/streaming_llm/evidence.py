@@ -150,7 +150,7 @@ def stream_memory(held: list[int], resident: list[float]) -> Parts:
     return {
         "C1": {
             "stream_memory_constant": Exact(held[-1] / held[0]),
-            "process_memory_flat": mean(tenths[-1] / tenths[1].mean(), unit="segments"),
+            "process_memory_flat": Exact(max(tenths[-1]) / max(tenths[1])),
         }
     }
 

@@ -1,10 +1,10 @@
 """Time per token: Figure 10 and the constant cost of Figure 1. Only a quiet machine gives numbers worth storing."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils import benchmark
 from transformers import DynamicCache
 
 from claimbook.lm import corpora
@@ -78,17 +78,9 @@ def dense_step(lm: LM, ids: torch.Tensor, token: torch.Tensor) -> Callable[[], o
 
 
 def seconds(arm: Callable[[], object]) -> float:
-    wait()
-    start = time.perf_counter()
-    arm()
-    wait()
-    return time.perf_counter() - start
-
-
-def wait() -> None:
-    """Until the GPU, if there is one, has done what it was told."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Median over the calls that fit into a fifth of a second, at least one."""
+    timer = benchmark.Timer("arm()", globals={"arm": arm}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=0.2).median
 
 
 def dense_bytes_per_token(lm: LM, ids: torch.Tensor, short: int = 256, long: int = 512) -> dict:
