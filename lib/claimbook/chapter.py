@@ -18,7 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from claimbook import display, files, paths
+from IPython.display import display as show
+
+from claimbook import cards, display, files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.criteria import Part
@@ -257,7 +259,7 @@ class ChapterRun:
         return self.models[0] if self.models else ""
 
     def judge(self, claim_id: str) -> None:
-        """Derive the claim's verdict and print the one line that names it: the only output of a claim cell."""
+        """Derive the claim's verdict and show its card, which is one line of text: the only output of a claim cell."""
         claim = self.ledger.claim(claim_id)
         if claim_id in self.judged:
             raise ClaimbookError(f"{self._name(claim)} was judged already")
@@ -267,7 +269,7 @@ class ChapterRun:
             for model in {deciding, *evidence}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)
-        print(display.claim_line(self.chapter, claim_id, self.judged[claim_id]))
+        show(cards.card(self.chapter, claim, self.judged[claim_id]))
 
     def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:
         """The claim's entry in the result file; a smoke run keeps no verdict."""
@@ -327,7 +329,7 @@ class ChapterRun:
     def glue(self, key: str, value, fmt: str = "") -> str:
         """Give the prose a value under ``key``, as text rounded by ``fmt``.
 
-        An estimate comes with its interval, HTML as it is, and None as "(not measured)".
+        An estimate comes with its interval, HTML and figures as they are, and None as "(not measured)".
         """
         if key in self.glued:
             raise ClaimbookError(f"{self.chapter}: the key '{key}' is glued twice")
@@ -335,7 +337,7 @@ class ChapterRun:
             value = "(not measured)"
         elif isinstance(value, Estimate):
             value = f"{value.value:{fmt}} (95 % interval {value.low:{fmt}} to {value.high:{fmt}})"
-        elif not isinstance(value, display.Shown):
+        elif not hasattr(value, "_repr_html_"):
             value = format(value.item() if hasattr(value, "item") else value, fmt)
         self.glued[key] = str(value)
         if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
@@ -347,10 +349,6 @@ class ChapterRun:
     def table(self) -> display.Shown:
         """The claims and what would count as met, from the ledger."""
         return display.claims_table(self.ledger)
-
-    def parts_table(self) -> display.Shown:
-        """Every part with its estimate and state, once all claims are judged."""
-        return display.parts_table(self.ledger, self._entries())
 
     def badges(self) -> display.Shown:
         """One badge per claim, once all are judged."""

@@ -196,6 +196,7 @@ def _compare_one(chapter: str) -> bool:
     live = folder / "result.json"
     live.unlink(missing_ok=True)
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
+    options.append(f"--nbval-sanitize-with={Path(checks.__file__).with_name('nbval_sanitize.cfg')}")
     process = _pytest([*options, str(paths.notebook(chapter))], machine.threads(), CLAIMBOOK_RUN_DIR=folder)
     if process.wait() or not live.exists():
         return False

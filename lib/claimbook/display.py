@@ -1,7 +1,6 @@
 """What a chapter shows of its ledger and its result: small HTML pieces that also read as plain text."""
 
 import math
-from collections import Counter
 from html import escape
 
 from claimbook.assets import local
@@ -40,7 +39,7 @@ def table(head: list[str], rows: list[list[str]], css: str) -> Shown:
 
 
 def claims_table(ledger: Ledger) -> Shown:
-    """The claims as the ledger states them, each with what would count as met; written before the run."""
+    """The claims as the ledger states them, each with what would count as met, folded away behind how many they are."""
     rows = [
         [
             link(ledger.chapter, claim.id),
@@ -51,14 +50,20 @@ def claims_table(ledger: Ledger) -> Shown:
         ]
         for claim in ledger.claims
     ]
-    return table(["claim", "in our words", "where", "published", "met when"], rows, "claims-table")
+    shown = table(["claim", "in our words", "where", "published", "met when"], rows, "claims-table")
+    title = f"{several(len(rows), 'claims')}, and when each part counts as met"
+    return Shown(f"<details><summary>{title}</summary>{shown.html}</details>", f"{title}\n{shown}")
 
 
 def link(chapter: str, claim_id: str, text: str = "") -> Shown:
-    """A link to a claim's section. Sphinx turns the label ``streaming_llm.C3`` into the id ``streaming-llm-c3``."""
+    """A link to a claim's card."""
     text = text or claim_id
-    anchor = f"{chapter}-{claim_id}".replace("_", "-").lower()
-    return Shown(f'<a href="#{anchor}">{escape(text)}</a>', text)
+    return Shown(f'<a href="#{anchor_id(f"{chapter}.{claim_id}")}">{escape(text)}</a>', text)
+
+
+def anchor_id(name: str) -> str:
+    """The id of a claim's card in built pages: ``streaming-llm-c3`` for ``streaming_llm.C3``."""
+    return name.lower().replace("_", "-").replace(".", "-")
 
 
 READ_IN = {
@@ -112,38 +117,6 @@ def _if_needed(claim: Claim, part: Part) -> str:
         return ""
     needed = claim.precondition(part.needs)
     return f" (only if {needed.quantity} {accepted(needed)})"
-
-
-STATES = ("met", "not met", "open", "untested", "void")
-
-
-def parts_table(ledger: Ledger, entries: dict) -> Shown:
-    """Every part of every claim that was measured, folded away behind how many were met."""
-    judged = [
-        (claim, part, entries[claim.id]["parts"][part.name])
-        for claim in ledger.claims
-        for part in claim.parts
-        if part.name in entries[claim.id]["parts"]
-    ]
-    if not judged:
-        return Shown("<p>no part was judged</p>", "no part was judged")
-    rows = [
-        [link(ledger.chapter, claim.id), f"{part.quantity} {accepted(part)}", _ours(found), words.word(found["state"])]
-        for claim, part, found in judged
-    ]
-    shown = table(["claim", "met when", "ours, 95 % interval", ""], rows, "claims-table")
-    states = Counter(words.word(found["state"]) for *_, found in judged)
-    counts = ", ".join(f"{states[word]} {word}" for word in STATES if states[word])
-    title = f"{several(len(judged), 'parts')}: {counts}"
-    html = f'<details class="parts"><summary>{title}</summary>{shown.html}</details>'
-    return Shown(html, f"{title}\n{shown}")
-
-
-def _ours(found: dict) -> str:
-    """A part's estimate with its interval and n."""
-    if found["estimate"] is None:
-        return found["because"]
-    return " ".join(filter(None, [*rounded(found["estimate"], found["interval"]), sample(found)]))
 
 
 def sample(found: dict) -> str:

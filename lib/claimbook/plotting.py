@@ -1,12 +1,17 @@
-"""Figures of one look: a light card that reads on a light and on a dark page, on a phone, and without colour.
+"""Figures of one look, which read on a light and on a dark page, on a phone, and without colour.
 
 Colours are those of Okabe and Ito (2008), safe for colour-blind readers, darkened where they are thin on white; every
-series also has its own line style and marker. `show` ends each figure: it puts the fidelity in the corner and hands
-the notebook a PNG of at most 200 kB. Give the cell an alt text: ``mystnb: {image: {alt: …}}`` in its metadata.
+series also has its own line style and marker. A chapter's figures are functions that return a `Plot`: the figure with
+its words. `show` ends it for a notebook. On a page it is an SVG in the page's own text colour; where that is not
+trusted, as in a notebook just opened, a PNG of at most 200 kB.
 """
 
+import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import seaborn as sns
@@ -19,13 +24,13 @@ from PIL import Image
 from claimbook.errors import ClaimbookError
 from claimbook.stats import Estimate
 
-CARD, INK, SOFT = "#fbfaf7", "#22252a", "#6b7078"
+CARD, INK, SOFT, GRID = "#fbfaf7", "#22252a", "#6b7078", "#dedbd3"
 COLOURS = ["#0072b2", "#c44e00", "#00805e", "#8f4f86", "#a37200", "#3a8fc4", "#22252a"]
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows it 350 pixels wide
 STRIP = 0.3  # inches below the axes that the fidelity has to itself
-LARGEST = 200_000  # bytes of a PNG
+LARGEST = 200_000  # bytes of a PNG, and of an SVG
 QUALITIES = ((160, 0), (160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours (0: all)
 
 
@@ -44,7 +49,7 @@ def style() -> None:
             "xtick.color": INK,
             "ytick.color": INK,
             "axes.grid": True,
-            "grid.color": "#dedbd3",
+            "grid.color": GRID,
             "grid.linewidth": 0.8,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -165,14 +170,81 @@ def plain_ticks(axis) -> None:
 # --- how it ends -----------------------------------------------------------------------------------------------------
 
 
-def show(fig: Figure, fidelity: str):
-    """Finish a figure for a notebook: the fidelity in the corner, one PNG as the cell's output; see `png`."""
-    from IPython.display import Image as Shown
+@dataclass(frozen=True)
+class Plot:
+    """A figure and its words.
 
-    return Shown(data=png(fig, fidelity), format="png")
+    ``title``: what it shows, in a sentence, with numbers from the data it is drawn from. ``caption``: how to read it.
+    ``alt``: what can be seen, for who cannot see it. ClaimbookError where that is missing.
+    """
+
+    fig: Figure
+    alt: str
+    title: str = ""
+    caption: str = ""
+
+    def __post_init__(self):
+        if not self.alt.strip():
+            raise ClaimbookError("a figure without alt text: say what can be seen, `plotting.Plot(fig, alt=…)`")
 
 
-def png(fig: Figure, fidelity: str) -> bytes:
+class Shown:
+    """A finished figure, as a notebook takes it: HTML, PNG and its title."""
+
+    def __init__(self, plot: Plot, fidelity: str):
+        self.data = png(plot, fidelity)  # first, as it completes the figure
+        self.html, self.text = _html(plot, fidelity, self.data), plot.title or plot.alt
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def _repr_png_(self) -> bytes:
+        return self.data
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def show(plot: Plot, fidelity: str) -> Shown:
+    """Finish a figure for a notebook; see `png` for ``fidelity`` and the errors."""
+    return Shown(plot, fidelity)
+
+
+def _html(plot: Plot, fidelity: str, small: bytes) -> str:
+    """The figure between its title and its caption: an SVG, or the PNG of one that is too large."""
+    drawn, alt = svg(plot.fig, plot.alt), escape(plot.alt, quote=True)
+    if len(drawn) > LARGEST:
+        drawn = f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(small).decode()}">'
+    title = f'<p class="plot-title">{escape(plot.title)}</p>' if plot.title else ""
+    caption = f"<figcaption>{escape(plot.caption)}</figcaption>" if plot.caption else ""
+    return f'<figure class="plot">{title}{drawn}{caption}</figure>'
+
+
+def svg(fig: Figure, alt: str) -> str:
+    """An SVG that takes text and lines from the page's colours, and the series from ``--plot-0`` and so on."""
+    buffer = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):  # the salt makes ids the figure's own
+        fig.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None}, bbox_inches=None)
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL)
+    text = text[text.index("<svg") :]
+    used = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([\w-]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r"(stroke|fill): (#[0-9a-f]{6})", _themed, text)
+    head, body = text.split(">", 1)
+    head = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{escape(alt, quote=True)}">{body}'.strip()
+
+
+def _themed(found: re.Match) -> str:
+    what, colour = found.groups()
+    if colour in COLOURS and colour != INK:
+        return f"{what}: var(--plot-{COLOURS.index(colour)}, {colour})"
+    themed = {INK: "currentColor", SOFT: f"var(--pst-color-text-muted, {SOFT})"}
+    themed |= {GRID: f"currentColor; {what}-opacity: 0.15", CARD: "var(--plot-card, transparent)"}
+    return f"{what}: {themed.get(colour, colour)}"
+
+
+def png(plot: Plot, fidelity: str) -> bytes:
     """The finished figure as PNG bytes, at most `LARGEST`: fewer colours first, then fewer dots.
 
     ``fidelity`` (exact, reduced, toy) stands in the lower right corner.
@@ -181,6 +253,7 @@ def png(fig: Figure, fidelity: str) -> bytes:
     """
     if fidelity not in ("exact", "reduced", "toy"):
         raise ClaimbookError(f"a figure's fidelity is exact, reduced or toy, not '{fidelity}'")
+    fig = plot.fig
     for ax in fig.axes:
         if not ax.has_data():
             _say_empty(ax)

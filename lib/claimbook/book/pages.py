@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.claims.ledgers import Change
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display import cost, failing_figures, number, published_in_full
+from claimbook.display import anchor_id, cost, failing_figures, number, published_in_full
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
@@ -34,14 +34,10 @@ def tiles(book: list[Chapter], page: str = "../notebooks/{}.html") -> str:
 def _tile(standing: Standing, page: str | None) -> str:
     outside = "" if standing.claim.counted else " outside"
     label = escape(f"{standing.anchor} · {standing.spoken} · {standing.fidelity}: {standing.claim.title}")
-    tag, link = ("a", f' href="{page}#{anchor_id(standing.anchor)}"') if page else ("span", "")
+    place = f"#{anchor_id(standing.anchor)}" if standing.entry else ""  # a card is there once the claim was judged
+    tag, link = ("a", f' href="{page}{place}"') if page else ("span", "")
     text = f'{standing.claim.id}<span aria-hidden="true"> {SIGNS[standing.word][0]}</span>'
     return f'<{tag} class="tile {standing.css}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
-
-
-def anchor_id(anchor: str) -> str:
-    """The id that Sphinx gives to the target ``(streaming_llm.C3)=`` in built pages."""
-    return anchor.lower().replace("_", "-").replace(".", "-")
 
 
 def _legend() -> str:

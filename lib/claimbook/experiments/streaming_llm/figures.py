@@ -1,4 +1,4 @@
-"""Draws rows; computes means and intervals for drawing alone."""
+"""Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone."""
 
 from itertools import pairwise
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from claimbook import plotting, stats
 from claimbook.experiments.streaming_llm import evidence
-from claimbook.experiments.streaming_llm.measure import documents
+from claimbook.experiments.streaming_llm.measure import documents, kept
 from claimbook.experiments.streaming_llm.stored import STORED
 from claimbook.experiments.units import columns
+from claimbook.plotting import Plot
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,8 +37,17 @@ def eviction(rows):
     names = {"0": "window 0+256", "4": "StreamingLLM 4+252"}
     series = {label: (steps, *band(losses[key] - losses["dense"])) for key, label in names.items()}
     plotting.curves(ax, series, xlabel="tokens after the first eviction", ylabel="loss over dense, nats")
-    plotting.reference_line(ax, 0, "", axis="x")
-    return fig
+    plotting.reference_line(ax, 0, "first eviction", axis="x")
+    jump = {label: mean[steps > 0].mean() - mean[steps < 0].mean() for label, (_, mean, *_) in series.items()}
+    window, streaming = jump.values()
+    return Plot(
+        fig,
+        title=f"When the first tokens go, a plain window loses {window:.2f} nats, StreamingLLM {streaming:.2f}",
+        caption="Loss minus that of dense attention on the same tokens: mean over documents with its 95 % interval. "
+        "Left of the line nothing has been evicted yet.",
+        alt="Loss over dense attention against tokens after the first eviction, window and StreamingLLM. Left of the "
+        "eviction both are equal.",
+    )
 
 
 def schemes(rows, others):
@@ -47,7 +57,17 @@ def schemes(rows, others):
         loss = columns(row.loss for row in found)
         names = [name for name in loss if name not in ("dense", "4")]
         shown |= {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
-    return intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
+    fig = intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
+    told = {name: f"{shown[name].value:.2f}" for name in ("no sinks", documents.NEWLINES, kept.MIDDLE) if name in shown}
+    title = "Perplexity, where the first four tokens give 1: " + ", ".join(f"{k} {v}" for k, v in told.items())
+    return Plot(
+        fig,
+        title=title,
+        caption="Every cache holds 256 tokens; what differs is which of them never leave it. Means over documents with "
+        "95 % intervals.",
+        alt="Intervals of perplexity relative to that with the first four tokens kept, a row for each choice of kept "
+        "tokens.",
+    )
 
 
 def recomputed(rows):
@@ -59,7 +79,14 @@ def recomputed(rows):
     }
     fig = intervals(gaps, "loss minus that of recomputation, nats", height=2.8)
     plotting.region(fig.axes[0], -0.05, 0.05)
-    return fig
+    window, streaming = gaps["window"].value, gaps["StreamingLLM"].value
+    return Plot(
+        fig,
+        title=f"Against recomputing each window, a plain window loses {window:.2f} nats, StreamingLLM {streaming:.3f}",
+        caption="The same sampled positions under each scheme, with the same number of visible tokens; dense sees all. "
+        "The hatched band is what C8 accepts.",
+        alt="Loss minus that of recomputation for window, StreamingLLM and dense attention, with intervals.",
+    )
 
 
 def cache_sizes(rows, long_rows):
@@ -68,7 +95,13 @@ def cache_sizes(rows, long_rows):
     for loss in (columns(row.loss_by_size for row in rows), columns(row.loss for row in long_rows)):
         for a, b in pairwise(sorted(loss, key=int)):
             shown[f"{int(b):,} over {int(a):,}"] = evidence.over(loss[b], loss[a])
-    return intervals(shown, "perplexity ratio of two caches (log scale)", at=1)
+    *_, (last, ratio) = shown.items()
+    return Plot(
+        intervals(shown, "perplexity ratio of two caches (log scale)", at=1),
+        title=f"The last doubling of the cache, {last}, gives {ratio.value:.3f} times the perplexity",
+        caption="Below 1 the larger cache is better. Each pair is measured on the same documents.",
+        alt="Perplexity ratio of each doubling of the cache, with intervals and a line at one.",
+    )
 
 
 def first_tokens(rows):
@@ -78,8 +111,13 @@ def first_tokens(rows):
     series = {f"token {i}": (layers, mass[:, :, i].mean(axis=0)) for i in range(mass.shape[2])}
     fig, ax = plotting.figure()
     plotting.curves(ax, series, xlabel="layer, from 0", ylabel="attention, mean over heads")
-    plotting.reference_line(ax, evidence.HEAVY, "ledger's bound")
-    return fig
+    plotting.reference_line(ax, evidence.HEAVY, "bound of C6")
+    return Plot(
+        fig,
+        title=f"Above the two bottom layers the first token takes {100 * mass[:, 2:, 0].mean():.0f} % of all attention",
+        caption="Means over heads, documents and the queries past the first half of each document.",
+        alt="Attention to each of the first four tokens by layer.",
+    )
 
 
 def maps(passages: np.ndarray):
@@ -93,7 +131,14 @@ def maps(passages: np.ndarray):
         ax.grid(visible=False)
     axes[0].set_ylabel("query")
     fig.supxlabel("key")
-    return fig
+    first = {layer: 100 * passages[layer, 1:, 0].mean() for layer in chosen}
+    return Plot(
+        fig,
+        title=f"The first key draws {first[chosen[0]]:.0f} % in layer {chosen[0]}, "
+        f"{first[chosen[-1]]:.0f} % in layer {chosen[-1]}",
+        caption=f"Attention in passages of {passages.shape[1]} tokens, mean over heads and passages. Bright is much.",
+        alt="Four square maps of attention, queries downwards and keys to the right, one for each of four layers.",
+    )
 
 
 def two_models(by_model, watched):
@@ -112,7 +157,14 @@ def two_models(by_model, watched):
         mass = columns(row.to_first_keys for row in rows)[:, :, 0].mean(axis=0)
         series[short(model)] = (np.linspace(0, 1, len(mass)), mass)
     plotting.curves(below, series, xlabel="depth, first to last layer", ylabel="attention to token 0")
-    return fig
+    windows = [f"{short(model)} {bars[f'window, {short(model)}'].value:.2f}" for model in by_model]
+    return Plot(
+        fig,
+        title=f"Perplexity of a plain window, where four sinks give 1: {', '.join(windows)}",
+        caption="Above: means over documents with 95 % intervals. Below: mean over heads and documents.",
+        alt="Above, intervals of the perplexity of a plain window, one sink and four newlines by model. Below, the "
+        "share of attention that goes to the first token by depth.",
+    )
 
 
 def short(model: str) -> str:
@@ -122,12 +174,20 @@ def short(model: str) -> str:
 def encoder(rows):
     """Attention to [SEP] and [CLS] by layer, in even shares."""
     fig, ax = plotting.figure(height=3.0)
+    title = ""
     if rows:
         drawn = {f"[{name.upper()}]": columns(getattr(row, name) for row in rows) for name in ("sep", "cls")}
         series = {name: (np.arange(values.shape[1]), values.mean(axis=0)) for name, values in drawn.items()}
         plotting.curves(ax, series, xlabel="layer", ylabel="attention, in even shares")
         plotting.reference_line(ax, 1, "an even share")
-    return fig
+        means = [f"{name} {values[:, 2:].mean():.1f}" for name, values in drawn.items()]
+        title = f"Even shares of attention above the two bottom layers of MiniLM: {', '.join(means)}"
+    return Plot(
+        fig,
+        title=title,
+        caption="An even share is what each token would get if all got the same. Means over heads and texts.",
+        alt="Attention to the tokens SEP and CLS by layer, in even shares.",
+    )
 
 
 def past_window(rows):
@@ -138,7 +198,14 @@ def past_window(rows):
         xlabel = "tokens past the trained window"
         plotting.curves(ax, {"dense minus streaming": (at, *band(excess))}, xlabel=xlabel, ylabel="loss, nats")
         plotting.reference_line(ax, 0, "trained window ends", axis="x")
-    return fig
+    far = doubled(rows)
+    return Plot(
+        fig,
+        title=f"Dense perplexity has doubled over streaming {far:,.0f} tokens past the trained window" if far else "",
+        caption="Loss of dense attention minus that of StreamingLLM on the same tokens; mean over documents with its "
+        "95 % interval. Dense is better where the curve lies below zero.",
+        alt="Loss of dense attention minus that of streaming, by distance from the end of the trained window.",
+    )
 
 
 def past(rows) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +231,15 @@ def far_sinks(rows):
     """Perplexity with the sinks at each text distance over that at cache distance."""
     far = evidence.far_sinks(rows) if rows else {}
     shown = {f"{position:,} tokens away": ratio for position, ratio in far.items()}
-    return intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
+    fig = intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
+    worst = max(far, key=lambda position: far[position].value, default=None)
+    title = f"Sinks that seem {worst:,} tokens away: {far[worst].value:.1f} times the perplexity" if far else ""
+    return Plot(
+        fig,
+        title=title,
+        caption="The same tokens are kept; only the distance at which the sinks seem to stand is changed.",
+        alt="Perplexity with the sinks at several distances, relative to that at cache distance, with intervals.",
+    )
 
 
 def long_stream(tokens, loss, at, gaps):
@@ -185,7 +260,14 @@ def long_stream(tokens, loss, at, gaps):
         )
         below.set(xlabel="tokens read, thousands", ylabel="minus recomputed", ylim=(-0.4, 0.4))
         plotting.reference_line(below, 0, "")
-    return fig
+    read = f"Over {tokens[-1]:,} tokens" if len(tokens) else ""
+    return Plot(
+        fig,
+        title=f"{read} streaming lies {np.mean(gaps):+.3f} nats from recomputation" if len(gaps) else "",
+        caption="Above: loss of the stream. Its steps are changes of text. Below: streaming minus recomputation at "
+        "sampled places, in twelve pieces with 95 % intervals.",
+        alt="Above, loss along a long stream. Below, streaming minus recomputation along it, with intervals.",
+    )
 
 
 def costs(stored):
@@ -202,7 +284,23 @@ def costs(stored):
             ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
             ax.minorticks_off()
             plotting.plain_ticks(ax.yaxis)
-    return fig
+    return Plot(
+        fig,
+        title=_speedup(stored),
+        caption="Medians of rounds with their quartiles, both axes logarithmic. Above: the next token from a full "
+        "cache. Below: a step at that place in the text, with a cache of 256 for StreamingLLM.",
+        alt="Above, milliseconds per token against cache size, recomputation and StreamingLLM. Below, against the text "
+        "so far, dense and StreamingLLM.",
+    )
+
+
+def _speedup(stored) -> str:
+    """By how much a streaming step is faster at the largest cache; nothing where no times are stored."""
+    if stored is None:
+        return ""
+    size = max(stored["config"]["caches"])
+    ratio = np.median(stored["curves"][f"recompute/{size}"]) / np.median(stored["curves"][f"stream/{size}"])
+    return f"With a cache of {size:,} tokens, recomputing takes {ratio:.0f} times as long as a streaming step"
 
 
 def times(seconds: dict[str, list[float]], arm: str) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
@@ -216,8 +314,14 @@ def times(seconds: dict[str, list[float]], arm: str) -> tuple[list[int], np.ndar
 def sink_tokens(arms):
     """Toys: perplexity by how many initial tokens are kept, and where idle queries look."""
     fig, axes = plotting.figure(2, 1, height=6.6)
+    words = {
+        "caption": "Above: means over seeds. Below: where queries look that have nothing to look up; the rest goes to "
+        "all other symbols.",
+        "alt": "Toys. Above, streaming perplexity against the number of initial tokens kept, for four ways of training."
+        " Below, the attention of idle queries to the sink token and to the first two symbols.",
+    }
     if not arms:
-        return fig
+        return Plot(fig, **words)
     kept = ["0", "1", "2", "4"]
     for i, (name, rows) in enumerate(arms.items()):
         streaming = columns(row["streaming"] for row in rows)
@@ -234,12 +338,14 @@ def sink_tokens(arms):
     axes[1].set(yticks=y, yticklabels=idle, xlabel="attention of idle queries")
     for ax in axes:
         plotting.legend(ax)
-    return fig
+    drawn = 100 * idle["learnable"]["sink_tokens"].mean()
+    return Plot(fig, title=f"In toys trained with one, the sink token draws {drawn:.0f} % of idle attention", **words)
 
 
 def facts(rows):
     """Share of right choices by how far back the fact is, in tokens: a point for each band that was asked for."""
     fig, ax = plotting.figure(height=3.2)
+    title = ""
     if rows:
         bands = STORED["recall"].config["bands"]
         series = {}
@@ -249,9 +355,17 @@ def facts(rows):
             series[label] = ([sum(band) / 2 for band in bands], *ends)
         plotting.curves(ax, series, xlabel="distance to the fact, tokens", ylabel="right of ten candidates")
         plotting.reference_line(ax, evidence.RECENT, "edge of the cache", axis="x")
+        right = 100 * np.array(series["StreamingLLM 4+252"][1])
+        title = f"A rolling cache finds {right[0]:.0f} % of the nearest facts, {right[-1]:.0f} % of the evicted ones"
     plotting.reference_line(ax, 0.1, "chance")
     ax.set_ylim(0, 1.02)
-    return fig
+    return Plot(
+        fig,
+        title=title,
+        caption="A point for each band of distances, with its exact 95 % interval. A fact is a word in a named line.",
+        alt="Share of right answers among ten against the distance to the fact, dense attention and StreamingLLM, with "
+        "the edge of the cache and the line of chance.",
+    )
 
 
 def questions(rows):
@@ -262,4 +376,11 @@ def questions(rows):
         label: stats.mean(columns(np.mean(getattr(row, name)) for row in rows), unit="streams", within=(0, 1))
         for name, label in names.items()
     }
-    return intervals(shares if rows else {}, "share of questions right", height=2.8)
+    told = ", ".join(f"{label} {100 * share.value:.0f} %" for label, share in shares.items()) if rows else ""
+    return Plot(
+        intervals(shares if rows else {}, "share of questions right", height=2.8),
+        title=f"ARC-Easy, right: {told}" if rows else "",
+        caption="Means over streams of questions with 95 % intervals. The model ranks the four options by likelihood.",
+        alt="Share of questions right with one example, behind StreamingLLM, behind a plain window, and by the options "
+        "alone, with intervals.",
+    )

@@ -28,6 +28,7 @@ _KEPT = {"length": 2048, "cache": 256, "middle": 128}
 STORED = {
     "documents": _documents("documents", sizes=[128, 256, 512, 1024], **_WHOLE),
     "documents_gemma": _documents("documents", model=_GEMMA, dtype="bfloat16", sizes=[256, 512, 1024], **_WHOLE),
+    "sizes": _documents("sizes", length=9217, caches=[4096, 8192]),
     "kept": _documents("kept", **_KEPT),
     "kept_gemma": _documents("kept", model=_GEMMA, dtype="bfloat16", **_KEPT),
     "attention": _documents("attention", length=1024),
