@@ -320,16 +320,6 @@ def test_outcome_badges_and_tables_say_what_was_found(book):
     assert "&lt;b&gt;average" in start().table().html
 
 
-def test_the_table_of_parts_says_how_each_came_out(book):
-    shown = judge_all(start(), value=3.0).parts_table()
-    lines = str(shown).splitlines()
-    assert lines[0] == "2 parts: 1 met, 1 not met" and f"<summary>{lines[0]}</summary>" in shown.html
-    assert "[2.980, 3.020] 40 seeds | not met" in lines[2] and lines[3].endswith("0.125 | met")
-    assert str(judge_all(start(tier="smoke")).parts_table()) == "no part was judged"
-    with pytest.raises(ClaimbookError, match="not judged: C1, C2"):
-        start().parts_table()
-
-
 def test_cost_is_of_this_process(book):
     result = finished(judge_all(start()))
     assert 0 <= result["cost"]["wall_s"] < 60

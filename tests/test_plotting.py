@@ -1,6 +1,7 @@
 """Figures read on a phone, on light and dark pages, and without colour."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_every_kind_of_figure_becomes_a_small_png():
     plotting.region(axes[1], 1.1, np.inf)
     plotting.reference_line(axes[1], 2, axis="x")
     plotting.heatmap(axes[2], rng.random((600, 600)), xlabel="key", ylabel="query", label="attention")
-    image = plotting.show(fig, "toy")
+    image = plotting.show(plotting.Plot(fig, "three kinds"), "toy")
     assert len(image.data) <= plotting.LARGEST
     assert Image.open(io.BytesIO(image.data)).width >= 350
 
@@ -54,7 +55,7 @@ def test_text_is_legible_on_a_phone():
     """At 350 pixels for the width of a figure, 12 points are at least 9 pixels."""
     fig, ax = plotting.figure()
     ax.plot([0, 1])
-    plotting.png(fig, "exact")
+    plotting.png(plotting.Plot(fig, "a line"), "exact")
     sizes = [label.get_fontsize() for label in [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label]]
     assert min(sizes) / 72 / plotting.WIDTH * 350 >= 9
 
@@ -63,19 +64,55 @@ def test_text_is_legible_on_a_phone():
 def test_a_figure_names_its_fidelity(fidelity):
     fig, _ = plotting.figure()
     with pytest.raises(ClaimbookError, match="exact, reduced or toy"):
-        plotting.png(fig, fidelity)
+        plotting.png(plotting.Plot(fig, "a line"), fidelity)
 
 
 def test_a_figure_that_stays_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(plotting, "LARGEST", 1000)
     fig, _ = plotting.figure()
     with pytest.raises(ClaimbookError, match="show less"):
-        plotting.png(fig, "exact")
+        plotting.png(plotting.Plot(fig, "a line"), "exact")
 
 
 def test_axes_without_data_say_so():
     fig, axes = plotting.figure(1, 2)
     axes[0].plot([1, 2], [1, 2])
-    plotting.png(fig, "reduced")
+    plotting.png(plotting.Plot(fig, "a line"), "reduced")
     assert [text.get_text() for text in axes[1].texts] == ["not measured in this run"]
     assert not axes[0].texts
+
+
+def test_a_figure_says_what_it_shows():
+    fig, ax = plotting.figure()
+    ax.plot([1, 2], [1, 2])
+    shown = plotting.show(plotting.Plot(fig, "a line & more", title="It <rises>", caption="Read left to right."), "toy")
+    assert str(shown) == "It <rises>"
+    for words in ("It &lt;rises&gt;", 'aria-label="a line &amp; more"', "<figcaption>Read left", ">toy</text>"):
+        assert words in shown.html
+    with pytest.raises(ClaimbookError, match="without alt text"):
+        plotting.Plot(fig, " ")
+
+
+def test_a_figure_takes_the_colours_of_the_page():
+    fig, ax = plotting.figure()
+    plotting.curves(ax, {"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 1])}, xlabel="token", ylabel="loss")
+    drawn = plotting.show(plotting.Plot(fig, "two lines"), "reduced").html
+    assert "var(--plot-0, #0072b2)" in drawn and "var(--plot-1, #c44e00)" in drawn and "currentColor" in drawn
+    assert plotting.CARD not in drawn and f"fill: {plotting.INK}" not in drawn
+    assert "http" not in drawn
+
+
+def test_ids_of_two_figures_do_not_meet():
+    ids = []
+    for alt in ("one", "two"):
+        fig, ax = plotting.figure()
+        plotting.curves(ax, {"a": ([1, 2], [1, 2])}, xlabel="token", ylabel="loss")
+        ids.append(set(re.findall(r' id="([^"]+)"', plotting.show(plotting.Plot(fig, alt), "toy").html)))
+    assert all(ids) and not ids[0] & ids[1]
+
+
+def test_a_figure_too_large_for_a_vector_is_an_image():
+    fig, ax = plotting.figure()
+    ax.scatter(*np.random.default_rng(0).random((2, 3000)))
+    drawn = plotting.show(plotting.Plot(fig, "a cloud"), "toy").html
+    assert '<img alt="a cloud" src="data:image/png;base64,' in drawn and "<svg" not in drawn

@@ -464,7 +464,7 @@ def test_every_figure_draws(measured, any_sinks):
     for draw in drawings:
         fig, ax = plotting.figure()
         draw(ax)
-        assert len(plotting.png(fig, "toy")) > 2000
+        assert len(plotting.png(plotting.Plot(fig, "drawn"), "toy")) > 2000
     table = str(view.by_rule({name: shown}, ["official", *view.THRESHOLDS]))
     assert "4 × median" in table and ("0 of 3" in table or any_sinks)
     told = view.facts(shown, RULE)

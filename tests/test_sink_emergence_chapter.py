@@ -458,15 +458,15 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
     ):
         fig, ax = plotting.figure()
         draw(ax)
-        assert plotting.png(fig, "toy")[:4] == b"\x89PNG"
+        assert plotting.png(plotting.Plot(fig, "drawn"), "toy")[:4] == b"\x89PNG"
     for some in (arms, arms | {"key_bias": decoders(0.01, count=1, slots=1)}, {}):
         fig, axes = plotting.figure(2, 1, height=6.4)
         view.emergence(axes, some, 0.03)
-        assert plotting.png(fig, "toy")
+        assert plotting.png(plotting.Plot(fig, "drawn"), "toy")
     for some in (t, none):
         fig, axes = plotting.figure(1, 2, sharey=True)
         view.biases(axes, some)
-        assert plotting.png(fig, "toy")
+        assert plotting.png(plotting.Plot(fig, "drawn"), "toy")
     assert view.raw_table_rows(none, ["sigmoid"]) == [] and view.text_table_rows({}) == []
     row = view.text_table_rows({"key_bias": decoders(0.01, count=1, slots=1)})[0]
     assert row[:2] == ["packed text, key bias", "1"] and row[3] == "70.0"

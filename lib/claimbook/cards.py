@@ -108,7 +108,7 @@ def _asked(part: Part) -> str:
 
 
 def _value(found: dict) -> str:
-    if found["estimate"] is None:
+    if found.get("estimate") is None:
         return escape(found["because"])
     value, interval = rounded(found["estimate"], found["interval"])
     return escape(" ".join(filter(None, [value, interval])))
@@ -174,7 +174,7 @@ def strip(part: Part, found: dict) -> str:
     low, high = (part.min_share, 1.0) if isinstance(part, RankOrder | Shape) else part.region
     marks = {"published": _figures(part, "published")}
     for name in SAYS:
-        given = found[name]["estimate"] if name in found else None
+        given = found.get(name, {}).get("estimate")
         marks[name] = _figures(part, name) if given is None else [given]
     own = [found["estimate"], *(found["interval"] or [])]
     decides = [*own, *(end for end in (low, high) if math.isfinite(end))]

@@ -363,8 +363,9 @@ class ChapterRun:
     def finish(self) -> display.Shown:
         """Write ``result.json`` into the run's folder and return the provenance table.
 
-        Glues ``outcome``, ``badges`` and ``cost`` for the top of the page. The folder is ``$CLAIMBOOK_RUN_DIR``, else
-        ``_runs/<chapter>/lab``. ClaimbookError names claims that were neither judged nor declared not_tested.
+        Glues ``paper``, ``outcome``, ``badges`` and ``cost`` for the top of the page. The folder is
+        ``$CLAIMBOOK_RUN_DIR``, else ``_runs/<chapter>/lab``. ClaimbookError names claims that were neither judged nor
+        declared not_tested.
         """
         result = {
             "chapter": self.chapter,
@@ -391,7 +392,8 @@ class ChapterRun:
             },
         }
         files.write_json(run_folder(self.chapter) / "result.json", result)
-        for key, value in (("outcome", self.outcome()), ("badges", self.badges()), ("cost", display.cost(result))):
+        top = {"paper": display.paper(self.ledger.paper), "outcome": self.outcome(), "badges": self.badges()}
+        for key, value in (top | {"cost": display.cost(result)}).items():
             self.glue(key, value)
         return display.provenance_table(result)
 

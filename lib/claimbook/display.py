@@ -6,7 +6,7 @@ from html import escape
 from claimbook.assets import local
 from claimbook.claims import totals, words
 from claimbook.claims.criteria import Controls, Figure, OtherMetric, Part, accepted
-from claimbook.claims.ledgers import Claim, Ledger
+from claimbook.claims.ledgers import Claim, Ledger, Paper
 from claimbook.claims.verdicts import Measurement
 from claimbook.claims.words import fidelity, several, spoken
 from claimbook.provenance.machine import clock
@@ -36,6 +36,16 @@ def table(head: list[str], rows: list[list[str]], css: str) -> Shown:
     html = f'<table class="{css}"><thead>{line("th", head)}</thead><tbody>'
     html += "".join(line("td", row) for row in rows) + "</tbody></table>"
     return Shown(html, "\n".join(" | ".join(str(cell) for cell in row) for row in [head, *rows]))
+
+
+def paper(about: Paper) -> Shown:
+    """Who wrote the paper, when, and where it and its code are."""
+    authors = about.authors if isinstance(about.authors, str) else ", ".join(about.authors)
+    links = {"paper": f"https://arxiv.org/abs/{about.arxiv}" if about.arxiv else None, "authors' code": about.code}
+    linked = [f'<a href="{escape(address)}">{escape(what)}</a>' for what, address in links.items() if address]
+    said = f"{about.title}. {authors}, {about.year}"
+    title = f"<em>{escape(about.title)}</em>. {escape(authors)}, {about.year}"
+    return Shown(f'<p class="paper">{" · ".join([title, *linked])}</p>', said)
 
 
 def claims_table(ledger: Ledger) -> Shown:

@@ -225,14 +225,15 @@ def svg(fig: Figure, alt: str) -> str:
     buffer = io.StringIO()
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):  # the salt makes ids the figure's own
         fig.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None}, bbox_inches=None)
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL)
+    dropped = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"  # a style would hold for the whole page
+    text = re.sub(dropped, "", buffer.getvalue(), flags=re.DOTALL)
     text = text[text.index("<svg") :]
     used = set(re.findall(r"#([\w-]+)", text))
-    text = re.sub(r' id="([\w-]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r"(stroke|fill): (#[0-9a-f]{6})", _themed, text)
     head, body = text.split(">", 1)
     head = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{escape(alt, quote=True)}">{body}'.strip()
+    return f'{head} stroke-linejoin="round" role="img" aria-label="{escape(alt, quote=True)}">{body}'.strip()
 
 
 def _themed(found: re.Match) -> str:
