@@ -338,8 +338,8 @@ def sink_tokens(arms):
     axes[1].set(yticks=y, yticklabels=idle, xlabel="attention of idle queries")
     for ax in axes:
         plotting.legend(ax)
-    drawn = 100 * idle["learnable"]["sink_tokens"].mean()
-    return Plot(fig, title=f"In toys trained with one, the sink token draws {drawn:.0f} % of idle attention", **words)
+    drawn = 100 * idle["one sink token"]["sink_tokens"].mean()
+    return Plot(fig, title=f"In toys trained with one sink token it draws {drawn:.0f} % of idle attention", **words)
 
 
 def facts(rows):
