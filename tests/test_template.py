@@ -65,6 +65,12 @@ def test_names_are_checked(book, name):
         scaffold.new(name)
 
 
+@pytest.mark.parametrize("name", ["true", "on", "off", "yes", "no", "null"])
+def test_names_that_yaml_reads_as_something_else_are_refused(book, name):
+    with pytest.raises(ClaimbookError, match=f"YAML reads '{name}' as"):
+        scaffold.new(name)
+
+
 def test_an_existing_chapter_is_left_alone(book):
     before = paths.notebook(CHAPTER).read_text()
     with pytest.raises(ClaimbookError, match="exists already"):

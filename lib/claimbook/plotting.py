@@ -18,7 +18,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
 from claimbook.errors import ClaimbookError
@@ -113,6 +113,24 @@ def interval_plot(ax: Axes, estimates: Mapping[str, Estimate], *, xlabel: str) -
     if any(estimate.scale == "log" for estimate in estimates.values()):
         ax.set_xscale("log")
         plain_ticks(ax.xaxis)
+        ax.xaxis.set_major_locator(_WithOne(ax.xaxis.get_major_locator()))
+
+
+class _WithOne(Locator):
+    """Ticks of another locator and one at 1, which ratios are compared with."""
+
+    def __init__(self, other: Locator):
+        self.other = other
+
+    def set_axis(self, axis):
+        super().set_axis(axis)
+        self.other.set_axis(axis)
+
+    def __call__(self):
+        low, high = sorted(self.axis.get_view_interval())
+        near = 0.08 * np.log(high / low)
+        ticks = [tick for tick in self.other() if tick > 0]
+        return [1.0, *(tick for tick in ticks if abs(np.log(tick)) > near)] if low <= 1 <= high else ticks
 
 
 def heatmap(ax: Axes, values, *, xlabel: str, ylabel: str, label: str, low=None, high=None, origin="upper"):
@@ -133,12 +151,14 @@ def reference_line(ax: Axes, value: float, label: str = "published", *, axis: st
     """
     draw = ax.axhline if axis == "y" else ax.axvline
     draw(value, color=INK, linewidth=1.4, linestyle=(0, (6, 3)), zorder=1)
-    look = {"fontsize": 11, "color": INK, "ha": "right", "va": "bottom"}
+    look = {"fontsize": 11, "color": INK, "textcoords": "offset points"}
     if axis == "y":
-        ax.text(0.99, value, label, transform=ax.get_yaxis_transform(), **look)
-    else:
-        look["bbox"] = {"facecolor": CARD, "edgecolor": "none", "pad": 1.5}
-        ax.text(value, 0.03, label, transform=ax.get_xaxis_transform(), rotation=90, **look)
+        place = {"xy": (0.99, value), "xycoords": ax.get_yaxis_transform(), "xytext": (0, 2)}
+        ax.annotate(label, ha="right", va="bottom", **place, **look)
+    else:  # at the top, on the side where there is more room
+        left = value >= np.mean(ax.get_xlim())
+        place = {"xy": (value, 0.98), "xycoords": ax.get_xaxis_transform(), "xytext": (-6 if left else 6, 0)}
+        ax.annotate(label, ha="right" if left else "left", va="top", **place, **look)
 
 
 def region(ax: Axes, low: float, high: float, label: str = "accepted", *, axis: str = "x") -> None:
@@ -146,7 +166,7 @@ def region(ax: Axes, low: float, high: float, label: str = "accepted", *, axis: 
     start, end = ax.get_xlim() if axis == "x" else ax.get_ylim()
     low, high = max(low, min(start, end)), min(high, max(start, end))
     draw = ax.axvspan if axis == "x" else ax.axhspan
-    draw(low, high, facecolor="none", edgecolor="#00805e", alpha=0.35, hatch="///", linewidth=0, zorder=0, label=label)
+    draw(low, high, facecolor="none", edgecolor="#00805e", alpha=0.6, hatch="///", linewidth=0, zorder=0, label=label)
     (ax.set_xlim if axis == "x" else ax.set_ylim)(start, end)
     legend(ax)
 
@@ -230,6 +250,7 @@ def svg(fig: Figure, alt: str) -> str:
     text = text[text.index("<svg") :]
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r'<rect ([^>]*)fill="(#[0-9a-f]{6})"/>', r'<rect \1style="fill: \2"/>', text)  # of a hatched area
     text = re.sub(r"(stroke|fill): (#[0-9a-f]{6})", _themed, text)
     head, body = text.split(">", 1)
     head = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", head)

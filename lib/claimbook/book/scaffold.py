@@ -4,6 +4,8 @@ import keyword
 import re
 from pathlib import Path
 
+import yaml
+
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
@@ -14,11 +16,13 @@ PLACEHOLDER = "chapter_name"
 def new(chapter: str) -> list[Path]:
     """Write ledger, notebook, method, experiments and test of a new chapter; returns their paths from the root.
 
-    ClaimbookError for a name that is no snake_case word, and when any of the files is there already: then nothing is
+    ClaimbookError for a name that is no snake_case word or none to YAML (``on``), and when any of the files is there already: then nothing is
     written. The bibliography gets an entry unless it has one.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", chapter) or keyword.iskeyword(chapter):
         raise ClaimbookError(f"a chapter's name is snake_case, like streaming_llm, not '{chapter}'")
+    if not isinstance(yaml.safe_load(chapter), str):
+        raise ClaimbookError(f"YAML reads '{chapter}' as {yaml.safe_load(chapter)}, no word: choose another name")
     if chapter == PLACEHOLDER:
         raise ClaimbookError(f"'{PLACEHOLDER}' is the template's own word: choose another name")
     written = {target: _filled(source, chapter) for source, target in _places(chapter).items()}

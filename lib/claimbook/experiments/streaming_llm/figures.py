@@ -52,19 +52,22 @@ def eviction(rows):
 
 def schemes(rows, others):
     """Perplexity over that with four sinks, by how many and which tokens are kept."""
-    labels, shown = {"0": "no sinks", "1": "1 sink", "2": "2 sinks", "8": "8 sinks"}, {}
-    for found in (others, rows):  # each compared with four sinks on its own documents
+    labels = {"0": "none", "1": "the first", "2": "the first 2", "8": "the first 8"}
+    labels |= {kept.UNSHIFTED: "the first 4, at text positions", kept.STARTED: "start token, 3 newlines"}
+    shown = {}
+    for found in (rows, others):  # each compared with four sinks on its own documents
         loss = columns(row.loss for row in found)
         names = [name for name in loss if name not in ("dense", "4")]
         shown |= {labels.get(name, name): evidence.over(loss[name], loss["4"]) for name in names}
-    fig = intervals(shown, "perplexity over that with the first four tokens (log scale)", at=1, height=3.6)
-    told = {name: f"{shown[name].value:.2f}" for name in ("no sinks", documents.NEWLINES, kept.MIDDLE) if name in shown}
-    title = "Perplexity, where the first four tokens give 1: " + ", ".join(f"{k} {v}" for k, v in told.items())
+    fig = intervals(shown, "perplexity, the first 4 = 1 (log scale)", at=1, height=3.8)
+    none, newlines = shown["none"].value, shown[documents.NEWLINES].value
+    middle = f", with four from its middle {shown[kept.MIDDLE].value:.2f}" if kept.MIDDLE in shown else ""
     return Plot(
         fig,
-        title=title,
-        caption="Every cache holds 256 tokens; what differs is which of them never leave it. Means over documents with "
-        "95 % intervals.",
+        title=f"Keep the first four tokens of a text, and call that perplexity 1: without them it is {none:.2f}, "
+        f"with four newlines in their place {newlines:.2f}{middle}",
+        caption="Each row names the tokens that never leave the cache; the rest of its 256 are the most recent. Means "
+        "over documents with 95 % intervals.",
         alt="Intervals of perplexity relative to that with the first four tokens kept, a row for each choice of kept "
         "tokens.",
     )
@@ -127,10 +130,9 @@ def maps(passages: np.ndarray):
     fig, axes = plotting.figure(1, 4, height=2.3, sharey=True)
     for ax, layer in zip(axes, chosen, strict=True):
         ax.imshow(passages[layer], vmin=0, vmax=1)
-        ax.set(title=f"layer {layer}", xticks=[0, passages.shape[1] - 1])
+        ax.set(title=f"layer {layer}", xlabel="key", xticks=[0, passages.shape[1] - 1])
         ax.grid(visible=False)
     axes[0].set_ylabel("query")
-    fig.supxlabel("key")
     first = {layer: 100 * passages[layer, 1:, 0].mean() for layer in chosen}
     return Plot(
         fig,
@@ -231,7 +233,7 @@ def far_sinks(rows):
     """Perplexity with the sinks at each text distance over that at cache distance."""
     far = evidence.far_sinks(rows) if rows else {}
     shown = {f"{position:,} tokens away": ratio for position, ratio in far.items()}
-    fig = intervals(shown, "perplexity over that at cache distance (log scale)", at=1, label="cache distance")
+    fig = intervals(shown, "perplexity, cache distance = 1 (log scale)", at=1, label="")
     worst = max(far, key=lambda position: far[position].value, default=None)
     title = f"Sinks that seem {worst:,} tokens away: {far[worst].value:.1f} times the perplexity" if far else ""
     return Plot(
