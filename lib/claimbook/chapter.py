@@ -269,6 +269,9 @@ class ChapterRun:
             for model in {deciding, *evidence}
         }
         self.judged[claim_id] = self._entry(claim, deciding, judgements)
+        for key in (f"{claim_id}.{part.name}" for part in claim.parts):
+            if key not in self.glued:
+                self.glue(key, None)  # so that the prose may quote what another run did not measure
         show(cards.card(self.chapter, claim, self.judged[claim_id]))
 
     def _entry(self, claim: Claim, deciding: str, judgements: dict[str, Judgement]) -> dict:

@@ -16,8 +16,8 @@ PLACEHOLDER = "chapter_name"
 def new(chapter: str) -> list[Path]:
     """Write ledger, notebook, method, experiments and test of a new chapter; returns their paths from the root.
 
-    ClaimbookError for a name that is no snake_case word or none to YAML (``on``), and when any of the files is there already: then nothing is
-    written. The bibliography gets an entry unless it has one.
+    ClaimbookError for a name that is no snake_case word or none to YAML (``on``), and when any of the files is there
+    already: then nothing is written. The bibliography gets an entry unless it has one.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", chapter) or keyword.iskeyword(chapter):
         raise ClaimbookError(f"a chapter's name is snake_case, like streaming_llm, not '{chapter}'")
