@@ -339,3 +339,22 @@ def side_by_side(told: dict[str, dict[str, str | None]], lines: dict[str, str]) 
     """Numbers of every model beside one another: ``told`` by model and key, ``lines`` the words for some keys."""
     rows = [[words, *(one[key] or "—" for one in told.values())] for key, words in lines.items()]
     return table(["", *map(short, told)], rows, "toy-table")
+
+
+def numbers(run, model: str | None) -> dict[str, str | None]:
+    """What was measured of a model for each part of the ledger, ``{"C6.aligned": …}``, as prose says it."""
+    return {
+        f"{claim.id}.{part.name}": _said(run.measurement(claim.id, part.name, model))
+        for claim in run.ledger.claims
+        for part in claim.parts
+    }
+
+
+def _said(found) -> str | None:
+    if isinstance(found, stats.Votes):
+        return f"{found.agree} of {found.n}"
+    if isinstance(found, stats.Estimate):
+        decimals = int(np.clip(1 - np.floor(np.log10(found.high - found.low)), 0, 3)) if found.high > found.low else 2
+        ends = f" [{found.low:.{decimals}f}, {found.high:.{decimals}f}]" if np.isfinite(found.low) else ""
+        return f"{found.value:.{decimals}f}{ends}"
+    return None if found is None else number(found.value)
