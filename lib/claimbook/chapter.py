@@ -329,7 +329,7 @@ class ChapterRun:
 
     # --- showing -------------------------------------------------------------------------------------------------
 
-    def glue(self, key: str, value, fmt: str = "") -> str:
+    def glue(self, key: str, value, fmt: str = "") -> None:
         """Give the prose a value under ``key``, as text rounded by ``fmt``.
 
         An estimate comes with its interval, HTML and figures as they are, and None as "(not measured)".
@@ -339,7 +339,7 @@ class ChapterRun:
         if value is None:
             value = "(not measured)"
         elif isinstance(value, Estimate):
-            value = f"{value.value:{fmt}} (95 % interval {value.low:{fmt}} to {value.high:{fmt}})"
+            value = f"{value.value:{fmt}} [{value.low:{fmt}}, {value.high:{fmt}}]"
         elif not hasattr(value, "_repr_html_"):
             value = format(value.item() if hasattr(value, "item") else value, fmt)
         self.glued[key] = str(value)
@@ -347,7 +347,6 @@ class ChapterRun:
             from myst_nb import glue
 
             glue(key, value, display=False)
-        return self.glued[key]
 
     def table(self) -> display.Shown:
         """The claims and what would count as met, from the ledger."""

@@ -153,27 +153,39 @@ def rounded(value: float, interval: list[float] | None) -> tuple[str, str]:
 
 
 def measured(measurement: Measurement) -> str:
-    """A measurement for the prose: "2.13 (95 % interval 2.01 to 2.24)", "18 of 20", a number where nothing varies."""
+    """A measurement for the prose: "2.13 [2.01, 2.24]", "18 of 20", a number where nothing varies."""
     if measurement is None:
         return "(not measured)"
     if isinstance(measurement, Votes):
         return f"{measurement.agree} of {measurement.n}"
     if isinstance(measurement, Exact) or not math.isfinite(measurement.low):
         return number(measurement.value)
-    value, interval = rounded(measurement.value, [measurement.low, measurement.high])
-    return f"{value} (95 % interval {' to '.join(interval.strip('[]').split(', '))})" if interval else value
+    return " ".join(filter(None, rounded(measurement.value, [measurement.low, measurement.high])))
 
 
 def badges(ledger: Ledger, entries: dict) -> Shown:
-    """One badge per claim, leading to its section; the classes are those of the scoreboard's tiles."""
+    """The verdicts as one strip: a badge per claim, with its sign, leading to its card; the total in words."""
     html, text = [], []
     for claim in ledger.claims:
         entry = entries[claim.id]
         said = f"{claim.id} {spoken(entry)}{' (toy)' if entry['fidelity'] == 'toy' else ''}"
-        shown = link(ledger.chapter, claim.id, said).html
-        html.append(shown.replace("<a ", f'<a class="tile {words.css(entry)}" ', 1))
+        sign, _ = words.SIGNS[words.word(entry["verdict"])]
+        label = escape(f"{said}: {claim.title}", quote=True)
+        html.append(
+            f'<a class="tile {words.css(entry)}" href="#{anchor_id(f"{ledger.chapter}.{claim.id}")}" title="{label}" '
+            f'aria-label="{label}">{claim.id} {sign}</a>'
+        )
         text.append(said)
-    return Shown(f'<div class="badges">{" ".join(html)}</div>', " · ".join(text))
+    total = outcome(ledger, entries)
+    strip = f'<div class="badges">{" ".join(html)}</div><p class="outcome">{_signed(total)}</p>'
+    return Shown(strip, " · ".join(text))
+
+
+def _signed(total: str) -> str:
+    """The total with the sign of each verdict before its word."""
+    for word, (sign, _) in words.SIGNS.items():
+        total = total.replace(f" {word}", f" {sign} {word}")
+    return total
 
 
 def outcome(ledger: Ledger, entries: dict) -> str:

@@ -24,7 +24,7 @@ from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs.progress import Progress, Stopwatch
 
 TOLERANCE = 1e-3  # relative: how far what is run again may lie from what is stored
-LEAST = 1e-2  # numbers next to zero are compared as if they were so large: below 1e-5 all is rounding
+LEAST = 5e-2  # numbers next to zero are compared as if they were so large: below 5e-5 all is rounding
 ARTEFACT = ".safetensors"
 GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
