@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from claimbook import cards, paths
+from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.verdicts import Evidence
+from claimbook.display import cards
 from claimbook.stats import Estimate
 from conftest import CHAPTER, edit
 

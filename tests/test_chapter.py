@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from claimbook import chapter, display, files, paths, stats
+from claimbook import chapter, files, paths, stats
 from claimbook.assets import local
 from claimbook.claims import ledgers, verdicts
+from claimbook.display import tables
 from claimbook.errors import ClaimbookError
 from claimbook.runs import parameters, stored_runs
 from conftest import CHAPTER, edit
@@ -306,7 +307,7 @@ def test_what_is_measured_is_there_for_the_prose_under_its_own_name(two_models):
     ],
 )
 def test_a_measurement_reads_as_it_would_be_said(measurement, said):
-    assert display.measured(measurement) == said
+    assert tables.measured(measurement) == said
 
 
 def test_outcome_badges_and_tables_say_what_was_found(book):

@@ -305,3 +305,21 @@ def test_halfwidth_is_on_the_scale_of_the_estimate():
     assert linear.halfwidth == 1.5
     assert stats.Estimate(2, 1, 4, 20, "by hand", scale="log").halfwidth == pytest.approx(math.log(2))
     assert math.isnan(stats.Estimate(2, -1, 4, 20, "by hand", scale="log").halfwidth)
+
+
+def test_a_median_stands_between_order_statistics():
+    """The ranks of n = 20 are 6 and 15: 2 x P(B(20, 1/2) <= 5) = 0.041."""
+    found = stats.median(np.arange(20.0), unit="rounds")
+    assert (found.value, found.low, found.high, found.n) == (9.5, 5.0, 14.0, 20)
+    stalled = np.arange(20.0)
+    stalled[-1] = 1e6
+    assert stats.median(stalled).high == 14.0
+    assert has_no_interval(stats.median(np.arange(5.0))) and stats.median(np.arange(6.0)).low == 0.0
+    assert has_no_interval(stats.median(np.ones(20))) and has_no_interval(stats.median([1.0, np.nan] * 10))
+
+
+def test_a_median_ratio_is_that_of_the_pairs():
+    a, b = np.linspace(2, 4, 21), np.ones(21)
+    found = stats.median_ratio(np.log(a), np.log(b), unit="rounds")
+    assert (found.value, found.scale) == (pytest.approx(3.0), "log") and found.low < 3 < found.high
+    assert found.halfwidth == pytest.approx(np.log(found.high / found.low) / 2)

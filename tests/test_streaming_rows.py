@@ -14,6 +14,7 @@ from claimbook.experiments.streaming_llm.measure import (
     attention,
     beyond,
     documents,
+    encoder,
     kept,
     latency,
     memory,
@@ -318,6 +319,23 @@ def test_parts_of_attention_are_the_ledgers():
     assert evidence.first_token(few)["C6"]["nearly_all_heads"].agree == 0, "three heads in four do not"
 
 
+def test_layers_that_cannot_see_the_first_token_are_left_out():
+    """Two layers of a sliding window at the bottom and one above, among layers of full attention."""
+    layers, heads = [[0.0]] * 2 + [[0.4], [0.0], [0.4]], [[0.0] * 4] * 2 + [[0.4] * 4, [0.0] * 4, [0.4] * 4]
+    row = attention.Row("", layers, near=[0.5] * 5, far=[0.0, 0.0, 0.4, 0.0, 0.4], heads=heads)
+    found = evidence.first_token([row] * 20)["C6"]
+    assert found["heavy_above"].value == pytest.approx(0.4) and found["at_any_distance"].value == pytest.approx(0.8)
+    assert found["nearly_all_heads"].agree == 20 and "light_below" not in found
+    blind = attention.Row("", [[0.0]] * 5, [0.5] * 5, [0.0] * 5, [[0.0] * 4] * 5)
+    assert evidence.first_token([blind] * 20) == {}
+
+
+def test_an_encoder_without_sep_may_have_another_sink():
+    rows = [encoder.Row("", sep=[1.0] * 6, cls=[40.0 + i % 3] * 6) for i in range(20)]
+    found = evidence.separator(rows)["C21"]
+    assert found["a_token_draws"].value == pytest.approx(40.95, abs=0.1) and found["sep_draws"].value == 1.0
+
+
 def test_pairs_are_counted_in_the_masks():
     slopes = values(evidence.counted_pairs())
     assert slopes["C12.dense_pairs"] == pytest.approx(2, abs=0.01)
@@ -333,6 +351,15 @@ def test_a_stream_that_leaves_recomputation_behind_is_no_longer_level():
         assert found["level"].value == pytest.approx(level, abs=0.02)
         assert states("C9", found)["no_drift"] == state
     assert states("C9", found)["full_length"] == "not_met"
+
+
+def test_no_sample_of_a_stream_is_left_out():
+    at, gap = np.arange(1, 500) * 2000, np.zeros(499)
+    for place in (0, -1):
+        moved = gap.copy()
+        moved[place] = 50.0
+        found = evidence.long_stream(moved, gap, at, 1_000_000)["C9"]
+        assert found["level"].value != 0 and found["no_drift"].value != 0
 
 
 def test_a_process_that_grows_is_not_flat():
@@ -379,24 +406,25 @@ def test_memory_is_equal_only_where_dense_attention_takes_more():
     assert judged(1150, 1100) == "void", "the arm that keeps everything takes no more: nothing was weighed"
 
 
-def facts(near, edge, evicted, dense):
+def facts(near, edge, past, evicted, dense):
     """Forty streams in which each kind of fact is found with the probability given."""
     draw, rows = np.random.default_rng(0), []
     for _ in range(40):
-        distance = [40, 100, 150, 220, 230, 240, 500, 600]
-        chance = [near] * 3 + [edge] * 3 + [evicted] * 2
-        streaming, whole = (list(draw.random(8) < p) for p in (np.array(chance), np.full(8, dense)))
-        rows.append(recall.Row(distance, [10] * 8, whole, streaming))
+        distance = [40, 100, 150, 220, 230, 240, 300, 350, 500, 600]
+        chance = [near] * 3 + [edge] * 3 + [past] * 2 + [evicted] * 2
+        streaming, whole = (list(draw.random(10) < p) for p in (np.array(chance), np.full(10, dense)))
+        rows.append(recall.Row(distance, [10] * 10, whole, streaming))
     return rows
 
 
 @pytest.mark.parametrize(
     "shares, expected",
     [
-        ((0.9, 0.8, 0.05, 0.9), {"found_within": "met", "found_at_the_edge": "met", "lost_beyond": "met"}),
-        ((0.9, 0.1, 0.05, 0.9), {"found_at_the_edge": "not_met", "lost_beyond": "met"}),
-        ((0.9, 0.8, 0.9, 0.9), {"found_within": "met", "lost_beyond": "not_met"}),
-        ((0.9, 0.8, 0.05, 0.05), {"found_within": "open", "found_at_the_edge": "open", "lost_beyond": "open"}),
+        ((0.9, 0.8, 0.05, 0.05, 0.9), {"found_within": "met", "found_at_the_edge": "met", "lost_beyond": "met"}),
+        ((0.9, 0.1, 0.05, 0.05, 0.9), {"found_at_the_edge": "not_met", "lost_beyond": "met"}),
+        ((0.9, 0.8, 0.9, 0.05, 0.9), {"lost_past_the_edge": "not_met", "lost_beyond": "met"}),
+        ((0.9, 0.8, 0.05, 0.9, 0.9), {"found_within": "met", "lost_past_the_edge": "met", "lost_beyond": "not_met"}),
+        ((0.9, 0.8, 0.05, 0.05, 0.05), {"found_within": "open", "found_at_the_edge": "open", "lost_beyond": "open"}),
     ],
 )
 def test_facts_are_told_by_where_they_lie(shares, expected):
@@ -408,7 +436,7 @@ def test_facts_are_told_by_where_they_lie(shares, expected):
     "window, streaming, one, expected",
     [
         (0.30, 0.80, 0.8, {"window_fails": "met", "stream_keeps": "met"}),
-        (0.78, 0.80, 0.8, {"window_fails": "not_met", "stream_keeps": "void"}),  # the null keeps as much
+        (0.78, 0.80, 0.8, {"window_fails": "not_met", "stream_keeps": "met"}),
         (0.30, 0.40, 0.8, {"window_fails": "met", "stream_keeps": "not_met"}),
         (0.30, 0.32, 0.32, {"window_fails": "open", "stream_keeps": "open"}),  # the question is not read
     ],
@@ -444,8 +472,12 @@ def test_dilution_alone_is_no_drawing_less():
 
 
 def test_all_layers_means_each():
-    def decoder(lowest):
-        return {"measured": [{"alpha": [[[lowest], [lowest]], [[0.9], [0.7]]]}]}
+    def decoders(lowest):
+        return [{"measured": [{"alpha": [[[lowest], [lowest + 0.001 * i]], [[0.9], [0.7]]]}]} for i in range(5)]
 
-    assert states("C16", evidence.in_all_layers([decoder(0.5)] * 5)["C16"])["in_all_layers"] == "met"
-    assert evidence.in_all_layers([decoder(0.1)] * 5)["C16"]["in_all_layers"].agree == 0
+    def judged(fixed, packed):
+        return states("C16", evidence.in_all_layers(decoders(fixed), decoders(packed))["C16"])["in_all_layers"]
+
+    assert judged(0.5, 0.05) == "met"
+    assert judged(0.1, 0.05) == "not_met", "one layer that draws little is enough"
+    assert judged(0.5, 0.5) == "void", "decoders without a token that begins all texts draw as much"

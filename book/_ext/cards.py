@@ -6,7 +6,7 @@ leads to the top of its chapter.
 
 from claimbook import paths
 from claimbook.book import scoreboard
-from claimbook.display import anchor_id
+from claimbook.display.tables import anchor_id
 
 
 def setup(app):

@@ -20,12 +20,13 @@ from pathlib import Path
 
 from IPython.display import display as show
 
-from claimbook import cards, display, files, paths
+from claimbook import files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.criteria import Part
 from claimbook.claims.ledgers import Claim, Ledger, NotTested
 from claimbook.claims.verdicts import Evidence, Judgement, Measurement
+from claimbook.display import cards, tables
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import declarations, fingerprints, machine
 from claimbook.runs import parameters, stored_runs
@@ -240,7 +241,7 @@ class ChapterRun:
         taken[part.name] = measurement
         beside = "" if model in (None, self.decides(claim)) else f".{local.public(model)}"
         control = "" if kind in ("parts", "preconditions") else f".{kind.removesuffix('s')}"
-        self.glue(f"{claim_id}.{part.name}{control}{beside}", display.measured(measurement))
+        self.glue(f"{claim_id}.{part.name}{control}{beside}", tables.measured(measurement))
 
     def measurement(self, claim_id: str, part_name: str, model: str) -> Measurement:
         """What was measured of a part on a model; None where nothing was."""
@@ -348,21 +349,21 @@ class ChapterRun:
 
             glue(key, value, display=False)
 
-    def table(self) -> display.Shown:
+    def table(self) -> tables.Shown:
         """The claims and what would count as met, from the ledger."""
-        return display.claims_table(self.ledger)
+        return tables.claims_table(self.ledger)
 
-    def badges(self) -> display.Shown:
+    def badges(self) -> tables.Shown:
         """One badge per claim, once all are judged."""
-        return display.badges(self.ledger, self._entries())
+        return tables.badges(self.ledger, self._entries())
 
     def outcome(self) -> str:
         """The chapter's outcome in one line, once all claims are judged."""
-        return display.outcome(self.ledger, self._entries())
+        return tables.outcome(self.ledger, self._entries())
 
     # --- ending --------------------------------------------------------------------------------------------------
 
-    def finish(self) -> display.Shown:
+    def finish(self) -> tables.Shown:
         """Write ``result.json`` into the run's folder and return the provenance table.
 
         Glues ``paper``, ``outcome``, ``badges`` and ``cost`` for the top of the page. The folder is
@@ -394,10 +395,10 @@ class ChapterRun:
             },
         }
         files.write_json(run_folder(self.chapter) / "result.json", result)
-        top = {"paper": display.paper(self.ledger.paper), "outcome": self.outcome(), "badges": self.badges()}
-        for key, value in (top | {"cost": display.cost(result)}).items():
+        top = {"paper": tables.paper(self.ledger.paper), "outcome": self.outcome(), "badges": self.badges()}
+        for key, value in (top | {"cost": tables.cost(result)}).items():
             self.glue(key, value)
-        return display.provenance_table(result)
+        return tables.provenance_table(result)
 
     def _entries(self) -> dict[str, dict]:
         """Entry of every claim, in the ledger's order."""

@@ -49,8 +49,8 @@ def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
 def _inputs_digest() -> str:
     found = {path for pattern in INPUTS for path in paths.root().glob(pattern) if path.is_file()}
     library = Path(__file__).parents[1]
-    found |= {path for room in ("book", "claims", "assets") for path in (library / room).glob("*.py")}
-    found |= {library / "display.py", library / "provenance" / "seals.py"}
+    found |= {path for room in ("book", "claims", "assets", "display") for path in (library / room).glob("*.py")}
+    found.add(library / "provenance" / "seals.py")
     skipped = ("_generated", "__pycache__", ".ipynb_checkpoints")
     digest = hashlib.sha256()
     for path in sorted(path for path in found if not set(path.parts) & set(skipped)):

@@ -4,7 +4,7 @@ from claimbook import paths
 from claimbook.book.scoreboard import chapters, with_interval
 from claimbook.claims import words
 from claimbook.claims.criteria import DUE, Part, accepted
-from claimbook.display import sample
+from claimbook.display.tables import sample
 from claimbook.provenance import seals
 
 CHAPTER, CLAIM, PART, OTHER = "streaming_llm", "C3", "window_collapses", "at_the_eviction"

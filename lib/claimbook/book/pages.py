@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.claims.ledgers import Change
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display import anchor_id, cost, failing_figures, number, published_in_full
+from claimbook.display.tables import anchor_id, cost, failing_figures, number, published_in_full
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------

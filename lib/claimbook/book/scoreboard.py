@@ -15,7 +15,7 @@ from claimbook.claims import ledgers, words
 from claimbook.claims.criteria import accepted
 from claimbook.claims.totals import Totals, count
 from claimbook.claims.words import NOT_TESTED, VERDICTS, several
-from claimbook.display import its_own, rounded, sample
+from claimbook.display.tables import its_own, rounded, sample
 from claimbook.provenance import seals
 
 

@@ -9,9 +9,10 @@ code), `untouched` (no hand changed a stored number), `agreement` (ledger, noteb
 import re
 from pathlib import Path
 
-from claimbook import display, files, paths
+from claimbook import files, paths
 from claimbook.assets import local
 from claimbook.claims import ledgers
+from claimbook.display import tables
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import declarations, fingerprints, seals
 from claimbook.runs import compare, parameters, stored_runs
@@ -127,7 +128,7 @@ def _result_faults(chapter: str, ledger: ledgers.Ledger, printed: list[str]) -> 
             found.append(f"{claim.id}: the result judged version {entry['version']}, the ledger has {claim.version}")
         if entry.get("criterion") != fingerprints.digest(ledgers.criterion(claim, "cpu")):
             found.append(f"{claim.id}: its criterion is another than the one that judged: rerun, with a new version")
-        expected = display.claim_line(chapter, claim.id, entry)
+        expected = tables.claim_line(chapter, claim.id, entry)
         if expected not in printed:
             found.append(f"{claim.id}: the notebook does not print what the result says: {expected}")
     if (result["tier"], result["status"]) != ("cpu", "success"):

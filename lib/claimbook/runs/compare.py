@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from claimbook import display, paths
+from claimbook import paths
 from claimbook.claims.words import fidelity, several, spoken
+from claimbook.display import tables
 from claimbook.provenance import seals
 from claimbook.provenance.machine import clock
 
@@ -86,7 +87,7 @@ class Comparison:
             f"# Rerun of {result['chapter']}\n",
             f"{self.headline()}.\n",
             f"Parameters: {', '.join(f'`{name}={value!r}`' for name, value in result['parameters'].items())}\n",
-            f"Cost: {display.cost(result)}.\n",
+            f"Cost: {tables.cost(result)}.\n",
             "| claim | reference | this run | remarks |",
             "|---|---|---|---|",
         ]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from claimbook import files, paths
+from claimbook import experiments, files, paths
 from claimbook.assets import catalogue, local
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
@@ -201,14 +201,17 @@ def load_model(name: str, device: str, dtype: str, prove=None):
 
 
 def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
-    """Keys of the assets a run opens: its models and text, and those its other cells name.
+    """Keys of the assets a run opens: its models and text, and those its other cells or its inputs name.
 
     Of the latter only what a package holds: a chapter must pass without what a hub or a foreign server would have to
     give, as stored runs speak for those.
     """
     nb, known = files.read_json(notebook(chapter)), catalogue.load_catalogue()
     own = "".join(parameters_cell(nb, chapter)["source"])
-    named = set().union(*(codehash.words(source) for source in codehash.code_cells(nb) if source != own))
+    inputs = Path(experiments.__path__[0], chapter, "inputs.py")
+    sources = [source for source in codehash.code_cells(nb) if source != own]
+    sources += [inputs.read_text(encoding="utf-8")] if inputs.is_file() else []
+    named = set().union(*map(codehash.words, sources))
     named = {key for key in named & known.keys() if known[key].source in ("pypi", "installed")}
     asked = {word.strip() for value in values.values() if isinstance(value, str) for word in value.split(",")}
     return sorted(named | (asked & known.keys()))

@@ -12,10 +12,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from claimbook import display, files, paths
+from claimbook import files, paths
 from claimbook.assets import catalogue, download, local
 from claimbook.claims import ledgers
 from claimbook.claims.ledgers import Claim
+from claimbook.display import tables
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import compare, parameters, proofs
@@ -213,7 +214,7 @@ def accept(chapter: str) -> list[Path]:
     made = result["provenance"]
     accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
     if notebook in written:
-        executed = replaced(files.read_json(folder / "executed.ipynb"), display.commit(made), display.commit(accepted))
+        executed = replaced(files.read_json(folder / "executed.ipynb"), tables.commit(made), tables.commit(accepted))
         stored = with_outputs(files.read_json(notebook), executed)
         accepted |= {"outputs": seals.outputs(stored)}
         files.write_text(notebook, notebook_text(stored))

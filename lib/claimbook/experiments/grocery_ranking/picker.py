@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from claimbook.display import Shown
+from claimbook.display.tables import Shown
 from claimbook.experiments.grocery_ranking.measure import MATCHES
 from claimbook.papers.grocery_ranking import Recommender
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from claimbook import plotting, stats
-from claimbook.display import Shown, number, table
+from claimbook.display.tables import Shown, number, table
 from claimbook.experiments.secondary_sinks import parts
 from claimbook.experiments.secondary_sinks.find import TIMES, Found
 from claimbook.experiments.secondary_sinks.live import Measured

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from claimbook import plotting, stats
-from claimbook.display import Shown, table
+from claimbook.display.tables import Shown, table
 from claimbook.experiments.sink_emergence.live import Found
 from claimbook.experiments.sink_emergence.stored import TOYS
 from claimbook.experiments.sink_emergence.text_parts import last, sink

@@ -11,7 +11,16 @@ from html import escape
 from claimbook.claims import words
 from claimbook.claims.criteria import Controls, OtherMetric, Part, RankOrder, Shape, accepted
 from claimbook.claims.ledgers import Change, Claim
-from claimbook.display import Shown, anchor_id, claim_line, failing_figures, number, published_in_full, rounded, sample
+from claimbook.display.tables import (
+    Shown,
+    anchor_id,
+    claim_line,
+    failing_figures,
+    number,
+    published_in_full,
+    rounded,
+    sample,
+)
 
 WIDTH, HEIGHT, SPACE = 320, 20, 12  # of a strip, and what it keeps free at either end, in pixels
 STRETCH = 2  # a control may widen a strip by so many times what decides; one farther off is an arrow at its end
@@ -21,7 +30,7 @@ SAYS = {"null": "if the claim were false", "ceiling": "the best possible"}
 
 
 def card(chapter: str, claim: Claim, entry: dict) -> Shown:
-    """The card of a judged claim under its own anchor; as text it is the one line of `display.claim_line`."""
+    """The card of a judged claim under its own anchor; as text it is the one line of `tables.claim_line`."""
     anchor = anchor_id(f"{chapter}.{claim.id}")
     if entry["verdict"] is None:
         return Shown(f'<p id="{anchor}">{claim.id}: smoke run, no verdict</p>', claim_line(chapter, claim.id, entry))
