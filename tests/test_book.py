@@ -15,6 +15,7 @@ from claimbook.book import build, htmlcheck, pages, scoreboard
 from claimbook.claims import words
 from claimbook.display.tables import anchor_id
 from claimbook.errors import ClaimbookError
+from claimbook.plotting import FOR_BOOK
 from claimbook.provenance import seals
 
 REPOSITORY = Path(__file__).parents[1]
@@ -88,7 +89,8 @@ def notebook(chapter: str, glued: str | None) -> str:
     outputs = [nbformat.from_dict(output)] if glued else []
     ids = [anchor_id(f"{chapter}.{claim['id']}") for claim in LEDGER["claims"]]
     cards = "".join(f'<p id="{one}">card</p>' for one in ids)
-    shown = [nbformat.v4.new_output("display_data", {"text/html": cards})] if glued else []
+    figure = {"image/png": "iVBORw0KGgo=", FOR_BOOK: '<figure class="plot">a drawing for the book</figure>'}
+    shown = [nbformat.v4.new_output("display_data", data) for data in ({"text/html": cards}, figure) if glued]
     nb.cells = [
         nbformat.v4.new_markdown_cell(text),
         nbformat.v4.new_code_cell("run.glue('headline', '2 of 5')", outputs=outputs),
@@ -144,6 +146,12 @@ def page(root: Path, name: str) -> str:
 
 
 # --- the built book ------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_shown_in_the_colours_of_the_page(built):
+    shown = page(built, "notebooks/streaming_llm.html")
+    assert "a drawing for the book" in shown and "iVBORw0KGgo" not in shown
+    assert not list((built / "_build" / "html" / "_images").glob("*.png"))
 
 
 def test_the_front_page_shows_every_claim_and_every_planned_paper(built):

@@ -44,7 +44,7 @@ def test_it_says_what_was_asked_found_and_compared(claim):
         ">toy<",
         ">headline<",
         "✓ met",
-        "= 2 ± 0.2",
+        "=&nbsp;2&nbsp;±&nbsp;0.2",
         "● ours 2.000 [1.980, 2.020], 40 seeds",
         "◆ published 2",
         "○ if the claim were false 1",
@@ -77,7 +77,7 @@ def test_other_models_stand_beside(claim):
     html = cards.card(
         CHAPTER, claim, entry(claim, 2.0, others={"other": beside}, holds_in="holds in 1 of 2 models")
     ).html
-    assert "other: 3.000 [2.980, 3.020], not met" in html and ">holds in 1 of 2 models<" in html
+    assert "□ other 3.000 [2.980, 3.020], ✗ not met" in html and ">holds in 1 of 2 models<" in html
 
 
 def test_a_revised_claim_says_so(book):

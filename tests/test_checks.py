@@ -185,7 +185,7 @@ def test_form_sees_prose_that_uses_what_no_cell_glues(book):
 def test_form_sees_figures_without_words_too_large_or_not_png(book):
     nb = notebook()
     for output in image_cell(nb)["outputs"]:
-        for kind in ("text/html", f"{checks.GLUE}text/html"):
+        for kind in (checks.FOR_BOOK, f"{checks.GLUE}{checks.FOR_BOOK}"):
             output.get("data", {}).pop(kind, None)
     image = next(out for out in image_cell(nb)["outputs"] if "image/png" in out.get("data", {}))
     image["data"]["image/png"] = base64.b64encode(bytes(300_000)).decode()

@@ -350,7 +350,8 @@ def test_a_stream_that_leaves_recomputation_behind_is_no_longer_level():
         found = evidence.long_stream(3 + noise + drift * at / 1e6, np.full(500, 3.0), at, 1_000_000)["C9"]
         assert found["level"].value == pytest.approx(level, abs=0.02)
         assert states("C9", found)["no_drift"] == state
-    assert states("C9", found)["full_length"] == "not_met"
+    assert states("C9", found)["full_length"] == "untested"
+    assert states("C9", evidence.long_stream(noise, noise, at, 4_000_000)["C9"])["full_length"] == "met"
 
 
 def test_no_sample_of_a_stream_is_left_out():

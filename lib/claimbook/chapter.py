@@ -341,7 +341,7 @@ class ChapterRun:
             value = "(not measured)"
         elif isinstance(value, Estimate):
             value = f"{value.value:{fmt}} [{value.low:{fmt}}, {value.high:{fmt}}]"
-        elif not hasattr(value, "_repr_html_"):
+        elif not (hasattr(value, "_repr_html_") or hasattr(value, "_repr_mimebundle_")):
             value = format(value.item() if hasattr(value, "item") else value, fmt)
         self.glued[key] = str(value)
         if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():

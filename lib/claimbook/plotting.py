@@ -2,8 +2,8 @@
 
 Colours are those of Okabe and Ito (2008), safe for colour-blind readers, darkened where they are thin on white; every
 series also has its own line style and marker. A chapter's figures are functions that return a `Plot`: the figure with
-its words. `show` ends it for a notebook. On a page it is an SVG in the page's own text colour; where that is not
-trusted, as in a notebook just opened, a PNG of at most 200 kB.
+its words. `show` ends it for a notebook, twice: as a PNG of at most 200 kB, which JupyterLab shows, also in a notebook
+just opened, whose HTML it does not trust; and as an SVG in the page's own colours, which the book takes.
 """
 
 import base64
@@ -31,6 +31,7 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows it 350 pixels wide
 STRIP = 0.3  # inches below the axes that the fidelity has to itself
 LARGEST = 200_000  # bytes of a PNG, and of an SVG
+FOR_BOOK = "application/vnd.claimbook+html"  # a kind of output that only the book knows, see book/_ext/cards.py
 QUALITIES = ((160, 0), (160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours (0: all)
 
 
@@ -209,17 +210,15 @@ class Plot:
 
 
 class Shown:
-    """A finished figure, as a notebook takes it: HTML, PNG and its title."""
+    """A finished figure, as a notebook takes it: PNG, HTML for the book (`FOR_BOOK`), and its title as text."""
 
     def __init__(self, plot: Plot, fidelity: str):
         self.data = png(plot, fidelity)  # first, as it completes the figure
-        self.html, self.text = _html(plot, fidelity, self.data), plot.title or plot.alt
+        self.html, self.text = _html(plot, self.data), plot.title or plot.alt
 
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def _repr_png_(self) -> bytes:
-        return self.data
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        image = base64.b64encode(self.data).decode()
+        return {"image/png": image, FOR_BOOK: self.html, "text/plain": self.text}
 
     def __repr__(self) -> str:
         return self.text
@@ -230,7 +229,7 @@ def show(plot: Plot, fidelity: str) -> Shown:
     return Shown(plot, fidelity)
 
 
-def _html(plot: Plot, fidelity: str, small: bytes) -> str:
+def _html(plot: Plot, small: bytes) -> str:
     """The figure between its title and its caption: an SVG, or the PNG of one that is too large."""
     drawn, alt = svg(plot.fig, plot.alt), escape(plot.alt, quote=True)
     if len(drawn) > LARGEST:

@@ -292,16 +292,20 @@ def accepted(part: Part) -> str:
     """The accepted region, or the rule, in signs: ``≥ 1.22``."""
     match part.type:
         case "at_least":
-            return f"≥ {part.bound:g}"
+            return f"≥ {_plain(part.bound)}"
         case "at_most":
-            return f"≤ {part.bound:g}"
+            return f"≤ {_plain(part.bound)}"
         case "equivalent":
-            return f"= {part.target:g} ± {part.margin:g}"
+            return f"= {_plain(part.target)} ± {_plain(part.margin)}"
         case "direction":
-            return f"≥ {part.min_effect:g}" if part.sign > 0 else f"≤ −{part.min_effect:g}"
+            return f"≥ {_plain(part.min_effect)}" if part.sign > 0 else f"≤ −{_plain(part.min_effect)}"
         case "equality":
-            return f"= {part.target:g}" + (f" ± {part.tolerance:g}" if part.tolerance else "")
+            return f"= {_plain(part.target)}" + (f" ± {_plain(part.tolerance)}" if part.tolerance else "")
     return f"({part.rule.replace('_', ' ')})"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e9 else f"{value:g}"
 
 
 def _try_on_known_answers(part: Part, controls: Controls) -> None:

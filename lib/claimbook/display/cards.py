@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 from claimbook.claims import words
-from claimbook.claims.criteria import Controls, OtherMetric, Part, RankOrder, Shape, accepted
+from claimbook.claims.criteria import Controls, OtherMetric, Part, accepted
 from claimbook.claims.ledgers import Change, Claim
 from claimbook.display.tables import (
     Shown,
@@ -25,8 +25,17 @@ from claimbook.display.tables import (
 WIDTH, HEIGHT, SPACE = 320, 20, 12  # of a strip, and what it keeps free at either end, in pixels
 STRETCH = 2  # a control may widen a strip by so many times what decides; one farther off is an arrow at its end
 STATES = {"met": "✓", "not_met": "✗", "open": "?", "untested": "–", "void": "∅"}
-MARKS = {"ours": "●", "published": "◆", "null": "○", "ceiling": "△"}
+MARKS = {"ours": "●", "other": "□", "published": "◆", "null": "○", "ceiling": "△"}
 SAYS = {"null": "if the claim were false", "ceiling": "the best possible"}
+RULED = ("rank_order", "shape")
+TAGS = {
+    "exact": "the paper's own models and data",
+    "reduced": "a smaller model, another text or smaller sizes than the paper's",
+    "toy": "a small model made here, which can show a mechanism and not its size",
+    "headline": "a claim that the paper rests on",
+    "in no total": "a premise, or a claim of our own",
+    "revised after a result": "the criterion or its judging was changed after a verdict; what changed is told below",
+}
 
 
 def card(chapter: str, claim: Claim, entry: dict) -> Shown:
@@ -37,13 +46,15 @@ def card(chapter: str, claim: Claim, entry: dict) -> Shown:
     title = f"<b>{claim.id}</b> {escape(claim.title)}"
     link = f'<a class="headerlink" href="#{anchor}" title="Link to this claim" aria-label="Link to {claim.id}">#</a>'
     where = f"{escape(claim.where)} · published: {escape(published_in_full(claim))}"
+    parts = [part for part in claim.parts if part.name in entry["parts"]]
     pieces = [
         f'<p class="claim-title">{title} {link}</p>',
         f'<p class="claim-verdict">{badge(entry)} {" ".join(_tags(claim, entry))}</p>',
+        _why(claim, entry),
         f'<p>{escape(claim.text)}</p><p class="part-found">{where}</p>',
-        *(_part(claim, part, entry) for part in claim.parts if part.name in entry["parts"]),
-        _untested(claim, entry),
-        _folded("Why these bounds", [f"{part.quantity}: {part.why}" for part in claim.parts]),
+        *(_precondition(claim, name, parts, entry) for name in claim.preconditions if parts),
+        *(_part(part, entry) for part in parts),
+        _folded("Why these bounds", [f"{_named(part)}: {part.why}" for part in claim.parts]),
         _folded("How our run differs", claim.deviations),
         _folded(f"Revised: version {claim.version}", [_change(one) for one in claim.changelog]),
     ]
@@ -68,13 +79,36 @@ def _tags(claim: Claim, entry: dict) -> list[str]:
         entry.get("speaks_for"),
         "revised after a result" if revised else None,
     ]
-    return [f'<span class="tag">{escape(tag)}</span>' for tag in tags if tag and tag not in words.spoken(entry)]
+    return [
+        f'<span class="tag" title="{escape(TAGS.get(tag.split(",")[0], ""), quote=True)}">{escape(tag)}</span>'
+        for tag in tags
+        if tag and tag not in words.spoken(entry)
+    ]
 
 
-def _untested(claim: Claim, entry: dict) -> str:
-    """Why nothing was measured."""
+def _why(claim: Claim, entry: dict) -> str:
+    """In a line, what the verdict comes from: parts that are not met, and models that fail; why nothing was tested."""
     state = claim.tier("cpu")
-    return f"<p>{escape(state.why)}</p>" if entry["verdict"] == "not_tested" and hasattr(state, "why") else ""
+    if entry["verdict"] == "not_tested":
+        return f"<p>{escape(state.why)}</p>" if hasattr(state, "why") else ""
+    lines = []
+    for name in ("not_met", "open", "untested", "void"):
+        parts = [_named(part) for part in claim.parts if entry["parts"].get(part.name, {}).get("state") == name]
+        lines += [f"{words.word(name).capitalize()}: {', '.join(parts)}."] if parts else []
+    for model, other in entry.get("others", {}).items():
+        found = other["parts"].items()
+        fails = [name for name, one in found if (one["state"], entry["parts"][name]["state"]) == ("not_met", "met")]
+        lines += [f"{model} fails: {', '.join(map(_spoken, fails))}."] if fails else []
+    lines += [f"Capped: {claim.cap.why}."] if claim.cap else []
+    return f'<p class="claim-why">{escape(" ".join(lines))}</p>' if lines else ""
+
+
+def _named(part: Part) -> str:
+    return _spoken(part.name)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _folded(title: str, lines: list[str]) -> str:
@@ -90,19 +124,32 @@ def _change(change: Change) -> str:
 # --- a part ----------------------------------------------------------------------------------------------------------
 
 
-def _part(claim: Claim, part: Part, entry: dict) -> str:
-    """A part: its state and criterion, its strip, and the same in words; then the other models."""
-    found = entry["parts"][part.name]
-    asked = f"{escape(part.quantity)} <b>{escape(_asked(part))}</b>"
-    lines = [f'<p class="part-asked">{state(found["state"])} {asked}</p>', strip(part, found), _legend(part, found)]
-    if part.needs:
-        needed, there = claim.precondition(part.needs), found["precondition"]
-        said = f"Only if {escape(needed.quantity)} <b>{escape(_asked(needed))}</b>: {_value(there)}"
-        lines.append(f'<p class="part-found">{said}, {words.word(there["state"])}</p>')
-    for model, other in entry.get("others", {}).items():
-        if one := other["parts"].get(part.name):
-            lines.append(f'<p class="part-found">{escape(model)}: {_value(one)}, {words.word(one["state"])}</p>')
-    return f'<div class="part">{"".join(lines)}</div>'
+def _precondition(claim: Claim, name: str, parts: list[Part], entry: dict) -> str:
+    """What has to be there first, as it was measured for the parts that need it."""
+    needed = claim.precondition(name)
+    found = next(entry["parts"][part.name]["precondition"] for part in parts if part.needs == name)
+    head = f"{state(found['state'])} precondition: <b>{escape(_spoken(name))}</b>"
+    asked = f"{escape(needed.quantity)}: {_bold(needed)}"
+    return _block(head, asked, strip(needed, found), f"{MARKS['ours']} {_measured(found, entry)}")
+
+
+def _part(part: Part, entry: dict) -> str:
+    """A part: its state and name, what is asked, its strip, and the same in words; then the other models."""
+    found, others = entry["parts"][part.name], entry.get("others", {}).items()
+    beside = {model: one["parts"][part.name] for model, one in others if part.name in one["parts"]}
+    needs = f", only if {escape(_spoken(part.needs))}" if part.needs else ""
+    head = f"{state(found['state'])} <b>{escape(_named(part))}</b>{needs}"
+    asked = f"{escape(part.quantity)}: {_bold(part)}"
+    drawn = strip(part, found, list(beside.values()))
+    said = [f"{MARKS['other']} {escape(model)} {_value(one)}, {_state(one)}" for model, one in beside.items()]
+    return _block(head, asked, drawn, " · ".join([*_legend(part, found, entry), *said]))
+
+
+def _block(head: str, asked: str, drawn: str, said: str) -> str:
+    return (
+        f'<div class="part"><p class="part-head">{head}</p><p class="part-asked">{asked}</p>{drawn}'
+        f'<p class="part-found">{said}</p></div>'
+    )
 
 
 def state(name: str) -> str:
@@ -110,10 +157,18 @@ def state(name: str) -> str:
     return f'<span class="state {name.replace("_", "-")}">{STATES[name]} {words.word(name)}</span>'
 
 
+def _state(found: dict) -> str:
+    return f"{STATES[found['state']]} {words.word(found['state'])}"
+
+
 def _asked(part: Part) -> str:
-    if isinstance(part, RankOrder | Shape):
+    if part.type in RULED:
         return f"in at least {100 * part.min_share:.0f} %, and more often than by chance"
     return accepted(part)
+
+
+def _bold(part: Part) -> str:
+    return f"<b>{escape(_asked(part)).replace(' ', '&nbsp;')}</b>" if part.type not in RULED else escape(_asked(part))
 
 
 def _value(found: dict) -> str:
@@ -123,24 +178,30 @@ def _value(found: dict) -> str:
     return escape(" ".join(filter(None, [value, interval])))
 
 
-def _legend(part: Part, found: dict) -> str:
+def _measured(found: dict, entry: dict) -> str:
+    """The model that decides, its value with interval, and over how many units."""
+    who = entry.get("model") or "ours"
+    return f"{escape(who)} {', '.join(filter(None, [_value(found), escape(sample(found))]))}"
+
+
+def _legend(part: Part, found: dict, entry: dict) -> list[str]:
     """The marks of the strip in words, with their numbers."""
-    ours = _value(found) + (f", {escape(sample(found))}" if sample(found) else "")
-    lines = [f"{MARKS['ours']} ours {ours}" if found["estimate"] is not None else ours]
-    controls = part.controls if isinstance(part.controls, Controls) else None
+    lines = [f"{MARKS['ours']} {_measured(found, entry)}" if found["estimate"] is not None else _value(found)]
+    published = part.controls.published if isinstance(part.controls, Controls) else None
     if figures := _figures(part, "published"):
         fails = "".join(f" ({figure} fails: {figure.fails})" for figure in failing_figures(part))
         lines.append(f"{MARKS['published']} published {_numbers(figures)}{escape(fails)}")
-    elif controls and isinstance(controls.published, OtherMetric):
-        lines.append(escape(f"published, in another metric: {controls.published.value} ({controls.published.why})"))
+    elif isinstance(published, OtherMetric):
+        values = published.value if isinstance(published.value, list) else [published.value]
+        said = " and ".join(map(str, values))
+        lines.append(escape(f"published, in another metric: {said} ({published.why})"))
     for name, says in SAYS.items():
         if name in found:
             lines.append(f"{MARKS[name]} {says} {_value(found[name])}")
         elif figures := _figures(part, name):
             lines.append(f"{MARKS[name]} {says} {_numbers(figures)}")
-    because = f": {escape(found['because'])}" if found["state"] in ("open", "void") else ""
-    line = " · ".join(lines) + (f" · {words.word(found['state'])}{because}" if because else "")
-    return f'<p class="part-found">{line}</p>'
+    because = [f"{words.word(found['state'])}: {escape(found['because'])}"]
+    return lines + (because if found["state"] in ("open", "void") else [])
 
 
 def _figures(part: Part, which: str) -> list[float]:
@@ -176,15 +237,19 @@ class Scale:
         return (value > self.high) - (value < self.low)
 
 
-def strip(part: Part, found: dict) -> str:
-    """The part as a picture: accepted region, our interval, published figures, null and ceiling on one axis."""
+def strip(part: Part, found: dict, beside: list[dict] = ()) -> str:
+    """The part as a picture: accepted region, our interval, and on the same axis what it is compared with.
+
+    That is the published figures, the null, the ceiling and the other models (``beside``).
+    """
     if found["estimate"] is None:
         return ""
-    low, high = (part.min_share, 1.0) if isinstance(part, RankOrder | Shape) else part.region
+    low, high = (part.min_share, 1.0) if part.type in RULED else part.region
     marks = {"published": _figures(part, "published")}
     for name in SAYS:
         given = found.get(name, {}).get("estimate")
         marks[name] = _figures(part, name) if given is None else [given]
+    marks["other"] = [one["estimate"] for one in beside if one["estimate"] is not None]
     own = [found["estimate"], *(found["interval"] or [])]
     decides = [*own, *(end for end in (low, high) if math.isfinite(end))]
     scale = _scale(decides, [value for values in marks.values() for value in values], found["scale"] == "log")
@@ -244,6 +309,7 @@ def _mark(name: str, value: float, scale: Scale) -> str:
             "ours": f"M{x - 5:.1f} {y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
             "null": f"M{x - 4:.1f} {y}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
             "published": f"M{x:.1f} {y - 6}L{x + 6:.1f} {y}L{x:.1f} {y + 6}L{x - 6:.1f} {y}Z",
+            "other": f"M{x - 4.5:.1f} {y - 4.5}h9v9h-9Z",
             "ceiling": f"M{x - 5:.1f} {y + 4}L{x:.1f} {y - 5}L{x + 5:.1f} {y + 4}Z",
         }[name]
     filled = "currentColor" if name in ("ours", "published") else "none"

@@ -14,6 +14,7 @@ from claimbook.assets import local
 from claimbook.claims import ledgers
 from claimbook.display import tables
 from claimbook.errors import ClaimbookError
+from claimbook.plotting import FOR_BOOK
 from claimbook.provenance import declarations, fingerprints, seals
 from claimbook.runs import compare, parameters, stored_runs
 from claimbook.runs.freshness import freshness
@@ -196,7 +197,7 @@ def _figure_faults(cell: dict) -> list[str]:
 
 
 def _is_plot(data: dict) -> bool:
-    return any('<figure class="plot"' in "".join(data[kind]) for kind in data if kind.endswith("text/html"))
+    return any('<figure class="plot"' in "".join(data[kind]) for kind in data if kind.endswith(FOR_BOOK))
 
 
 def _glued(nb: dict) -> set[str]:
