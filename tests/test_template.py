@@ -1,6 +1,10 @@
 """`claimbook new`: a chapter that passes every check once it is run and accepted."""
 
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -13,6 +17,8 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import seals
 from claimbook.runs import checks, parameters
 from conftest import CHAPTER, claimbook_command, edit
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def test_the_new_chapter_passes_every_check(book):
@@ -101,3 +107,18 @@ def test_a_prose_edit_leaves_the_chapter_fresh(book):
     edit(paths.ledger(CHAPTER), "by one over the root", "by 1 over the root")
     edit(book / f"lib/claimbook/papers/{CHAPTER}.py", "Averages of", "The averages of")
     assert checks.freshness(CHAPTER) == []
+
+
+@pytest.mark.parametrize("name", ["aaa", "zebra"])
+def test_what_it_writes_passes_the_linter(tmp_path, monkeypatch, name):
+    """Where a chapter's own imports stand depends on its name."""
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(tmp_path))
+    written = [tmp_path / path for path in scaffold.new(name)]
+    assert [path for path in written if not path.is_file()] == []
+    commands.tidy(written)
+    code = [str(path) for path in written if path.suffix in (".py", ".ipynb")]
+    ruff = Path(sys.executable).parent / "ruff"
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([ruff, *command, *code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -155,13 +155,13 @@ def bench() -> None:
 @app.command()
 def new(chapter: Annotated[str, typer.Argument(help="Name in snake_case.")]) -> None:
     """A new chapter from the template: ledger, notebook, method, experiments, test."""
+    from claimbook import commands
     from claimbook.book import scaffold
 
-    for path in scaffold.new(chapter):
-        print(path)
-    print(
-        f"next: `claimbook rerun {chapter}`, commit, `claimbook accept {chapter}`; book/add_a_paper.md tells the rest"
-    )
+    written = scaffold.new(chapter)
+    commands.tidy(written)
+    print("\n".join(map(str, written)))
+    print(f"next: write data/claims/{chapter}.yaml and commit it before anything is run; see book/add_a_paper.md")
 
 
 @app.command()

@@ -51,6 +51,7 @@ def accept(chapter: str) -> None:
         print("written: README.md (its scoreboard)")
     for line in checks.problems(chapter):
         print(f"to do: {line}")
+    print("next: look at the page (`claimbook book`), and commit what was written")
 
 
 # --- book --------------------------------------------------------------------------------------------------------
@@ -150,6 +151,14 @@ def lint() -> bool:
     beside = Path(sys.executable).parent
     codes = [subprocess.run([beside / name, *options], cwd=paths.root()).returncode for name, *options in LINTERS]
     return not any(codes)
+
+
+def tidy(written: list[Path]) -> None:
+    """A new chapter's files as the linter wants them: order and line breaks depend on the chapter's name."""
+    code = [path for path in written if path.suffix in (".py", ".ipynb")]
+    ruff = Path(sys.executable).parent / "ruff"
+    for command in (["check", "--fix", "--select", "I"], ["format"]):
+        subprocess.run([ruff, *command, "--quiet", *code], cwd=paths.root())
 
 
 def unit_tests(*options: str) -> bool:

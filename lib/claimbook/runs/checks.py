@@ -28,6 +28,8 @@ GLUE = "application/papermill.record/"
 
 def problems(chapter: str) -> list[str]:
     """Findings of all checks, each with the chapter's name before it."""
+    if not paths.result(chapter).exists() and not any(cell["outputs"] for _, cell in _code(_notebook(chapter))):
+        return [f"{chapter}: not run yet: `claimbook rerun {chapter}`, commit, `claimbook accept {chapter}`"]
     found = []
     for check in (guard, freshness, untouched, agreement, form):
         try:

@@ -58,6 +58,8 @@ class Comparison:
         count = f"{len(self.rows) - len(self.moved)} of {len(self.rows)} verdicts are those of the reference"
         if self.differs:
             return f"{count}; for information, as this run differs in {', '.join(self.differs)}{self._seed_says()}"
+        if self.moved and all("its criterion changed" in row.reason for row in self.moved):
+            return f"{count}: where one MOVED, its criterion changed"
         return f"{count}" + (": a verdict MOVED with the same parameters" if self.moved else "")
 
     def _seed_says(self) -> str:
@@ -116,7 +118,7 @@ def compare(before: dict | None, after: dict) -> Comparison:
 
 
 def _row(claim: str, before: dict | None, after: dict | None) -> Row:
-    reason = (after or {}).get("reason") or ""
+    reason = "; ".join(filter(None, [_criterion(before, after), (after or {}).get("reason")]))
     if not (before and after):
         return Row(claim, _words(before), _words(after), reason, [], moved=True)
     pairs = [(part, after["parts"].get(name, {})) for name, part in before["parts"].items()]
@@ -125,6 +127,13 @@ def _row(claim: str, before: dict | None, after: dict | None) -> Row:
     moved = any(before[key] != after[key] for key in ("verdict", "fidelity"))
     numbers = outside(before, after)
     return Row(claim, _words(before), _words(after), reason, numbers, moved, len(sampled), equal)
+
+
+def _criterion(before: dict | None, after: dict | None) -> str:
+    """What the ledger has to do with it, where the two runs were not judged alike."""
+    if not (before and after) or before.get("criterion") == after.get("criterion"):
+        return ""
+    return f"its criterion changed, version {before['version']} to {after['version']}"
 
 
 def _words(entry: dict | None) -> str:

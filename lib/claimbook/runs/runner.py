@@ -49,7 +49,7 @@ def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path 
     if result_to:
         files.write_json(Path(result_to), result)
     print(comparison.text())
-    print(f"report: {_short(folder / 'report.md')}")
+    print(f"report: {_short(folder / 'report.md')}; the page with its outputs: {_short(folder / 'executed.ipynb')}")
     return MOVED if comparison.red else AGREES
 
 
