@@ -227,6 +227,10 @@ def test_comparison_names_what_moved_and_which_numbers(book):
     comparison = compare.compare(before, after)
     assert comparison.red and [row.claim for row in comparison.moved] == ["C1"]
     assert "not transferred · toy  (halved not met; halved 4 is outside [1.9" in comparison.text()
+    after["claims"]["C1"] |= {"version": 2, "criterion": "another"}
+    assert "its criterion changed, version 1 to 2; halved not met" in compare.compare(before, after).text()
+    assert compare.compare(before, after).headline().endswith("where one MOVED, its criterion changed")
+    assert "criterion" not in compare.compare(before, after | {"tier": "gpu"}).text()
     after["cost"]["device"] = "cuda"
     assert not compare.compare(before, after).red
     assert compare.compare(before, after).differs == ["device"]

@@ -1,13 +1,15 @@
 """A run beside the reference, verdict by verdict."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from claimbook import paths
 from claimbook.claims.words import fidelity, several, spoken
 from claimbook.display import tables
 from claimbook.provenance import seals
 from claimbook.provenance.machine import clock
+
+CHANGED = "its criterion changed"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Comparison:
         count = f"{len(self.rows) - len(self.moved)} of {len(self.rows)} verdicts are those of the reference"
         if self.differs:
             return f"{count}; for information, as this run differs in {', '.join(self.differs)}{self._seed_says()}"
-        if self.moved and all("its criterion changed" in row.reason for row in self.moved):
-            return f"{count}: where one MOVED, its criterion changed"
+        if self.moved and all(row.reason.startswith(CHANGED) for row in self.moved):
+            return f"{count}: where one MOVED, {CHANGED}"
         return f"{count}" + (": a verdict MOVED with the same parameters" if self.moved else "")
 
     def _seed_says(self) -> str:
@@ -114,11 +116,13 @@ def compare(before: dict | None, after: dict) -> Comparison:
     """Two result files of a chapter, claim by claim."""
     old = before["claims"] if before else {}
     rows = [_row(claim, old.get(claim), after["claims"].get(claim)) for claim in {**after["claims"], **old}]
+    if before and before["tier"] == after["tier"]:  # another tier has criteria of its own
+        rows = [_with_criterion(row, old.get(row.claim), after["claims"].get(row.claim)) for row in rows]
     return Comparison(after, before is not None, _differences(before, after) if before else [], rows)
 
 
 def _row(claim: str, before: dict | None, after: dict | None) -> Row:
-    reason = "; ".join(filter(None, [_criterion(before, after), (after or {}).get("reason")]))
+    reason = (after or {}).get("reason") or ""
     if not (before and after):
         return Row(claim, _words(before), _words(after), reason, [], moved=True)
     pairs = [(part, after["parts"].get(name, {})) for name, part in before["parts"].items()]
@@ -129,11 +133,12 @@ def _row(claim: str, before: dict | None, after: dict | None) -> Row:
     return Row(claim, _words(before), _words(after), reason, numbers, moved, len(sampled), equal)
 
 
-def _criterion(before: dict | None, after: dict | None) -> str:
-    """What the ledger has to do with it, where the two runs were not judged alike."""
+def _with_criterion(row: Row, before: dict | None, after: dict | None) -> Row:
+    """The row with a word on the ledger, where the two runs were not judged alike."""
     if not (before and after) or before.get("criterion") == after.get("criterion"):
-        return ""
-    return f"its criterion changed, version {before['version']} to {after['version']}"
+        return row
+    changed = f"{CHANGED}, version {before['version']} to {after['version']}"
+    return replace(row, reason="; ".join(filter(None, [changed, row.reason])))
 
 
 def _words(entry: dict | None) -> str:
