@@ -5,8 +5,8 @@ MUTATIONS = [
     (
         "the window is one token too short",
         "papers/streaming_llm.py",
-        "query - key <= scheme.recent",
-        "query - key < scheme.recent",
+        "(near > self.scheme.recent)",
+        "(near >= self.scheme.recent)",
         "test_streaming_llm.py -k official_rules",
     ),
     (
@@ -196,8 +196,8 @@ MUTATIONS = [
     (
         "a ratio of means in place of paired ones",
         "stats.py",
-        "np.exp([logs.value, logs.low, logs.high])",
-        "np.exp([logs.value, logs.value, logs.value])",
+        "np.exp([logs.value, logs.low, logs.high])\n    method",
+        "np.exp([logs.value, logs.value, logs.value])\n    method",
         "test_stats.py",
     ),
     (

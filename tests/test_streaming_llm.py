@@ -229,7 +229,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from claimbook.experiments.streaming_llm import stream
+from claimbook.experiments.streaming_llm.measure import stream
 from claimbook.lm import corpora
 ids = torch.randint(1, 300, (20_481,), generator=torch.Generator().manual_seed(0))
 corpora.concatenated = lambda lm, keys, length: (ids[:length], [(0, "random")])

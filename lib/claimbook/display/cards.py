@@ -242,7 +242,7 @@ def strip(part: Part, found: dict, beside: list[dict] = ()) -> str:
 
     That is the published figures, the null, the ceiling and the other models (``beside``).
     """
-    if found["estimate"] is None:
+    if found.get("estimate") is None:  # a control that was not measured has no such key
         return ""
     low, high = (part.min_share, 1.0) if part.type in RULED else part.region
     marks = {"published": _figures(part, "published")}

@@ -98,10 +98,10 @@ def cache_sizes(rows, long_rows):
     for loss in (columns(row.loss_by_size for row in rows), columns(row.loss for row in long_rows)):
         for a, b in pairwise(sorted(loss, key=int)):
             shown[f"{int(b):,} over {int(a):,}"] = evidence.over(loss[b], loss[a])
-    *_, (last, ratio) = shown.items()
+    last = next(reversed(shown), None)
     return Plot(
         intervals(shown, "perplexity ratio of two caches (log scale)", at=1),
-        title=f"The last doubling of the cache, {last}, gives {ratio.value:.3f} times the perplexity",
+        title=f"The last doubling, {last} tokens, gives {shown[last].value:.3f} times the perplexity" if last else "",
         caption="Below 1 the larger cache is better. Each pair is measured on the same documents.",
         alt="Perplexity ratio of each doubling of the cache, with intervals and a line at one.",
     )
