@@ -109,7 +109,7 @@ def cache_sizes(rows, long_rows):
 
 def first_tokens(rows):
     """Attention to each of the first four tokens by layer."""
-    mass = columns(row.to_first_keys for row in rows)  # (documents, layers, keys)
+    mass = columns(row.to_first_keys for row in rows) if rows else np.empty((0, 0, 0))  # (documents, layers, keys)
     layers = np.arange(mass.shape[1])
     series = {f"token {i}": (layers, mass[:, :, i].mean(axis=0)) for i in range(mass.shape[2])}
     fig, ax = plotting.figure()
@@ -117,7 +117,9 @@ def first_tokens(rows):
     plotting.reference_line(ax, evidence.HEAVY, "bound of C6")
     return Plot(
         fig,
-        title=f"Above the two bottom layers the first token takes {100 * mass[:, 2:, 0].mean():.0f} % of all attention",
+        title=f"Above the two bottom layers the first token takes {100 * mass[:, 2:, 0].mean():.0f} % of all attention"
+        if rows
+        else "",
         caption="Means over heads, documents and the queries past the first half of each document.",
         alt="Attention to each of the first four tokens by layer.",
     )
@@ -155,7 +157,7 @@ def two_models(by_model, watched):
     plotting.interval_plot(above, bars, xlabel="perplexity, four sinks = 1 (log scale)")
     plotting.reference_line(above, 1, "", axis="x")
     series = {}
-    for model, rows in watched.items():
+    for model, rows in ((model, rows) for model, rows in watched.items() if rows):
         mass = columns(row.to_first_keys for row in rows)[:, :, 0].mean(axis=0)
         series[short(model)] = (np.linspace(0, 1, len(mass)), mass)
     plotting.curves(below, series, xlabel="depth, first to last layer", ylabel="attention to token 0")
