@@ -248,7 +248,7 @@ def test_no_bad_data_decides_anything(asked, sample):
     """Constant, empty, single or not finite samples: through the statistics, nothing is met and nothing not met."""
     if len(set(sample)) > 1 and all(map(math.isfinite, sample)):
         sample = sample[:1]
-    for measured in (stats.mean(sample), stats.paired_difference(sample, sample), stats.prediction_interval(sample)):
+    for measured in (stats.mean(sample), stats.paired_difference(sample, sample), stats.median(sample)):
         assert state_or_refused(asked, measured) in ("open", "refused")
 
 

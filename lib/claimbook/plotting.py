@@ -32,7 +32,7 @@ WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows 
 STRIP = 0.3  # inches below the axes that the fidelity has to itself
 LARGEST = 200_000  # bytes of a PNG, and of an SVG
 FOR_BOOK = "application/vnd.claimbook+html"  # a kind of output that only the book knows, see book/_ext/cards.py
-QUALITIES = ((160, 0), (160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours (0: all)
+QUALITIES = ((160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours
 
 
 def style() -> None:
@@ -132,17 +132,6 @@ class _WithOne(Locator):
         near = 0.08 * np.log(high / low)
         ticks = [tick for tick in self.other() if tick > 0]
         return [1.0, *(tick for tick in ticks if abs(np.log(tick)) > near)] if low <= 1 <= high else ticks
-
-
-def heatmap(ax: Axes, values, *, xlabel: str, ylabel: str, label: str, low=None, high=None, origin="upper"):
-    """Draw a matrix (rows, columns) with a colour bar; light is much, dark is little, also without colour."""
-    image = ax.imshow(np.asarray(values), aspect="auto", interpolation="nearest", vmin=low, vmax=high, origin=origin)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.grid(visible=False)
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-    return image
 
 
 def reference_line(ax: Axes, value: float, label: str = "published", *, axis: str = "y") -> None:
@@ -266,7 +255,7 @@ def _themed(found: re.Match) -> str:
 
 
 def png(plot: Plot, fidelity: str) -> bytes:
-    """The finished figure as PNG bytes, at most `LARGEST`: fewer colours first, then fewer dots.
+    """The finished figure as PNG bytes, at most `LARGEST`: with fewer dots and colours until it is.
 
     ``fidelity`` (exact, reduced, toy) stands in the lower right corner.
 
@@ -299,8 +288,6 @@ def _say_empty(ax: Axes) -> None:
 def _render(fig: Figure, dots: int, colours: int) -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dots, metadata={"Software": None}, bbox_inches=None)
-    if not colours:
-        return buffer.getvalue()
     small = io.BytesIO()
     Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()

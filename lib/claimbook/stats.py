@@ -252,18 +252,6 @@ def proportion(k: int, n: int, *, unit: str = "units") -> Estimate:
     return Estimate(k / n, low, high, n, f"share of {unit}, exact binomial interval", unit=unit)
 
 
-@_by_rule
-def prediction_interval(samples, *, unit: str = "seeds") -> Estimate:
-    """Where the next unit should fall, for roughly normal samples of shape (n,): mean ± t s sqrt(1 + 1/n)."""
-    x = _checked(samples)
-    method = f"prediction interval for one more of {unit}, Student's t"
-    value, problem = _value(x, np.abs(x).max(initial=0))
-    if problem:
-        return _without_interval(value, len(x), method, problem, unit)
-    reach = _t(len(x)) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
-    return _estimate(value, value - reach, value + reach, len(x), method, unit)
-
-
 def _mean(x: np.ndarray, size: float, what: str, unit: str, resamples: int, seed: int) -> Estimate:
     """The interval of the module's docstring; ``size`` is the magnitude of the numbers x was computed from."""
     x = _checked(x)

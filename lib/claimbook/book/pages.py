@@ -9,10 +9,9 @@ from claimbook.assets import catalogue
 from claimbook.book import scoreboard
 from claimbook.book.scoreboard import Chapter, Standing
 from claimbook.claims import words
-from claimbook.claims.ledgers import Change
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display.tables import anchor_id, cost, failing_figures, number, published_in_full
+from claimbook.display.tables import anchor_id, cost, failing_figures, number, published_in_full, tile
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
@@ -32,12 +31,9 @@ def tiles(book: list[Chapter], page: str = "../notebooks/{}.html") -> str:
 
 
 def _tile(standing: Standing, page: str | None) -> str:
-    outside = "" if standing.claim.counted else " outside"
-    label = escape(f"{standing.anchor} · {standing.spoken} · {standing.fidelity}: {standing.claim.title}")
-    place = f"#{anchor_id(standing.anchor)}" if standing.entry else ""  # a card is there once the claim was judged
-    tag, link = ("a", f' href="{page}{place}"') if page else ("span", "")
-    text = f'{standing.claim.id}<span aria-hidden="true"> {SIGNS[standing.word][0]}</span>'
-    return f'<{tag} class="tile {standing.css}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
+    claim, place = standing.claim, f"#{anchor_id(standing.anchor)}" if standing.entry else ""  # a judged claim's card
+    label = f"{standing.anchor} · {standing.spoken} · {standing.fidelity}: {claim.title}"
+    return tile(claim, standing.word, standing.css, label, f"{page}{place}" if page else None)
 
 
 def _legend() -> str:
@@ -109,15 +105,12 @@ def _claims_table(chapter: Chapter) -> str:
 def _changes(chapter: Chapter) -> str:
     """Every change of a claim after it was first written, with the verdict it had before."""
     lines = [
-        f"- {_reference(one)}, version {change.version} ({change.date}), {_was(change)}: {change.change}"
+        f"- {_reference(one)}, version {change.version} ({change.date}), "
+        f"{words.was(change.old_verdict)}: {change.change}"
         for one in chapter.standings
         for change in one.claim.changelog
     ]
     return "\n".join(["**Changed after they were first written**", "", *lines]) if lines else ""
-
-
-def _was(change: Change) -> str:
-    return f"was *{words.word(change.old_verdict)}*" if change.old_verdict else "before any verdict"
 
 
 def _about_runs(chapter: Chapter) -> str:
@@ -141,7 +134,7 @@ def _claim_row(standing: Standing) -> list:
     word = f"{SIGNS[standing.word][0]} **{standing.spoken}** · {standing.fidelity}"
     remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")] + _other_models(standing)
     if claim.changelog:
-        remarks.append(f"version {claim.version}, {_was(claim.changelog[-1])}")
+        remarks.append(f"version {claim.version}, {words.was(claim.changelog[-1].old_verdict)}")
     verdict = "; ".join([word, *filter(None, remarks)])
     differs = [f"*How ours differs:* {'; '.join(claim.deviations)}"] if claim.deviations else []
     return [says, published_in_full(claim), scoreboard.measured(standing) + differs, verdict]

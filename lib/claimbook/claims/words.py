@@ -16,6 +16,11 @@ def word(verdict: str | None) -> str:
     return verdict.replace("_", " ") if verdict else NOT_RUN
 
 
+def was(old_verdict: str | None) -> str:
+    """The verdict that a claim had before a change of its criterion."""
+    return f"was {word(old_verdict)}" if old_verdict else "before any verdict"
+
+
 def spoken(entry: dict) -> str:
     """Verdict of a result file's claim with what makes it so: "partial, 3 of 4", "inconclusive: too noisy"."""
     if entry["verdict"] is None:

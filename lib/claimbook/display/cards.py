@@ -10,7 +10,7 @@ from html import escape
 
 from claimbook.claims import words
 from claimbook.claims.criteria import Controls, OtherMetric, Part, accepted
-from claimbook.claims.ledgers import Change, Claim
+from claimbook.claims.ledgers import Claim
 from claimbook.display.tables import (
     Shown,
     anchor_id,
@@ -56,7 +56,10 @@ def card(chapter: str, claim: Claim, entry: dict) -> Shown:
         *(_part(part, entry) for part in parts),
         _folded("Why these bounds", [f"{_named(part)}: {part.why}" for part in claim.parts]),
         _folded("How our run differs", claim.deviations),
-        _folded(f"Revised: version {claim.version}", [_change(one) for one in claim.changelog]),
+        _folded(
+            f"Revised: version {claim.version}",
+            [f"{one.date}, {words.was(one.old_verdict)}: {one.change}" for one in claim.changelog],
+        ),
     ]
     html = f'<article class="claim {words.css(entry)}" id="{anchor}">{"".join(pieces)}</article>'
     return Shown(html, claim_line(chapter, claim.id, entry))
@@ -114,11 +117,6 @@ def _spoken(name: str) -> str:
 def _folded(title: str, lines: list[str]) -> str:
     inner = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<details><summary>{escape(title)}</summary><ul>{inner}</ul></details>" if lines else ""
-
-
-def _change(change: Change) -> str:
-    was = f"was {words.word(change.old_verdict)}" if change.old_verdict else "before any verdict"
-    return f"{change.date}, {was}: {change.change}"
 
 
 # --- a part ----------------------------------------------------------------------------------------------------------

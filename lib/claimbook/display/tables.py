@@ -169,16 +169,21 @@ def badges(ledger: Ledger, entries: dict) -> Shown:
     for claim in ledger.claims:
         entry = entries[claim.id]
         said = f"{claim.id} {spoken(entry)}{' (toy)' if entry['fidelity'] == 'toy' else ''}"
-        sign, _ = words.SIGNS[words.word(entry["verdict"])]
-        label = escape(f"{said}: {claim.title}", quote=True)
-        html.append(
-            f'<a class="tile {words.css(entry)}" href="#{anchor_id(f"{ledger.chapter}.{claim.id}")}" title="{label}" '
-            f'aria-label="{label}">{claim.id} {sign}</a>'
-        )
+        card = f"#{anchor_id(f'{ledger.chapter}.{claim.id}')}"
+        html.append(tile(claim, words.word(entry["verdict"]), words.css(entry), f"{said}: {claim.title}", card))
         text.append(said)
     total = outcome(ledger, entries)
     strip = f'<div class="badges">{" ".join(html)}</div><p class="outcome">{_signed(total)}</p>'
     return Shown(strip, " · ".join(text))
+
+
+def tile(claim: Claim, word: str, css: str, label: str, address: str | None) -> str:
+    """A claim's id with the sign of its verdict, in its colour; leads to ``address``, and says ``label`` when asked."""
+    outside = "" if claim.counted else " outside"
+    tag, link = ("a", f' href="{address}"') if address else ("span", "")
+    label = escape(label, quote=True)
+    text = f'{claim.id}<span aria-hidden="true"> {words.SIGNS[word][0]}</span>'
+    return f'<{tag} class="tile {css}{outside}"{link} title="{label}" aria-label="{label}">{text}</{tag}>'
 
 
 def _signed(total: str) -> str:
