@@ -262,8 +262,9 @@ def test_accept_makes_the_run_the_reference(book):
 
 def test_accept_keeps_other_tiers_and_models_beside_the_reference(book):
     before = reference_files()
-    parts = fingerprints.chapter_parts(CHAPTER, "gpu")
-    made = files.read_json(paths.result(CHAPTER))["provenance"] | {"code_hash": fingerprints.fingerprint(parts)}
+    parts = fingerprints.chapter_parts(CHAPTER, "gpu") | {"packages": {"torch": "another build, for a GPU"}}
+    made = files.read_json(paths.result(CHAPTER))["provenance"]
+    made |= {"parts": parts, "code_hash": fingerprints.fingerprint(parts)}
     finished_run(tier="gpu", parameters={"tier": "gpu", "models": "owner/model", "device": "cpu"}, provenance=made)
     (written,) = runner.accept(CHAPTER)
     assert written == book / f"data/results/{CHAPTER}/gpu--owner_model.json"

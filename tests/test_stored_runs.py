@@ -295,7 +295,7 @@ def test_a_prefix_that_disagrees_confirms_nothing(demo):
     assert stored_runs.status("demo")["short"] == "stale"
 
 
-def test_config_packages_and_runs_without_prefix_cannot_be_confirmed(demo, monkeypatch):
+def test_config_and_runs_without_prefix_cannot_be_confirmed(demo):
     store()
     store("other")
     edit(demo / TOY, "step + 1.0", "1.0 + step")
@@ -304,10 +304,29 @@ def test_config_packages_and_runs_without_prefix_cannot_be_confirmed(demo, monke
     edit(demo / TABLE, '"steps": 5', '"steps": 6')
     with pytest.raises(ClaimbookError, match=r"cannot be confirmed \(config changed\)"):
         stored_runs.confirm("demo", "short")
-    edit(demo / TABLE, '"steps": 6', '"steps": 5')
-    monkeypatch.setattr(machine, "versions", lambda: {})
-    with pytest.raises(ClaimbookError, match="package torch"):
-        stored_runs.confirm("demo", "short")
+
+
+def test_a_run_made_with_other_packages_is_confirmed_by_its_prefix(demo, monkeypatch):
+    """As on a GPU's machine. Old code run with today's packages would say nothing of the packages then."""
+    store()
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "99.0.0"})
+    with pytest.raises(ClaimbookError, match=r"cannot be confirmed \(package .*torch"):
+        stored_runs.confirm("demo", "short", before=demo)
+    assert stored_runs.status("demo")["short"] == "stale"
+    assert stored_runs.confirm("demo", "short") == 0
+    assert stored_runs.load("demo", "short")["freshness"] == "confirmed by prefix"
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "99.1.0"})
+    assert stored_runs.status("demo")["short"] == "stale"
+
+
+def test_a_result_of_another_machine_is_confirmed_before_it_is_stored(demo, monkeypatch):
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "1.0.0"})
+    stored_runs.run("demo", "short")
+    monkeypatch.undo()
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(demo))
+    assert stored_runs.status("demo")["short"] == "missing"
+    assert stored_runs.confirm("demo", "short") == 0
+    assert stored_runs.load("demo", "short")["packages"] == {"torch": "1.0.0"}
 
 
 def test_a_confirmation_does_not_cover_a_doctored_config(demo):

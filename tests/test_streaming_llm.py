@@ -281,6 +281,14 @@ def test_a_shard_gives_the_losses_of_the_whole_stream(llama, start, monkeypatch)
         assert not torch.allclose(shards.shard_losses(llama, long, scheme, start, 299, every), whole, atol=1e-5)
 
 
+def test_a_gpus_larger_blocks_give_the_same_losses(llama, monkeypatch):
+    long = torch.randint(llama.config.vocab_size, (300,), generator=torch.Generator().manual_seed(3))
+    of = llama, long, Scheme(3, 11), 150, 299, torch.ones(300, dtype=torch.bool)
+    found = shards.shard_losses(*of)
+    monkeypatch.setattr(shards, "BLOCK", 7)
+    assert torch.allclose(shards.shard_losses(*of), found, atol=1e-5)
+
+
 def test_a_shard_scores_what_it_is_asked_for(llama):
     long = torch.randint(llama.config.vocab_size, (120,), generator=torch.Generator().manual_seed(3))
     scheme, some = Scheme(3, 11), torch.arange(120) % 7 == 0

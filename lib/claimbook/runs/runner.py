@@ -197,7 +197,7 @@ def accept(chapter: str) -> list[Path]:
     ``data/results/<chapter>.json``. One that differs in tier, models, device or dtype is kept beside it, in
     ``data/results/<chapter>/``. ClaimbookError for a smoke run, other differences, code that changed since the run, a
     criterion that changed since the last reference while its claim kept its version, and a tree with uncommitted
-    changes other than in these files.
+    changes other than in these files. What is kept beside may come from other versions of the packages, which it names.
     """
     folder = _latest_folder(chapter)
     result = files.read_json(folder / "result.json")
@@ -207,6 +207,8 @@ def accept(chapter: str) -> list[Path]:
     written = [notebook, target] if target == paths.result(chapter) else [target]
     commit = _clean_commit([*written, paths.root() / "README.md"])  # whose scoreboard follows
     current = fingerprints.chapter_parts(chapter, result["tier"])
+    if target != paths.result(chapter):
+        current["packages"] = result["provenance"]["parts"]["packages"]  # a GPU's machine has a build of its own
     if fingerprints.fingerprint(current) != result["provenance"]["code_hash"]:
         moved = ", ".join(fingerprints.changed(result["provenance"]["parts"], current))
         raise ClaimbookError(f"{chapter} changed since that run ({moved}): `claimbook rerun {chapter}` first")

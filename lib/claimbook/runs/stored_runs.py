@@ -26,6 +26,7 @@ from claimbook.runs.progress import Progress, Stopwatch
 TOLERANCE = 1e-3  # relative: how far what is run again may lie from what is stored
 LEAST = 5e-2  # numbers next to zero are compared as if they were so large: below 5e-5 all is rounding
 ARTEFACT = ".safetensors"
+CONFIRMABLE = ("module ", "package ")  # what may have moved where the beginning, run again, agrees
 GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
 
@@ -213,12 +214,12 @@ def status(chapter: str) -> dict[str, str]:
 
 
 def _freshness(result: dict, parts: dict) -> str | None:
-    """How a stored result stands to the parts of today; None: stale. Only a change of modules can be confirmed."""
+    """How a stored result stands to the parts of today; None: stale. Not every change can be confirmed."""
     mark, moved = fingerprints.fingerprint(parts), _moved(result, parts)
     if result.get("fingerprint") == mark and not moved:
         return "fresh"
     confirmed = any(note["fingerprint"] == mark for note in result.get("confirmed", []))
-    return "confirmed by prefix" if confirmed and all(name.startswith("module ") for name in moved) else None
+    return "confirmed by prefix" if confirmed and all(name.startswith(CONFIRMABLE) for name in moved) else None
 
 
 def _reason(result: dict, parts: dict) -> str:
@@ -297,13 +298,14 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
 
 
 def confirm(chapter: str, name: str, before: Path | None = None) -> float | None:
-    """After a change of code alone: rerun the declared prefix and, when every curve agrees, accept the stored run.
+    """After a change of code or packages alone: rerun the declared prefix and, when it agrees, accept the stored run.
 
-    The prefix is compared with what is stored, which another processor may have made, or, with ``before``, with what
-    the code of an earlier checkout gives on this machine: a folder in which the stored run is fresh. The same for a
-    result that came to its end after the code had changed, and so was never promoted. Returns the largest relative
-    difference, or None when the stored run needs no confirmation. ClaimbookError when it cannot be confirmed (config,
-    an asset or a package changed; no prefix declared; not fresh in ``before``) or the prefix disagrees.
+    The prefix is compared with what is stored, which another processor or a GPU may have made, or, with ``before``,
+    with what the code of an earlier checkout gives on this machine: a folder in which the stored run is fresh; that
+    says nothing of packages. The same for a result that was never promoted, as it came to its end after the code had
+    changed or on another machine. Returns the largest relative difference, or None when the stored run needs no
+    confirmation. ClaimbookError when it cannot be confirmed (config or an asset changed; no prefix declared; not fresh
+    in ``before``) or the prefix disagrees.
     """
     stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
     results = [seals.read(path)] if path.exists() else []
@@ -314,7 +316,7 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     mark = fingerprints.fingerprint(parts)
     if _freshness(result, parts):
         return None
-    moved = [part for part in _moved(result, parts) if not part.startswith("module ")]
+    moved = [part for part in _moved(result, parts) if not part.startswith(CONFIRMABLE[:1] if before else CONFIRMABLE)]
     if moved or stored.prefix is None:
         reason = f"{', '.join(moved)} changed" if moved else "it declares no prefix"
         raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")

@@ -246,30 +246,27 @@ def far_sinks(rows):
     )
 
 
-def long_stream(tokens, loss, at, gaps):
-    """Loss along a stream (n,), and its distance (m,) from recomputation at the places ``at`` (m,)."""
+def long_stream(stream, again):
+    """Loss along a stream, and its distance from recomputation: the curves of both stored runs, {} where missing."""
     fig, (above, below) = plotting.figure(2, 1, height=5.4, sharex=True)
-    if len(loss):
-        groups = np.array_split(np.arange(len(loss)), 100)
-        averaged = [
-            [np.asarray(values)[group].mean() for group in groups] for values in (np.divide(tokens, 1000), loss)
-        ]
+    title = ""
+    if stream and again:
+        loss, gaps = np.asarray(stream["loss"]), np.subtract(stream["sampled"], again["loss"])
+        millions = np.arange(1, len(loss) + 1) * STORED["stream_4m"].config["block"] / 1e6
+        averaged = [[piece.mean() for piece in np.array_split(values, 100)] for values in (millions, loss)]
         plotting.curves(above, {"StreamingLLM, all text": averaged}, xlabel="", ylabel="loss, nats")
-    if len(gaps):
-        places, parts = np.array_split(np.divide(at, 1000), 12), np.array_split(np.asarray(gaps), 12)
+        places, parts = (np.array_split(values, 16) for values in (np.divide(again["target"], 1e6), gaps))
         spread = [1.96 * part.std(ddof=1) / np.sqrt(len(part)) for part in parts]
-        means = [part.mean() for part in parts]
-        below.errorbar(
-            [place.mean() for place in places], means, yerr=spread, fmt="o", capsize=4, color=plotting.COLOURS[1]
-        )
-        below.set(xlabel="tokens read, thousands", ylabel="minus recomputed", ylim=(-0.4, 0.4))
+        at, means = [place.mean() for place in places], [part.mean() for part in parts]
+        below.errorbar(at, means, yerr=spread, fmt="o", capsize=4, color=plotting.COLOURS[1])
+        below.set(xlabel="tokens read, millions", ylabel="minus recomputed", ylim=(-0.2, 0.2))
         plotting.reference_line(below, 0, "")
-    read = f"Over {tokens[-1]:,} tokens" if len(tokens) else ""
+        title = f"Over {millions[-1]:,.3g} million tokens streaming lies {gaps.mean():+.3f} nats from recomputation"
     return Plot(
         fig,
-        title=f"{read} streaming lies {np.mean(gaps):+.3f} nats from recomputation" if len(gaps) else "",
+        title=title,
         caption="Above: loss of the stream. Its steps are changes of text. Below: streaming minus recomputation at "
-        "sampled places, in twelve pieces with 95 % intervals.",
+        "sampled places, in sixteen pieces with 95 % intervals.",
         alt="Above, loss along a long stream. Below, streaming minus recomputation along it, with intervals.",
     )
 

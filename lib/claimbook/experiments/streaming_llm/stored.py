@@ -21,6 +21,7 @@ _STREAM = {
     "seed": 0,
 }
 _MILLION = _STREAM | {"dtype": "bfloat16", "n_tokens": 1_000_000, "sample_every": 2000}  # half precision, as the paper
+_FOUR_MILLION = _STREAM | {"dtype": "float32", "n_tokens": 4_000_000, "sample_every": 500}
 _STREAM_ASSETS = [_MODEL, _TEXT, "docstrings"]
 _WHOLE = {"length": 2048, "cache": 256, "sinks": [0, 1, 2, 4, 8], "n_recompute": 20, "bin": 16, "seed": 0}
 _KEPT = {"length": 2048, "cache": 256, "middle": 128}
@@ -52,8 +53,17 @@ STORED = {
         prefix={"n_tokens": 20_480},
         machine_curves=("rss_mb",),
     ),
-    "stream_1m_recompute": Stored(
-        "measure.shards:run_recompute", _MILLION | {"batch": 16}, assets=_STREAM_ASSETS, prefix={"n_tokens": 20_480}
+    "stream_4m": Stored(
+        "measure.shards:run",
+        _FOUR_MILLION | {"shard": 100_000, "block": 2000},
+        assets=_STREAM_ASSETS,
+        prefix={"n_tokens": 20_000},
+    ),
+    "stream_4m_recompute": Stored(
+        "measure.shards:run_recompute",
+        _FOUR_MILLION | {"part": 160},
+        assets=_STREAM_ASSETS,
+        prefix={"n_tokens": 20_000},
     ),
     "recall": Stored(
         "measure.recall:run",
