@@ -168,6 +168,18 @@ def test_a_version_never_falls_and_a_claim_never_goes(book):
             runner._check_versions(CHAPTER, before, paths.result(CHAPTER))
 
 
+def test_a_changelog_speaks_of_the_references_verdicts(book):
+    """A result beside it may have had another, and is brought up to the new version all the same."""
+    result, beside = seals.read(paths.result(CHAPTER)), paths.results_beside(CHAPTER) / "cpu--other.json"
+    seals.write(beside, result | {"claims": {"C1": result["claims"]["C1"] | {"verdict": "contradicted"}}})
+    edit(paths.ledger(CHAPTER), "    pilot_seen: none\n    version: 1\n  - id: C2", f"{SECOND_VERSION}  - id: C2")
+    commit(book)
+    result["claims"]["C1"]["version"] = 2
+    runner._check_versions(CHAPTER, result, beside)
+    with pytest.raises(ClaimbookError, match="must have old_verdict: reproduced, as was stored"):
+        runner._check_versions(CHAPTER, result, paths.result(CHAPTER))
+
+
 def test_on_an_accelerator_no_run_becomes_the_reference(book):
     result = seals.read(paths.result(CHAPTER))
     for device, name in (("cuda", "cpu--none--cuda.json"), ("cpu", f"{CHAPTER}.json")):
