@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.experiments.streaming_llm import evidence, inputs
 from claimbook.experiments.streaming_llm.measure import (
@@ -25,6 +26,7 @@ from claimbook.experiments.streaming_llm.measure import (
 from claimbook.lm import corpora
 from claimbook.lm.load import load
 from claimbook.papers.streaming_llm import Scheme
+from claimbook.provenance import seals
 
 pytestmark = pytest.mark.numeric
 
@@ -352,6 +354,15 @@ def test_a_stream_that_leaves_recomputation_behind_is_no_longer_level():
         assert states("C9", found)["no_drift"] == state
     assert states("C9", found)["full_length"] == "untested"
     assert states("C9", evidence.long_stream(noise, noise, at, 4_000_000)["C9"])["full_length"] == "met"
+
+
+def test_shards_give_the_losses_of_the_stream_that_was_read_in_one_go():
+    """The stored runs: a million tokens in half precision, four in single precision; by pieces of 200,000 tokens."""
+    whole, shards = (seals.read(paths.sweep("streaming_llm", name))["curves"] for name in ("stream_1m", "stream_4m"))
+    tokens, losses = np.array(whole["tokens"]), np.array(whole["loss"])
+    for i, piece in enumerate(np.array_split(shards["loss"][:500], 5)):
+        here = (tokens > 200_000 * i) & (tokens <= 200_000 * (i + 1))
+        assert losses[here].mean() == pytest.approx(piece.mean(), abs=0.01)
 
 
 def test_no_sample_of_a_stream_is_left_out():

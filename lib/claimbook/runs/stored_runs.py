@@ -26,7 +26,7 @@ from claimbook.runs.progress import Progress, Stopwatch
 TOLERANCE = 1e-3  # relative: how far what is run again may lie from what is stored
 LEAST = 5e-2  # numbers next to zero are compared as if they were so large: below 5e-5 all is rounding
 ARTEFACT = ".safetensors"
-CONFIRMABLE = ("module ", "package ")  # what may have moved where the beginning, run again, agrees
+MODULE, PACKAGE = "module ", "package "  # what may have moved where the beginning, run again, agrees
 GLANCE = 0.2  # seconds in which another process, which only asks whether a run is going on, has let go of its lock
 
 
@@ -219,7 +219,7 @@ def _freshness(result: dict, parts: dict) -> str | None:
     if result.get("fingerprint") == mark and not moved:
         return "fresh"
     confirmed = any(note["fingerprint"] == mark for note in result.get("confirmed", []))
-    return "confirmed by prefix" if confirmed and all(name.startswith(CONFIRMABLE) for name in moved) else None
+    return "confirmed by prefix" if confirmed and all(name.startswith((MODULE, PACKAGE)) for name in moved) else None
 
 
 def _reason(result: dict, parts: dict) -> str:
@@ -316,7 +316,8 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     mark = fingerprints.fingerprint(parts)
     if _freshness(result, parts):
         return None
-    moved = [part for part in _moved(result, parts) if not part.startswith(CONFIRMABLE[:1] if before else CONFIRMABLE)]
+    confirmable = (MODULE,) if before else (MODULE, PACKAGE)
+    moved = [part for part in _moved(result, parts) if not part.startswith(confirmable)]
     if moved or stored.prefix is None:
         reason = f"{', '.join(moved)} changed" if moved else "it declares no prefix"
         raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")
