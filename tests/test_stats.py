@@ -312,6 +312,32 @@ def test_a_median_stands_between_order_statistics():
     assert has_no_interval(stats.median(np.ones(20))) and has_no_interval(stats.median([1.0, np.nan] * 10))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_ratio_of_means_is_judged_as_the_difference_from_its_bound(seed):
+    draw = np.random.default_rng(seed)
+    b = draw.normal(2, 0.4, 5)
+    a = 0.6 * b + draw.normal(0, 0.3, 5)
+    found = stats.ratio_of_means(a, b, unit="seeds")
+    assert found.value == pytest.approx(a.mean() / b.mean()) and found.n == 5
+    for end in (found.low, found.high):
+        gap = stats.mean(a - end * b)
+        assert min(abs(gap.low), abs(gap.high)) < 1e-9, "at its ends the difference is just undecided"
+    twice = stats.ratio_of_means(2 * a, b, unit="seeds")
+    assert (twice.low, twice.high) == (pytest.approx(2 * found.low), pytest.approx(2 * found.high))
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval():
+    a, b = np.array([1.0, 1.1, 0.9, 1.0, 1.2]), np.array([0.3, -0.2, 0.4, 0.1, -0.3])
+    found = stats.ratio_of_means(a, b, unit="seeds")
+    assert np.isnan(found.low) and "the denominator may be 0" in found.method
+    assert np.isnan(stats.ratio_of_means(a, -np.ones(5)).value), "no size is negative"
+    assert np.isnan(stats.ratio_of_means([], []).value) and np.isnan(stats.ratio_of_means([1.0], [2.0]).low)
+    assert np.isnan(stats.ratio_of_means([1.0, np.nan], [2.0, 2.1]).value)
+    assert np.isnan(stats.ratio_of_means(np.ones(5), np.full(5, 2.0)).low), "constant samples have an unknown spread"
+    with pytest.raises(ValueError, match="equal shapes"):
+        stats.ratio_of_means(a, b[:4])
+
+
 def test_a_median_ratio_is_that_of_the_pairs():
     a, b = np.linspace(2, 4, 21), np.ones(21)
     found = stats.median_ratio(np.log(a), np.log(b), unit="rounds")

@@ -192,6 +192,29 @@ def ratio_of_exp(a, b, *, unit: str = "units", resamples: int = 10_000, seed: in
 
 
 @_by_rule
+def ratio_of_means(a, b, *, unit: str = "units") -> Estimate:
+    """Mean of ``a`` over mean of ``b``, paired, each of shape (n,), with the interval of Fieller (1954).
+
+    It holds the ratios R for which Student's t leaves the mean of ``a - R b`` undecided, so that a bound is judged as
+    the difference from it would be. No interval where ``b`` itself may be 0: the ratio may be anything then.
+    """
+    a, b = _checked(a), _checked(b)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equal shapes, not {a.shape} and {b.shape}")
+    method = f"ratio of means over {unit}, Fieller's interval"
+    (above, problem), (below, _) = _value(a, 0.0), _value(b, 0.0)
+    value = above / below if len(a) and below > 0 else math.nan
+    if problem or len(a) < 2:
+        return _without_interval(value, len(a), method, problem, unit)
+    (aa, ab), (_, bb) = _t(len(a)) ** 2 / len(a) * np.cov(a, b)
+    square, linear, constant = below**2 - bb, above * below - ab, above**2 - aa
+    if not (square > 0 and below > 0):
+        return _without_interval(value, len(a), method, f"the denominator may be 0 over these {unit}", unit)
+    root = math.sqrt(max(linear**2 - square * constant, 0.0))
+    return _estimate(value, (linear - root) / square, (linear + root) / square, len(a), method, unit)
+
+
+@_by_rule
 def slope(x, y, *, unit: str = "units", resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Mean over units of each unit's least-squares slope.
 
