@@ -6,6 +6,7 @@ papermill only warns of a misspelt name and runs on with the default; here it is
 import ast
 import contextlib
 import difflib
+import importlib
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,13 +68,15 @@ def resolve(chapter: str, given: dict[str, object]) -> dict[str, object]:
     """All parameters of a run: the notebook's defaults, overridden by ``given``, typed and checked.
 
     Strings (from a command line) become the type of the default. ClaimbookError for an unknown name, an ill-typed
-    value, or a value that cannot work (see `check`).
+    value, or a value that cannot work (see `check`), also by the chapter's own check.
     """
     known = defaults(chapter)
     for name in given:
         if name not in known:
             raise ClaimbookError(f"{chapter} has no parameter '{name}'{_close(name, known)}")
-    return check(known | {name: _typed(name, value, known[name]) for name, value in given.items()})
+    values = check(known | {name: _typed(name, value, known[name]) for name, value in given.items()})
+    _check_inputs(chapter, values)
+    return values
 
 
 def _typed(name: str, value: object, default: object) -> object:
@@ -133,8 +136,19 @@ def _own(value: object) -> object:
     """A chapter's own parameter; the path of a file is made absolute, as a notebook runs in another folder."""
     if type(value) in (int, float) and value < 0:
         raise ValueError
-    is_path = isinstance(value, str) and Path(value).expanduser().is_file()
-    return str(Path(value).expanduser().resolve()) if is_path else value
+    with contextlib.suppress(OSError, RuntimeError):  # no name of a file, or of a home; the chapter says what it lacks
+        if isinstance(value, str) and Path(value).expanduser().is_file():
+            return str(Path(value).expanduser().resolve())
+    return value
+
+
+def _check_inputs(chapter: str, values: dict[str, object]) -> None:
+    """Ask ``check(parameters)`` of the chapter's ``inputs``, where there is one; it refuses by a ClaimbookError."""
+    name = f"claimbook.experiments.{chapter}.inputs"
+    file = codehash.module_file(name)
+    body = ast.parse(file.read_text(encoding="utf-8")).body if file else []
+    if any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body):  # else not worth its imports
+        importlib.import_module(name).check(values)
 
 
 class Parameters(BaseModel):
