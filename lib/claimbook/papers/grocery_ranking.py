@@ -33,6 +33,8 @@ class Reading:
     ``n``: items kept per ranked list. ``theta``: threshold of activation, for scores in [0, 1].
     ``rank``: what tells a subcategory apart. diff: P(i|s) less P(i| the other subcategories together); max: less the
     largest P(i|sibling); llr: signed log-likelihood ratio (Dunning 1993); chi2: signed chi-squared.
+    ``lists``: one ranked list for each subcategory, or one for each category, in which an item speaks for the
+    subcategory that it tells apart best.
     ``weight``: of rank k, linear (n + 1 - k) or reciprocal 1 / k; both are normed to sum to one.
     ``match``: jaccard |B ∩ r| / |B ∪ r|, or containment |B ∩ r| / |r|.
     ``gate``: whether a subcategory needs its category active, as the paper has it.
@@ -42,6 +44,7 @@ class Reading:
     n: int = 10
     theta: float = 0.1
     rank: Literal["diff", "max", "llr", "chi2"] = "diff"
+    lists: Literal["subcategory", "category"] = "subcategory"
     weight: Literal["linear", "reciprocal"] = "linear"
     match: Literal["jaccard", "containment"] = "jaccard"
     gate: bool = True
@@ -53,6 +56,7 @@ VARIANTS = {  # each changes one thing that the text leaves open
     "max": Reading(rank="max"),
     "llr": Reading(rank="llr"),
     "chi2": Reading(rank="chi2"),
+    "one list a category": Reading(lists="category"),
     "reciprocal": Reading(weight="reciprocal"),
     "containment": Reading(match="containment"),
     "fallback": Reading(fallback=True),
@@ -124,14 +128,24 @@ def identifiers(database: Database, n: int) -> np.ndarray:
     return (ranks(share - _largest_of_others(share), n) > 0).astype(np.float32)
 
 
-def differentiators(database: Database, n: int, rank: str = "diff") -> np.ndarray:
-    """(S, I): rank 1 (best) to n of each subcategory's differentiating items among its siblings, 0 for the others."""
+def differentiators(database: Database, n: int, rank: str = "diff", lists: str = "subcategory") -> np.ndarray:
+    """(S, I): rank 1 (best) to n of each subcategory's differentiating items among its siblings, 0 for the others.
+
+    With ``lists`` "category" the n ranks are given once in a category, to items where they differ most.
+    """
     share, size = shares(database, database.sub, len(database.subcategories))
     found = np.zeros(share.shape, dtype=int)
     for category in range(len(database.categories)):
         siblings = np.flatnonzero(database.home == category)
-        found[siblings] = ranks(_difference(share[siblings], size[siblings], rank), n)
+        value = _difference(share[siblings], size[siblings], rank)
+        found[siblings] = ranks(value, n) if lists == "subcategory" else _shared_ranks(value, n)
     return found
+
+
+def _shared_ranks(value: np.ndarray, n: int) -> np.ndarray:
+    """Ranks of one list for all rows: an item stands in it once, for the row that values it most."""
+    best = ranks(value.max(axis=0)[None], n)[0]
+    return np.where(np.arange(len(value))[:, None] == value.argmax(axis=0), best, 0)
 
 
 def ranks(value: np.ndarray, n: int) -> np.ndarray:
@@ -191,7 +205,7 @@ class Recommender:
 
     @classmethod
     def learn(cls, database: Database, reading: Reading) -> "Recommender":
-        ranked = differentiators(database, reading.n, reading.rank)
+        ranked = differentiators(database, reading.n, reading.rank, reading.lists)
         return cls(database, reading, identifiers(database, reading.n), rank_weights(ranked, reading.n, reading.weight))
 
     def scores(self, baskets: np.ndarray) -> np.ndarray:
@@ -204,10 +218,12 @@ class Recommender:
 
     def activated(self, baskets: np.ndarray) -> np.ndarray:
         """(B, S): subcategories whose score reaches theta and, with the gate, whose category is active."""
-        active = (self.scores(baskets) >= self.reading.theta - 1e-6) & (baskets @ self.weights.T > 0)
-        if self.reading.gate:
-            active &= self.active_categories(baskets)[:, self.database.home]
-        return active
+        return self.opened(self.scores(baskets), self.active_categories(baskets), self.reading.theta)
+
+    def opened(self, scores: np.ndarray, categories: np.ndarray, theta: float) -> np.ndarray:
+        """The same from scores (B, S) and active categories (B, C); a score of 0 activates nothing."""
+        active = (scores >= theta - 1e-6) & (scores > 0)
+        return active & categories[:, self.database.home] if self.reading.gate else active
 
     def searched(self, baskets: np.ndarray) -> np.ndarray:
         """(B, R): the recipes that the basket is compared with."""
