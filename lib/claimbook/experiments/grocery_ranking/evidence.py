@@ -5,17 +5,12 @@ import pandas as pd
 
 from claimbook import stats
 from claimbook.claims.verdicts import Evidence
+from claimbook.experiments.grocery_ranking.measure.judged import HELD, INSIDE, METHOD
 from claimbook.stats import Estimate
 
 UNIT = "recipes"
-METHOD, BRUTE, RIGHT, RANDOM, INDEX, BAYES = (
-    "item ranking",
-    "brute force",
-    "right one",
-    "random",
-    "inverted index",
-    "naive Bayes",
-)
+BRUTE, RIGHT, RANDOM, INDEX, BAYES = "brute force", "right one", "random", "inverted index", "naive Bayes"
+NEAR = "near index"  # item ranking at the size of the index
 KNN = "item-kNN, cosine"
 
 
@@ -59,123 +54,148 @@ def beyond(values: np.ndarray, chance: np.ndarray, perfect: np.ndarray | float =
 
 def parts(rows: pd.DataFrame) -> dict[str, Evidence]:
     """Evidence on every claim that is measured. ``rows``: of `measure.judged.rows`."""
-    inside, held = Protocol(rows, "in the database"), Protocol(rows, "held out")
-    return {
-        "C1": Evidence({"set_beats_items": ratio(held("set"), held("set", KNN))}),
+    inside, held = Protocol(rows, INSIDE), Protocol(rows, HELD)
+    found = {
         "C2": dishes(inside, held),
-        "C4": Evidence(
-            {
-                "few": inside.mean("categories"),
-                "probable": beyond(inside("own_category"), inside("categories")),
-                "probable_held_out": beyond(held("own_category"), held("categories")),
-            }
-        ),
+        "C4": categories(inside, held),
         "C6": told_apart(inside, held),
         "C7": Evidence(
-            {
-                "informed": beyond(inside("own_active"), inside("others_active")),
-                "informed_held_out": beyond(held("own_active"), held("others_active")),
-            }
+            parts={"informed": informed(inside), "informed_held_out": informed(held)},
+            nulls={"informed": difference(*(inside("meaningless", name) for name in ("own_active", "others_active")))},
         ),
-        "C8": Evidence(
-            parts={"in_the_database": inside.mean("kept"), "held_out": held.mean("kept")},
-            nulls={"in_the_database": inside.mean("kept", RANDOM), "held_out": held.mean("kept", RANDOM)},
-            ceilings={"in_the_database": inside.mean("kept", RIGHT)},
-        ),
-        "C9": smaller_search(inside, held),
+        "C8": best_matches(inside, held),
+        "C9": smaller_search(inside),
         "C11": costs(inside, held),
         "C13": other_pruners(inside, held),
     }
+    for evidence in found.values():  # one arm throughout, which preconditions share with their parts
+        for kind in (evidence.parts, evidence.preconditions):
+            kind.update({name: measured.of(METHOD) for name, measured in kind.items()})
+    return found
+
+
+def informed(protocol: Protocol) -> Estimate:
+    return difference(protocol("own_active"), protocol("others_active"))
+
+
+def keeps(inside: Protocol) -> Estimate:
+    """What is kept beyond a random gate of the same size, over what is left to one."""
+    return beyond(inside("kept"), inside("kept", RANDOM))
 
 
 def dishes(inside: Protocol, held: Protocol) -> Evidence:
     """C2: is the dish inferred, and are its ingredients recommended?"""
 
-    def over_popularity(protocol: Protocol, measure: str = "recall", way: str = METHOD) -> Estimate:
+    def over_popularity(protocol: Protocol, way: str, measure: str = "recall") -> Estimate:
         return ratio(protocol(measure, way), protocol(measure, "popularity"))
 
+    bare = "recall without staples"
     return Evidence(
         parts={
-            "dish_inferred": beyond(inside("right"), inside("chance")),
-            "beats_popularity": over_popularity(inside),
-            "dish_inferred_held_out": beyond(held("right"), held("chance"), held("right", BRUTE)),
-            "beats_popularity_held_out": over_popularity(held),
-            "without_staples_held_out": over_popularity(held, "recall without staples"),
+            "dish_among_five": beyond(inside("own"), inside("own", RANDOM), inside("own", BRUTE)),
+            "subcategory_inferred": beyond(inside("right"), inside("chance")),
+            "beats_popularity": over_popularity(inside, METHOD),
+            "subcategory_inferred_held_out": beyond(held("right"), held("chance"), held("right", BRUTE)),
+            "beats_popularity_held_out": over_popularity(held, METHOD),
+            "without_staples_held_out": over_popularity(held, METHOD, bare),
+        },
+        nulls={
+            "subcategory_inferred": beyond(inside("meaningless", "right"), inside("meaningless", "chance")),
+            "beats_popularity": over_popularity(inside, RANDOM),
+            "beats_popularity_held_out": over_popularity(held, RANDOM),
+            "without_staples_held_out": over_popularity(held, RANDOM, bare),
         },
         ceilings={
-            "dish_inferred": beyond(inside("right", BRUTE), inside("chance")),
-            "beats_popularity": over_popularity(inside, way=BRUTE),
+            "subcategory_inferred": beyond(inside("right", BRUTE), inside("chance")),
+            "beats_popularity": over_popularity(inside, BRUTE),
+            "beats_popularity_held_out": over_popularity(held, RIGHT),
+            "without_staples_held_out": over_popularity(held, RIGHT, bare),
         },
+    )
+
+
+def categories(inside: Protocol, held: Protocol) -> Evidence:
+    """C4: are the categories few, and the right one among them?"""
+    least = inside("least categories")
+
+    def probable(own: np.ndarray, active: np.ndarray) -> Estimate:
+        return ratio(own - active, 1 - least)
+
+    return Evidence(
+        preconditions={"opens": inside.mean("own_category")},
+        parts={
+            "few": inside.mean("categories"),
+            "probable": probable(inside("own_category"), inside("categories")),
+            "probable_held_out": probable(held("own_category"), held("categories")),
+        },
+        nulls={"probable": probable(inside("meaningless", "own_category"), inside("meaningless", "categories"))},
+        ceilings={"few": share(least)},
     )
 
 
 def told_apart(inside: Protocol, held: Protocol) -> Evidence:
     """C6: do ranked items tell subcategories apart?"""
-    ranked, unranked = held("auc", "ranked"), held("auc", "random items")
+    ranked = held("auc", "ranked")
     return Evidence(
-        {
+        parts={
             "tells_apart": inside.mean("auc", "ranked"),
             "tells_apart_held_out": share(ranked),
             "without_names": held.mean("auc", "without names"),
-            "by_rank": ratio(ranked - unranked, ranked - 0.5),
-        }
+            "by_choice": ratio(ranked - held("auc", "random items"), ranked - 0.5),
+        },
+        nulls={"tells_apart": inside.mean("meaningless", "auc")},
     )
 
 
-def smaller_search(inside: Protocol, held: Protocol) -> Evidence:
-    """C9: how much is searched, and what it costs."""
+def best_matches(inside: Protocol, held: Protocol) -> Evidence:
+    """C8: are brute force's best matches found?"""
+    kinds = {"in_the_database": (inside, "kept"), "five_best": (inside, "five"), "held_out": (held, "kept")}
+    return Evidence(
+        parts={part: protocol.mean(measure) for part, (protocol, measure) in kinds.items()},
+        nulls={part: protocol.mean(measure, RANDOM) for part, (protocol, measure) in kinds.items()},
+    )
+
+
+def smaller_search(inside: Protocol) -> Evidence:
+    """C9: how much is searched, and is it worth it?"""
 
     def worth(way: str) -> Estimate:
         return difference(inside("kept", way), inside("scored", way))
 
-    def recall_kept(protocol: Protocol, way: str) -> Estimate:
-        return ratio(protocol("recall", way), protocol("recall", BRUTE))
-
     return Evidence(
-        parts={
-            "share_scored": inside.mean("scored"),
-            "worth_it": worth(METHOD),
-            "recall_kept": recall_kept(inside, METHOD),
-            "recall_kept_held_out": recall_kept(held, METHOD),
-        },
-        nulls={
-            "worth_it": worth(RANDOM),
-            "recall_kept": recall_kept(inside, RANDOM),
-            "recall_kept_held_out": recall_kept(held, RANDOM),
-        },
+        preconditions={"keeps": keeps(inside)},
+        parts={"share_scored": inside.mean("scored"), "worth_it": worth(METHOD)},
+        nulls={"worth_it": worth(RANDOM)},
         ceilings={"share_scored": inside.mean("scored", RIGHT), "worth_it": worth(RIGHT)},
     )
 
 
 def costs(inside: Protocol, held: Protocol) -> Evidence:
-    """C11: operations, what importance is worth, and growth."""
+    """C11: what importance is worth, and growth."""
 
-    def growth(of: str) -> Estimate:
-        return ratio(inside("growth", f"whole, {of}"), inside("growth", f"half, {of}"))
+    def growth(of: str, gate: str = "") -> Estimate:
+        return ratio(*(inside("growth", f"{of}: {size}{gate}") for size in ("whole", "half")))
 
+    kinds = {"by_categories": "categories", "by_subcategories": "subcategories"}
     return Evidence(
-        {
-            "cheaper": ratio(inside("operations"), inside("recipes", BRUTE)),
-            "importance_helps": ratio(held("recall"), held("recall", BRUTE)),
-            "by_categories": growth("categories"),
-            "by_subcategories": growth("subcategories"),
-        }
+        preconditions={"keeps": keeps(inside)},
+        parts={"importance_helps": ratio(held("recall"), held("recall", BRUTE))}
+        | {part: growth(of) for part, of in kinds.items()},
+        ceilings={"importance_helps": ratio(held("recall", RIGHT), held("recall", BRUTE))}
+        | {part: growth(of, ", right one") for part, of in kinds.items()},
     )
 
 
 def other_pruners(inside: Protocol, held: Protocol) -> Evidence:
-    """C13: an exact index and naive Bayes against item ranking."""
+    """C13: an index against item ranking of its size, naive Bayes at the size of item ranking."""
 
-    def misses(protocol: Protocol, way: str) -> Estimate:
-        return ratio(protocol.missed(way), protocol.missed(METHOD))
+    def misses(protocol: Protocol, way: str, than: str = METHOD) -> Estimate:
+        return ratio(protocol.missed(way), protocol.missed(than))
 
+    both = {"": inside, "_held_out": held}
     return Evidence(
-        parts={
-            "index_misses_fewer": misses(inside, INDEX),
-            "index_scores_no_more": ratio(inside("scored", INDEX), inside("scored")),
-            "bayes_misses_fewer": misses(inside, BAYES),
-            "index_misses_fewer_held_out": misses(held, INDEX),
-            "bayes_misses_fewer_held_out": misses(held, BAYES),
-        },
-        nulls={"bayes_misses_fewer": misses(inside, RANDOM), "bayes_misses_fewer_held_out": misses(held, RANDOM)},
+        preconditions={f"same_size{end}": ratio(p("scored", INDEX), p("scored", NEAR)) for end, p in both.items()},
+        parts={f"index_misses_fewer{end}": misses(p, INDEX, NEAR) for end, p in both.items()}
+        | {f"bayes_misses_fewer{end}": misses(p, BAYES) for end, p in both.items()},
+        nulls={f"bayes_misses_fewer{end}": misses(p, RANDOM) for end, p in both.items()},
     )

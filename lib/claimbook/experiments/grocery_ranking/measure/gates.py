@@ -14,13 +14,15 @@ from claimbook.papers.grocery_ranking import Database, Recommender
 
 @dataclass(frozen=True)
 class Asking:
-    """Baskets (B, I) put to a database: the subcategory of the recipe that each was cut from (B,), the method learned.
+    """Baskets (B, I) put to a database, and what they hide (B, I); the method learned from it, and what that searches.
 
-    ``scored``: the mean share of recipes that the method compares a basket with, the budget of the other gates.
+    ``target`` (B,): the subcategory of the recipe that each was cut from. ``scored``: the mean share of recipes that
+    the method compares a basket with, the budget of the other gates.
     """
 
     known: Database
     given: np.ndarray
+    hidden: np.ndarray
     target: np.ndarray
     method: Recommender
     searched: np.ndarray
@@ -49,7 +51,7 @@ def brute_force(asking: Asking) -> np.ndarray:
 
 
 def right_one(asking: Asking) -> np.ndarray:
-    """The right subcategory alone: the best that a gate of subcategories could be."""
+    """The right subcategory alone: the smallest gate that finds the dish."""
     return asking.known.sub == asking.target[:, None]
 
 
@@ -65,7 +67,7 @@ def inverted_index(asking: Asking) -> np.ndarray:
 
 
 def lsh(asking: Asking) -> np.ndarray:
-    """What a MinHash LSH forest (datasketch) offers, as many recipes for each basket as the method scores on average."""
+    """What a MinHash LSH forest (datasketch) offers: to each basket the method's mean number of recipes."""
     from datasketch import MinHash, MinHashLSHForest
 
     def sketch(row: np.ndarray) -> MinHash:
@@ -103,7 +105,7 @@ def at_random(asking: Asking) -> np.ndarray:
     """Subcategories in random order, in the budget: what activation is worth."""
     count = len(asking.known.subcategories)
     order = np.tile(np.arange(count), (len(asking.given), 1))
-    return in_budget(asking, np.random.default_rng(len(asking.given)).permuted(order, axis=1))
+    return in_budget(asking, np.random.default_rng(asking.target).permuted(order, axis=1))
 
 
 def _classified(asking: Asking, model) -> np.ndarray:
@@ -116,18 +118,15 @@ def _classified(asking: Asking, model) -> np.ndarray:
 def in_budget(asking: Asking, order: np.ndarray) -> np.ndarray:
     """(B, R): recipes of the first subcategories of each basket's ``order`` (B, S), to the method's mean share.
 
-    Each basket gets t subcategories or one more, so many with one more that the mean share is the budget.
+    Each basket gets t subcategories, and some, spread over the baskets, one more: so many that the mean is the budget.
     """
     size = np.bincount(asking.known.sub, minlength=order.shape[1]) / len(asking.known.sub)
-    shares = size[order].cumsum(axis=1)
-    position = np.argsort(order, axis=1)
-    means = np.concatenate([[0], shares.mean(axis=0)])
-    whole = int(np.searchsorted(means, asking.scored, side="right")) - 1
-    opened = np.full(len(order), whole)
-    if whole < order.shape[1]:
-        more = (asking.scored - means[whole]) / (means[whole + 1] - means[whole])
-        opened += np.arange(len(order)) % 1000 < round(1000 * more)
-    return (position < opened[:, None])[:, asking.known.sub]
+    means = np.concatenate([[0], size[order].cumsum(axis=1).mean(axis=0)])
+    whole = min(int(np.searchsorted(means, asking.scored, side="right")) - 1, order.shape[1] - 1)
+    more = (asking.scored - means[whole]) / (means[whole + 1] - means[whole])
+    count = np.arange(len(order) + 1) * more
+    opened = whole + np.diff(np.floor(count + 1e-9))
+    return (np.argsort(order, axis=1) < opened[:, None])[:, asking.known.sub]
 
 
 GATES: dict[str, Gate] = {

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from claimbook.experiments.grocery_ranking.measure.baskets import Baskets
+from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
 from claimbook.papers.grocery_ranking import Database, Reading, Recommender
 
-DRAWS = 5  # of two halves each, so that every recipe is in one of them
+DRAWS = 10  # of two halves each, so that every recipe is in one of them
 
 
 def by_categories(database: Database, made: Baskets, reading: Reading) -> dict[str, np.ndarray]:
@@ -35,18 +35,23 @@ def _half(count: int, rng: np.random.Generator) -> np.ndarray:
 def _halved(database: Database, made: Baskets, reading: Reading, half) -> dict[str, np.ndarray]:
     """Operations per recipe in the database, (B,): in the ``whole``, and in the ``half`` that holds the basket's own.
 
-    ``half(rng)``: which recipes are in the first half, bool (R,). Mean over draws.
+    ``half(rng)``: which recipes are in the first half, bool (R,). Mean over draws. ``whole, right one`` and ``half,
+    right one``: the same for a gate that opens the right subcategory alone.
     """
-    found = {"whole": _per_recipe(database, made.given, reading), "half": np.zeros(len(made.recipe))}
+    found = _per_recipe(database, database, made, reading)
+    found |= {name.replace("whole", "half"): np.zeros(len(made.recipe)) for name in found}
     for draw in range(DRAWS):
         first = half(np.random.default_rng(draw))
         for rows in (first, ~first):
-            at = rows[made.recipe]
+            at = np.flatnonzero(rows[made.recipe])
             known = database.without(np.flatnonzero(~rows))
-            found["half"][at] += _per_recipe(known, made.given[at], reading) / DRAWS
+            for name, values in _per_recipe(known, database, made[at], reading).items():
+                found[name.replace("whole", "half")][at] += values / DRAWS
     return found
 
 
-def _per_recipe(known: Database, given: np.ndarray, reading: Reading) -> np.ndarray:
-    searched = Recommender.learn(known, reading).searched(given)
-    return (searched.sum(axis=1) + given.sum(axis=1)) / len(known.has)
+def _per_recipe(known: Database, database: Database, made: Baskets, reading: Reading) -> dict[str, np.ndarray]:
+    searched = Recommender.learn(known, reading).searched(made.given).sum(axis=1)
+    own = np.bincount(known.sub, minlength=len(known.home))[database.sub[made.recipe]]
+    look_ups, recipes = made.given.sum(axis=1), len(known.has)
+    return {"whole": (searched + look_ups) / recipes, "whole, right one": (own + look_ups) / recipes}

@@ -1,72 +1,117 @@
 """The chapter's measurements: one row for each judged recipe, the mean over its baskets and over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from claimbook.experiments.grocery_ranking.measure import baskets, gates, growth, ranks, recommenders, search
-from claimbook.experiments.grocery_ranking.measure.baskets import Baskets
+from claimbook.experiments.grocery_ranking.measure import gates, growth, protocols, ranks, recommenders, search
 from claimbook.experiments.grocery_ranking.measure.gates import Asking
+from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
+from claimbook.experiments.grocery_ranking.measure.search import Setting
 from claimbook.papers.grocery_ranking import Database, Reading, recommended
 
-PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
-RECOMMENDING = ("item ranking", "brute force", "random")  # gates whose recommendations are looked at
+INSIDE, HELD = PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
+METHOD = "item ranking"
+RECOMMENDING = (METHOD, "brute force", "right one", "random")  # gates whose recommendations are looked at
 Found = dict[tuple[str, str], np.ndarray]  # measure, way -> one value for each basket
+Ask = Callable[[Asking], Found]
 
 
-def rows(database: Database, judged: np.ndarray, reading: Reading, seeds: Sequence[int]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Chosen:
+    """What is judged under one protocol: the setting of a reading, and the one nearest to the size of the index."""
+
+    setting: Setting
+    near_index: Reading
+
+    @property
+    def reading(self) -> Reading:
+        return self.setting.reading
+
+
+def choose(database: Database, tuning: np.ndarray, reading: Reading, seed: int) -> dict[str, Chosen]:
+    """The settings of a reading by protocol, from baskets of the tuning half alone."""
+    made, found = protocols.cut(database, tuning, seed), {}
+    for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
+        points = search.grid(database, made, reading, own)
+        index = collected(database, made, reading, own, _of_the_index)["scored", "inverted index"].mean()
+        found[protocol] = Chosen(search.choose(points, reading), search.nearest(points, reading, index))
+    return found
+
+
+def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seeds: Sequence[int]) -> pd.DataFrame:
     """One row for each recipe of ``judged``; columns are (protocol, measure, way).
 
-    ways: the gates of `gates.GATES` and the recommenders of `recommenders.ITEMS`. Measures of gates: scored, kept,
-    right, recall, and those of `search.activation` for item ranking; of recommenders: recall, recall without staples.
-    ``chance``: share of recipes in the right subcategory; ``recipes``: how many there are. ``set``: recall by all that is recommended, and by as many
-    items of item-kNN. ``auc``: ranked, without names, random items. ``growth``: operations per recipe in the whole
-    database and in halves of its hierarchy.
+    ways: the gates of `gates.GATES`, "near index" (item ranking at the size of the index), and the recommenders of
+    `recommenders.ITEMS`. Measures of gates: those of `search.answers`, recall, and for item ranking those of
+    `search.activation`; of recommenders: recall, recall without staples, and ``set``, by as many items as item ranking
+    recommends. ``chance``: share of recipes in the right subcategory. ``auc``: by kind of lists. ``meaningless``: what
+    item ranking gives with labels dealt anew. ``growth``: operations per recipe, in the whole and in halves.
     """
     found: dict[tuple[str, str, str], list[np.ndarray]] = {}
     for seed in seeds:
-        made = baskets.cut(database, judged, seed)
+        made = protocols.cut(database, judged, seed)
         for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
-            for key, values in _collected(database, made, reading, own).items():
+            asked = collected(database, made, chosen[protocol].reading, own, _of_all)
+            near = collected(database, made, chosen[protocol].near_index, own, _of_the_method)
+            asked |= {(measure, "near index"): near[measure, METHOD] for measure in ("scored", "kept")}
+            asked |= _of_labels_dealt_anew(database, made, chosen[protocol].reading, seed) if own is None else {}
+            for key, values in asked.items():
                 found.setdefault((protocol, *key), []).append(search.of_recipe(made, values, judged))
-            for key, auc in _separations(database, reading, own).items():
-                found.setdefault((protocol, "auc", key), []).append(auc[judged])
-    made = baskets.cut(database, judged, seeds[0])
+            for key, values in _separations(database, chosen[protocol].reading, own).items():
+                found.setdefault((protocol, "auc", key), []).append(values[judged])
+    made = protocols.cut(database, judged, seeds[0])
     for key, how in (("categories", growth.by_categories), ("subcategories", growth.by_subcategories)):
-        for size, values in how(database, made, reading).items():
-            found["in the database", "growth", f"{size}, {key}"] = [search.of_recipe(made, values, judged)]
-    with np.errstate(invalid="ignore"):
-        means = {key: np.nanmean(values, axis=0) if len(values) > 1 else values[0] for key, values in found.items()}
+        for size, values in how(database, made, chosen[INSIDE].reading).items():
+            found[INSIDE, "growth", f"{key}: {size}"] = [search.of_recipe(made, values, judged)]
+    means = {key: _mean(np.array(values)) for key, values in found.items()}
     return pd.DataFrame(means, index=[database.recipes[row].title for row in judged])
 
 
-def _separations(database: Database, reading: Reading, seed: int | None) -> dict[str, np.ndarray]:
-    ranked = ranks.separation(database, reading, seed)
-    if seed is None:
-        return {"ranked": ranked}
-    return {
-        "ranked": ranked,
-        "without names": ranks.separation(database, reading, seed, head=False),
-        "random items": ranks.separation(database, reading, seed, ranked=False),
-    }
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over seeds (seeds, recipes) of those that could be asked, NaN where none could."""
+    good = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(good, values, 0).sum(axis=0) / good.sum(axis=0)
 
 
-def _collected(database: Database, made: Baskets, reading: Reading, seed: int | None) -> Found:
-    """All that is asked of each basket, (B,) by measure and way, from whichever database answers it."""
+def beside(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed: int) -> pd.DataFrame:
+    """As `rows`, of what is shown and not judged, with one seed: slower gates, and other recommenders held out."""
+    made = protocols.cut(database, judged, seed)
+    kinds = {INSIDE: (None, _of_slower_gates), HELD: (seed, _of_other_recommenders)}
+    return pd.DataFrame(
+        {
+            (protocol, *key): search.of_recipe(made, values, judged)
+            for protocol, (own, ask) in kinds.items()
+            for key, values in collected(database, made, chosen[protocol].reading, own, ask).items()
+        }
+    )
+
+
+def summary(database: Database, made: Baskets, reading: Reading, seed: int | None = None) -> dict[str, float]:
+    """Means over baskets of what a reading does, in the database or (``seed`` given) held out."""
+    found = collected(database, made, reading, seed, _of_the_method)
+    return {measure: float(np.nanmean(values)) for (measure, _), values in found.items()}
+
+
+def collected(database: Database, made: Baskets, reading: Reading, seed: int | None, ask: Ask) -> Found:
+    """What ``ask`` finds for each basket, (B,), from whichever database answers it."""
     found: Found = {}
-    for known, at in baskets.asked(database, made, seed):
-        put = search.asking(known, database, made[at], reading)
-        for key, values in _of_baskets(put, made[at].hidden).items():
+    for known, at in protocols.asked(database, made, seed):
+        for key, values in ask(search.asking(known, database, made[at], reading)).items():
             found.setdefault(key, np.full(len(made.recipe), np.nan))[at] = values
     return found
 
 
-def _of_baskets(put: Asking, hidden: np.ndarray) -> Found:
-    found: Found = {(measure, "item ranking"): values for measure, values in search.activation(put).items()}
+# --- what is asked of baskets put to a database ----------------------------------------------------------------------
+
+
+def _of_all(put: Asking) -> Found:
     size = np.bincount(put.known.sub, minlength=len(put.known.subcategories)) / len(put.known.sub)
-    found["chance", "item ranking"] = size[put.target]
-    found["recipes", "brute force"] = np.full(len(put.given), len(put.known.has))
+    found: Found = {(measure, METHOD): values for measure, values in search.activation(put).items()}
+    found["chance", METHOD] = size[put.target]
     lists = {}
     for name, gate in gates.GATES.items():
         answers, best = search.answers(put, gate(put))
@@ -76,20 +121,77 @@ def _of_baskets(put: Asking, hidden: np.ndarray) -> Found:
             lists[name] = recommended(put.given, best, put.known, worth)
     for name, score in recommenders.ITEMS.items():
         lists[name] = recommenders.item_lists(put.known, put.given, score, listed=100)
-    staple = gates.staple_columns(put.known)
     for name, columns in lists.items():
-        found |= {(measure, name): values for measure, values in recalls(columns, hidden, staple).items()}
-    sized = [items[: len(own)] for items, own in zip(lists["item-kNN, cosine"], lists["item ranking"], strict=True)]
-    found["set", "item ranking"] = search.recall(lists["item ranking"], hidden)
-    found["set", "item-kNN, cosine"] = search.recall(sized, hidden)
+        found |= _recalls(put, name, columns)
+        sized = [items[: len(own)] for items, own in zip(columns, lists[METHOD], strict=True)]
+        found["set", name] = search.recall(sized, put.hidden)
     return found
 
 
-def recalls(lists: list[np.ndarray], hidden: np.ndarray, staple: np.ndarray) -> dict[str, np.ndarray]:
-    """Recall at 10, (B,), of all items and of those that are no staples, which then are not recommended either."""
+def _recalls(put: Asking, name: str, lists: list[np.ndarray]) -> Found:
+    """Recall at 10 of all items, and of those that are no staples, which then are not recommended either."""
+    staple = gates.staple_columns(put.known)
+    bare = [columns[~staple[columns]] for columns in lists]
     return {
-        "recall": search.recall(lists, hidden, search.AT),
-        "recall without staples": search.recall(
-            [columns[~staple[columns]] for columns in lists], hidden * ~staple, search.AT
-        ),
+        ("recall", name): search.recall(lists, put.hidden, search.AT),
+        ("recall without staples", name): search.recall(bare, put.hidden * ~staple, search.AT),
     }
+
+
+def _of_the_method(put: Asking) -> Found:
+    answers, best = search.answers(put, put.searched)
+    lists = recommended(put.given, best, put.known, put.method.weights)
+    found = answers | search.activation(put) | {"recall": search.recall(lists, put.hidden, search.AT)}
+    return {(measure, METHOD): values for measure, values in found.items()}
+
+
+def _of_the_index(put: Asking) -> Found:
+    return {("scored", "inverted index"): gates.inverted_index(put).mean(axis=1)}
+
+
+def _of_slower_gates(put: Asking) -> Found:
+    return {
+        (measure, name): values
+        for name, gate in gates.SHOWN.items()
+        for measure, values in search.answers(put, gate(put))[0].items()
+    }
+
+
+def _of_other_recommenders(put: Asking) -> Found:
+    lists = {n: recommenders.item_lists(put.known, put.given, f) for n, f in recommenders.SHOWN_ITEMS.items()}
+    lists |= {n: recommenders.recipe_lists(put.known, put.given, f) for n, f in recommenders.SHOWN_RECIPES.items()}
+    return {key: values for name, columns in lists.items() for key, values in _recalls(put, name, columns).items()}
+
+
+# --- what is asked of the database ------------------------------------------------------------------------------------
+
+
+def _of_labels_dealt_anew(database: Database, made: Baskets, reading: Reading, seed: int) -> Found:
+    """What item ranking gives in the database with labels that mean nothing.
+
+    Subcategories are dealt anew inside each category; for the measures of categories, among all recipes.
+    """
+    rng = np.random.default_rng([seed, 2])
+    inside, everywhere = database.sub.copy(), rng.permutation(database.sub)
+    for category in range(len(database.categories)):
+        rows = np.flatnonzero(database.home[database.sub] == category)
+        inside[rows] = rng.permutation(inside[rows])
+    dealt = replace(database, sub=inside)
+    found = collected(dealt, made, reading, None, _of_the_method)
+    own_size = (np.bincount(inside) / len(inside))[inside[made.recipe]]
+    moved = collected(replace(database, sub=everywhere), made, reading, None, _of_the_method)
+    measures = ("right", "own_active", "others_active", "scored", "kept")
+    return {
+        **{("meaningless", measure): found[measure, METHOD] for measure in measures},
+        **{("meaningless", measure): moved[measure, METHOD] for measure in ("own_category", "categories")},
+        ("meaningless", "chance"): own_size,
+        ("meaningless", "auc"): ranks.separation(dealt, reading, None)[made.recipe],
+    }
+
+
+def _separations(database: Database, reading: Reading, seed: int | None) -> dict[str, np.ndarray]:
+    ranked = {"ranked": ranks.separation(database, reading, seed)}
+    if seed is None:
+        return ranked
+    lists = {kind: ranks.separation(database, reading, seed, lists=kind) for kind in ("any order", "random items")}
+    return ranked | lists | {"without names": ranks.separation(database, reading, seed, head=False)}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from claimbook.papers.grocery_ranking import Database, best_matches, recommended, similarity
+from claimbook.papers.grocery_ranking import Database, best_matches, recommended
 
 Scores = Callable[[Database, np.ndarray], np.ndarray]
 
@@ -91,11 +91,6 @@ SHOWN_ITEMS: dict[str, Scores] = {"item-kNN, BM25": bm25_items, "ALS": als, "ass
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------
-
-
-def jaccard(known: Database, given: np.ndarray) -> np.ndarray:
-    """Brute force."""
-    return similarity(given, known.has)
 
 
 def tfidf(known: Database, given: np.ndarray) -> np.ndarray:

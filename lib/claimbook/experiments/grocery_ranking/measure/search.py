@@ -1,11 +1,12 @@
-"""What a gate does to baskets: how much is scored, what is kept, what is recommended; and how n and theta are chosen."""
+"""What a gate does to baskets: how much is scored, and what is kept; and how n and theta are chosen."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from claimbook.experiments.grocery_ranking.measure.baskets import Baskets
+from claimbook.experiments.grocery_ranking.measure import protocols
 from claimbook.experiments.grocery_ranking.measure.gates import Asking
+from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
 from claimbook.papers.grocery_ranking import Database, Reading, Recommender, best_matches, similarity
 
 N = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -16,62 +17,81 @@ AT = 10  # items of a list that recall looks at
 
 @dataclass(frozen=True)
 class Setting:
-    """A reading with the n and theta chosen for it. ``at_edge``: the grid ends there, and larger or smaller is open."""
+    """A reading with the n and theta chosen for it.
+
+    ``plateau``: points that are as good, within one standard error. ``at_edge``: the grid ends where they do.
+    """
 
     reading: Reading
+    plateau: list[dict]
     at_edge: bool
 
 
-def settings(database: Database, made: Baskets, readings: dict[str, Reading]) -> dict[str, Setting]:
-    """For each reading the n and theta at which most is kept beyond a blind search of the same size, in the database."""
-    return {name: choose(grid(database, made, reading), reading) for name, reading in readings.items()}
-
-
 def choose(points: list[dict], reading: Reading) -> Setting:
-    """The point that keeps most less what it scores; the one that scores less where they tie.
+    """The shortest list, then the highest threshold, among the points as good as the best one.
 
-    A list longer than the items, and a threshold of 0, are no edges: beyond them nothing changes.
+    Good is what is kept beyond a blind search of the same size; as good means that the paired difference, over recipes,
+    is within one standard error. A list longer than all items, and a threshold of 0, are no edges.
     """
-    best = max(points, key=lambda point: (round(point["kept"] - point["scored"], 9), -point["scored"]))
-    at_edge = best["n"] == min(N) or best["theta"] == max(THETA) or (best["n"] == max(N) and not best["n_is_all"])
-    return Setting(replace(reading, n=best["n"], theta=best["theta"]), at_edge)
+    best = max(points, key=lambda point: point["gain"].mean())
+    plateau = [point for point in points if _as_good(best["gain"], point["gain"])]
+    one = min(plateau, key=lambda point: (point["n"], -point["theta"]))
+    at_edge = one["n"] == min(N) or one["theta"] == max(THETA) or (one["n"] == max(N) and not one["n_is_all"])
+    return Setting(replace(reading, n=one["n"], theta=one["theta"]), plateau, at_edge)
 
 
-def grid(database: Database, made: Baskets, reading: Reading) -> list[dict]:
-    """Mean share scored and best matches kept in the database, for every n and theta: one point each.
+def _as_good(best: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the mean difference of pairs (recipes,) is within its standard error."""
+    difference = best - other
+    return bool(difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)))
 
-    ``nothing``: share of baskets that activate nothing. ``n_is_all``: no list is longer than n.
+
+def nearest(points: list[dict], reading: Reading, share: float) -> Reading:
+    """The reading at the point that scores nearest to a share of the recipes, and keeps more where they tie."""
+    one = min(points, key=lambda point: (abs(point["scored"] - share), -point["kept"]))
+    return replace(reading, n=one["n"], theta=one["theta"])
+
+
+def grid(database: Database, made: Baskets, reading: Reading, seed: int | None = None) -> list[dict]:
+    """What every n and theta gives, in the database or (``seed`` given) held out: one point each.
+
+    ``scored``, ``kept``: mean shares of recipes and of best matches. ``gain``: kept less scored, (recipes,).
+    ``n_is_all``: no list is longer than n.
     """
-    similar = similarity(made.given, database.has, reading.match)
-    member = np.eye(len(database.subcategories), dtype=bool)[database.sub]  # (R, S)
-    best = np.stack([similar[:, own].max(axis=1, initial=0) for own in member.T], axis=1)  # (B, S)
-    size, points = member.mean(axis=0), []
-    for n in N:
-        learned = Recommender.learn(database, replace(reading, n=n))
-        scores, categories = learned.scores(made.given), learned.active_categories(made.given)
-        for theta in THETA:
-            active = learned.opened(scores, categories, theta)
-            nothing = ~active.any(axis=1)
-            if reading.fallback:
-                active = active | nothing[:, None]
-            top = np.where(active, best, 0).max(axis=1)
-            points.append(
-                {
-                    "n": n,
-                    "theta": theta,
-                    "scored": float((active @ size).mean()),
-                    "kept": float(kept(top, similar).mean()),
-                    "nothing": float(nothing.mean()),
-                    "n_is_all": bool((learned.weights > 0).sum(axis=1).max() < n),
-                }
-            )
-    return points
+    found = {(n, theta): np.zeros((2, len(made.recipe))) for n in N for theta in THETA}
+    longest = dict.fromkeys(N, 0)
+    for known, at in protocols.asked(database, made, seed):
+        similar = similarity(made.given[at], known.has, reading.match)
+        member = np.eye(len(known.subcategories), dtype=bool)[known.sub]  # (R, S)
+        best = np.stack([similar[:, own].max(axis=1, initial=0) for own in member.T], axis=1)  # (B, S)
+        for n in N:
+            method = Recommender.learn(known, replace(reading, n=n))
+            scores, categories = method.scores(made.given[at]), method.active_categories(made.given[at])
+            longest[n] = max(longest[n], int((method.weights > 0).sum(axis=1).max()))
+            for theta in THETA:
+                active = method.opened(scores, categories, theta)
+                if reading.fallback:
+                    active |= ~active.any(axis=1, keepdims=True)
+                top = np.where(active, best, 0).max(axis=1)
+                found[n, theta][:, at] = active @ member.mean(axis=0), kept(top, similar)
+    rows = np.unique(made.recipe)
+    return [
+        {
+            "n": n,
+            "theta": theta,
+            "scored": float(scored.mean()),
+            "kept": float(held.mean()),
+            "gain": of_recipe(made, held - scored, rows),
+            "n_is_all": longest[n] < n,
+        }
+        for (n, theta), (scored, held) in found.items()
+    ]
 
 
 def asking(known: Database, database: Database, made: Baskets, reading: Reading) -> Asking:
     """Baskets put to a database that answers, the method learned from it alone."""
     method = Recommender.learn(known, reading)
-    return Asking(known, made.given, database.sub[made.recipe], method, method.searched(made.given))
+    return Asking(known, made.given, made.hidden, database.sub[made.recipe], method, method.searched(made.given))
 
 
 def kept(top: np.ndarray, similar: np.ndarray) -> np.ndarray:
@@ -82,16 +102,27 @@ def kept(top: np.ndarray, similar: np.ndarray) -> np.ndarray:
 def answers(put: Asking, searched: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What a gate finds, (B,) each, and the best matches (B, m).
 
-    ``scored``: share of recipes compared; ``kept``: whether the best match is as good as brute force's; ``right``:
-    whether it is of the right subcategory.
+    ``scored``: share of recipes compared; ``kept``: whether the best match is as good as brute force's; ``five``: share
+    of brute force's five best that are compared; ``right``: whether the best match is of the right subcategory;
+    ``own``: whether a recipe of the same items as the basket's own is among the five.
     """
     similar = similarity(put.given, put.known.has, put.method.reading.match)
     best = best_matches(similar, searched, MATCHES)
+    five = best_matches(similar, np.ones_like(searched), MATCHES)
+    whole = (put.given + put.hidden)[:, None]
     return {
         "scored": searched.mean(axis=1),
         "kept": kept(np.where(searched, similar, 0).max(axis=1), similar),
+        "five": _share(np.take_along_axis(searched, five, axis=1), five >= 0),
         "right": (best[:, 0] >= 0) & (put.known.sub[best[:, 0]] == put.target),
+        "own": ((put.known.has[best] == whole).all(axis=2) & (best >= 0)).any(axis=1),
     }, best
+
+
+def _share(holds: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Share (B,) of the cases ``of`` (B, k) in which something holds; NaN without any."""
+    with np.errstate(invalid="ignore"):
+        return (holds & of).sum(axis=1) / of.sum(axis=1)
 
 
 def recall(lists: list[np.ndarray], hidden: np.ndarray, k: int | None = None) -> np.ndarray:
@@ -105,7 +136,8 @@ def activation(put: Asking) -> dict[str, np.ndarray]:
     """Which subcategories and categories a basket opens, (B,): shares of baskets, and of what there is.
 
     ``own_active``, ``others_active``: the right subcategory, and the share of the others. ``own_category``,
-    ``categories``: the right category, and the share of all that are active. ``nothing``: no subcategory is.
+    ``categories``, ``least categories``: the right category, the share of
+    all that are active, and that of one. ``nothing``: no subcategory is.
     ``operations``: one look-up for each item of the basket, one for each similarity.
     """
     active, categories = put.method.activated(put.given), put.method.active_categories(put.given)
@@ -116,6 +148,7 @@ def activation(put: Asking) -> dict[str, np.ndarray]:
         "others_active": (active.sum(axis=1) - own) / max(active.shape[1] - 1, 1),
         "own_category": categories[at, put.known.home[put.target]],
         "categories": categories.mean(axis=1),
+        "least categories": np.full(len(put.given), 1 / categories.shape[1]),
         "nothing": ~active.any(axis=1),
         "operations": put.searched.sum(axis=1) + put.given.sum(axis=1),
     }
@@ -130,5 +163,3 @@ def of_recipe(made: Baskets, values: np.ndarray, rows: np.ndarray) -> np.ndarray
     )
     with np.errstate(invalid="ignore"):
         return (total / count)[rows]
-
-
