@@ -5,6 +5,7 @@ from claimbook.experiments.grocery_ranking import own_files, recipes
 from claimbook.papers.grocery_ranking import Recipe
 
 WIKIBOOKS = "wikibooks-recipes"  # read at every tier, unless the parameter recipes names a file
+TWO = ("rice", "chicken")  # the categories that the paper ran
 
 
 def check(parameters: dict[str, object]) -> None:
@@ -24,3 +25,11 @@ def load(source: str = "") -> tuple[Recipe, ...]:
 def baskets(path: str = "") -> list[frozenset[str]]:
     """A reader's own baskets, none without a file; errors as `own_files.baskets`."""
     return own_files.baskets(path) if path else []
+
+
+def data(run) -> tuple[Recipe, ...]:
+    """The recipes of a run; a smoke run takes the paper's two categories of Wikibooks alone."""
+    source = run.parameters["recipes"]
+    found = load(source)
+    small = run.smoke and source in ("", WIKIBOOKS)
+    return tuple(recipe for recipe in found if recipe.category in TWO) if small else found
