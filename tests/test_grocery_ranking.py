@@ -1,6 +1,5 @@
-"""Groceries by item ranking: the method against sets and counting, its laws, leakage, data, and the page."""
+"""Groceries by item ranking: the method against sets and counting, its laws, leakage, and the page."""
 
-import csv
 import json
 import math
 import random
@@ -24,7 +23,6 @@ from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import (
     baselines,
-    ingredients,
     live,
     measure,
     picker,
@@ -36,6 +34,7 @@ from claimbook.metrics import ranking
 from claimbook.papers import grocery_ranking as method
 from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender
 from claimbook.runs import parameters
+from test_grocery_files import as_csv, written_recipes
 
 pytestmark = pytest.mark.numeric
 
@@ -461,141 +460,6 @@ def test_other_pruners_keep_to_the_budget():
     assert found["inverted index"]["kept"].mean() > 0.95
 
 
-# --- ingredients, labels, own data --------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("1 ½ cups (200 g) freshly-chopped ripe tomatoes, drained", ["tomato"]),
-        ("2 boneless, skinless chicken breasts", ["chicken"]),
-        ("Salt and freshly-ground black pepper to taste", ["salt", "pepper"]),
-        ("75 ml vegetable or peanut oil for frying", ["oil"]),
-        ("½ cup melted butter or cream", ["butter"]),
-        ("juice of 2 lemons", ["lemon juice"]),
-        ("3 cloves of garlic, minced", ["garlic"]),
-        ("10 whole cloves", ["clove"]),
-        ("½ cup half & half", ["cream"]),
-        ("&frac12; teaspoon onion powder", ["onion powder"]),
-        ("2 cups coconut milk", ["coconut milk"]),
-        ("½ tsp", []),
-        ("", []),
-    ],
-)
-def test_an_ingredient_line_names_its_items(line, expected):
-    assert ingredients.items(line) == expected
-
-
-def test_levels_of_merging():
-    assert ingredients.items("1 cup basmati rice", "phrase") == ["basmati rice"]
-    assert ingredients.items("2 cans kidney beans", "last word") == ["bean"]
-    with pytest.raises(ValueError, match="level"):
-        ingredients.items("rice", "stem")
-
-
-@pytest.mark.parametrize(
-    ("title", "expected"),
-    [
-        ("Chicken Fried Rice", ("rice", "fried rice")),
-        ("Hyderabad Biryani", ("rice", "biryani")),
-        ("Chicken Stock", None),
-        ("Classic Salad", None),
-        ("Bread Pudding", ("dessert", "pudding")),
-    ],
-)
-def test_a_title_gives_the_label(title, expected):
-    assert recipes.label(title) == expected
-
-
-@needs_recipes
-def test_the_published_vocabulary_is_what_the_rules_yield():
-    counts = Counter(item for recipe in recipes.wikibooks() for item in recipe.items)
-    with (paths.chapter_data("grocery_ranking") / "vocabulary.csv").open(encoding="utf-8", newline="") as file:
-        assert [(row["item"], int(row["recipes"])) for row in csv.DictReader(file)] == sorted(counts.items())
-
-
-@needs_recipes
-def test_the_labels_that_were_read_are_the_sample_and_the_rules_of_today():
-    rows = recipes.checked_labels()
-    assert len(rows) == recipes.CHECKED
-    assert [row["title"] for row in rows] == [recipe.title for recipe in recipes.to_check()]
-    assert [row["rule_label"] for row in rows] == [recipe.subcategory for recipe in recipes.to_check()]
-    known = {recipe.subcategory for recipe in recipes.wikibooks()} | {"other"}
-    assert {row["label_by_reading"] for row in rows} <= known
-    assert 0 < recipes.label_agreement().value < 1
-
-
-def own_file(folder, count=7, **bad):
-    """A reader's CSV with two categories; ``bad`` replaces columns of the third row."""
-    rows = []
-    for category, sub in (("rice", "risotto"), ("rice", "pilaf"), ("soup", "broth")):
-        for i in range(count):
-            rows.append([f"{sub} {i}", category, sub, f"2 cups rice; 1 onion; {sub} spice; {ITEMS[i % 5]} ; wine {i}"])
-    rows[2] = [bad.get(name, value) for name, value in zip(recipes.COLUMNS, rows[2], strict=True)]
-    path = folder / "mine.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([recipes.COLUMNS, *rows])
-    return path
-
-
-def test_own_recipes_are_read_whole(tmp_path):
-    found = recipes.own(str(own_file(tmp_path)))
-    assert len(found) == 21
-    assert found[0].items >= {"rice", "onion", "risotto spice"}
-    as_json = [
-        {name: getattr(recipe, name) for name in recipes.COLUMNS[:3]} | {"ingredients": sorted(recipe.items)}
-        for recipe in found
-    ]
-    (tmp_path / "mine.json").write_text(json.dumps(as_json))
-    assert [recipe.title for recipe in recipes.own(str(tmp_path / "mine.json"))] == [recipe.title for recipe in found]
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ({"title": ""}, "line 4: no title"),
-        ({"ingredients": ""}, "line 4: no ingredients"),
-        ({"ingredients": "rice;  ; 3 cups"}, "line 4: no item in the ingredient"),
-        ({"ingredients": "rice; onion"}, "line 4: 2 items, 3 to 25 are needed"),
-        ({"category": "soup"}, "line 4: subcategory 'risotto' is in two categories"),
-        ({"subcategory": "odd"}, "line 4: subcategory 'odd' has fewer than 5 recipes"),
-    ],
-)
-def test_a_malformed_row_is_named_by_its_line(tmp_path, bad, said):
-    with pytest.raises(ClaimbookError, match=re.escape(said)):
-        recipes.own(str(own_file(tmp_path, **bad)))
-
-
-def test_files_that_cannot_be_used_are_named(tmp_path):
-    with pytest.raises(ClaimbookError, match="no file 'nowhere'"):
-        recipes.own("nowhere")
-    for name, text, said in (
-        ("empty.csv", "", "holds no rows"),
-        ("columns.csv", "title,items\na,b\n", "line 2: columns must be title"),
-        ("short.csv", "title,category,subcategory,ingredients\na,b\n", "line 2: no subcategory and no ingredients"),
-        ("broken.json", "[{", "cannot be read"),
-        ("list.json", "[1]", "holds no rows"),
-        ("latin.csv", b"title\xff", "cannot be read"),
-    ):
-        path = tmp_path / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        with pytest.raises(ClaimbookError, match=said):
-            recipes.own(str(path))
-    one = own_file(tmp_path)
-    one.write_text(one.read_text().replace(",soup,", ",rice,"))
-    with pytest.raises(ClaimbookError, match="at least two categories"):
-        recipes.own(str(one))
-
-
-def test_own_baskets_are_read_by_line(tmp_path):
-    path = tmp_path / "baskets.csv"
-    path.write_text("items\nrice; 2 eggs\n;\n")
-    with pytest.raises(ClaimbookError, match="line 3: no item"):
-        recipes.own_baskets(str(path))
-    path.write_text("items\nrice; 2 eggs\n")
-    assert recipes.own_baskets(str(path)) == [frozenset({"rice", "egg"})]
-
-
 # --- the page --------------------------------------------------------
 
 
@@ -652,27 +516,13 @@ def latest():
 @needs_recipes
 @pytest.mark.parametrize("tier", ["smoke", "gpu"])
 def test_a_tier_runs_end_to_end_on_a_readers_recipes(tier, tmp_path):
-    path = own_file(tmp_path, count=12)
-    (tmp_path / "baskets.csv").write_text("items\nrice; wine 3\n")
+    path = tmp_path / "mine.csv"
+    path.write_text(as_csv(written_recipes(12)))
+    (tmp_path / "baskets.csv").write_text("items\nsalt; wine\n")
     given_files = ["-p", f"recipes={path}", "-p", f"baskets={tmp_path / 'baskets.csv'}"]
     done = claimbook("rerun", "grocery_ranking", "--tier", tier, "--device", "cpu", *given_files)
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(tmp_path) not in json.dumps(latest()), "a reader's folders do not get into a result"
-
-
-@pytest.mark.slow
-def test_a_mistake_costs_one_line(tmp_path):
-    path = own_file(tmp_path, title="")
-    for options, said in (
-        (["-p", f"recipes={path}"], "line 4: no title"),
-        (["-p", "recipes=nowhere.csv"], "no file 'nowhere.csv'"),
-        (["-p", "recipe=x"], "has no parameter 'recipe': did you mean recipes"),
-        (["--models", "smollm2-135m"], "runs no language model"),
-    ):
-        done = claimbook("rerun", "grocery_ranking", "--tier", "smoke", *options)
-        assert done.returncode != 0
-        lines = [line for line in done.stderr.splitlines() if line.startswith("claimbook:")]
-        assert len(lines) == 1 and said in lines[0], done.stderr[-500:]
 
 
 def test_a_new_machine_fetches_the_recipes():

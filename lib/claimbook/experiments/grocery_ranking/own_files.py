@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Never
@@ -25,7 +25,7 @@ from claimbook.papers.grocery_ranking import Recipe
 
 RECIPES = ("title", "category", "subcategory", "ingredients")  # columns
 BASKETS = ("items",)
-DELIMITERS = ",;\t"
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 BETWEEN_INGREDIENTS = re.compile(r"[;\r\n]")
 SHOWN = 20  # problems, or rows of one problem, that a line names
 MARKS = {  # the first bytes of a file that says its encoding; the longer before those that they begin with
@@ -55,7 +55,7 @@ def recipes(path: str) -> tuple[Recipe, ...]:
             problems.append(f"{place}: {', '.join(wrong)}")
         else:
             places.append(place)
-            found.append(Recipe(*(text.strip() for text in labels), items))
+            found.append(Recipe(*(unicodedata.normalize("NFC", text.strip()) for text in labels), items))
     _refuse_any(path, problems)
     found = _spelt_once(found)
     _refuse_any(path, _unusable(places, found))
@@ -146,7 +146,7 @@ def _unusable(places: list[str], found: list[Recipe]) -> list[str]:
             listed = ", ".join(f"'{category}' ({homes[category]})" for category in dict(own))
             problems.append(f"subcategory '{name}' is in {len(homes)} categories: {listed}")
         if len(own) < FEWEST:
-            held = f"{len(own)} recipe{'s' * (len(own) > 1)} ({', '.join(place for _, place in own)})"
+            held = f"{_many(own, 'recipe')} ({', '.join(place for _, place in own)})"
             problems.append(f"subcategory '{name}' has {held}, {FEWEST} are needed")
     if len({recipe.category for recipe in found}) < 2:
         problems.append(f"all recipes are in the category '{found[0].category}', two or more are needed")
@@ -155,7 +155,7 @@ def _unusable(places: list[str], found: list[Recipe]) -> list[str]:
 
 def _counted(items: frozenset[str]) -> str:
     named = f" ({', '.join(sorted(items))})" if len(items) < SMALLEST else ""
-    return f"{len(items)} item{'s' * (len(items) > 1)}{named}"
+    return f"{_many(items, 'item')}{named}"
 
 
 def _say_alike(path: str, places: list[str], found: list[Recipe]) -> None:
@@ -181,22 +181,21 @@ def _rows(path: str, columns: tuple[str, ...]) -> list[Row]:
 
 def _csv_rows(path: str, text: str, columns: tuple[str, ...]) -> list[Row]:
     delimiter = max(DELIMITERS, key=lambda delimiter: len(set(_header(text, delimiter)) & set(columns)))
-    lines = list(_cells(path, text, delimiter))
     names = _header(text, delimiter)
     if missing := [column for column in columns if column not in names]:
         first = _shown(text.strip().splitlines()[0])
         expected = f"{', '.join(columns)}, between commas, semicolons or tabs"
         _refuse(path, f"no column {', '.join(missing)}: the first line must name {expected}, and reads {first}")
     _refuse_any(path, [f"the column '{name}' comes twice" for name in columns if names.count(name) > 1])
-    if not lines[1:]:
+    _, *lines = _cells(path, text, delimiter)
+    if not lines:
         _refuse(path, "it holds no rows under its first line")
-    odd = [(line, len(cells)) for line, cells in lines[1:] if len(cells) != len(names)]
-    way_out = f"; a cell with a {'tab' if delimiter == chr(9) else repr(delimiter)} in it stands in double quotes"
-    count = f"{len(names)} column{'s' * (len(names) > 1)}"
-    _refuse_any(path, [f"line {line}: {cells} cells under {count}" for line, cells in odd], way_out)
+    odd = [(line, _many(cells, "cell")) for line, cells in lines if len(cells) != len(names)]
+    way_out = f"; a cell with a {DELIMITERS[delimiter]} in it stands in double quotes"
+    _refuse_any(path, [f"line {line}: {cells} under {_many(names, 'column')}" for line, cells in odd], way_out)
     _say_ignored(path, names, columns)
     at = {column: names.index(column) for column in columns}
-    return [(f"line {line}", {column: cells[i] for column, i in at.items()}) for line, cells in lines[1:]]
+    return [(f"line {line}", {column: cells[i] for column, i in at.items()}) for line, cells in lines]
 
 
 def _header(text: str, delimiter: str) -> list[str]:
@@ -257,7 +256,7 @@ def _say_ignored(path: str, names: list[str], columns: tuple[str, ...]) -> None:
 
 
 def _text(path: str, columns: tuple[str, ...]) -> str:
-    """The text of a file, with line breaks as they are; accents in one form, as an item is known by its letters."""
+    """The text of a file, with line breaks as they are."""
     data = _bytes(path, columns)
     encoding = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), None)
     if encoding is None and b"\0" in data:
@@ -270,7 +269,7 @@ def _text(path: str, columns: tuple[str, ...]) -> str:
         text = _windows_text(path, data)
     if not text.strip():
         _refuse(path, f"it is empty: give {', '.join(columns)}")
-    return unicodedata.normalize("NFC", text)
+    return text
 
 
 def _bytes(path: str, columns: tuple[str, ...]) -> bytes:
@@ -313,6 +312,10 @@ def _refuse(path: str, said: str) -> Never:
 def _refuse_any(path: str, problems: list[str], way_out: str = "") -> None:
     if problems:
         _refuse(path, _listed(problems, "; ") + way_out)
+
+
+def _many(things: Collection, noun: str) -> str:
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
 def _listed(texts: Iterable[str], separator: str = ", ") -> str:
