@@ -106,8 +106,9 @@ def folds(database: Database, seed: int) -> np.ndarray:
 
 def _dealt(database: Database, hands: int, rng: np.random.Generator) -> np.ndarray:
     """The hand that each recipe is dealt to (R,), subcategory by subcategory; recipes of equal items stay together."""
-    _, same = np.unique(database.has, axis=0, return_inverse=True)
-    dealt = np.full(same.max() + 1, -1)
+    _, first, inverse = np.unique(database.has, axis=0, return_index=True, return_inverse=True)
+    same = first[inverse.reshape(-1)]  # (R,): the first recipe of the same items
+    dealt = np.full(len(same), -1)
     for sub in range(len(database.subcategories)):
         groups = [group for group in np.unique(same[database.sub == sub]) if dealt[group] < 0]
         dealt[rng.permutation(groups).astype(int)] = (np.arange(len(groups)) + rng.integers(hands)) % hands

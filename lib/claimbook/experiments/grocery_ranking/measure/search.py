@@ -7,6 +7,7 @@ import numpy as np
 from claimbook.experiments.grocery_ranking.measure import protocols
 from claimbook.experiments.grocery_ranking.measure.gates import Asking
 from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
+from claimbook.metrics import ranking
 from claimbook.papers.grocery_ranking import Database, Reading, Recommender, best_matches, similarity
 
 N = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -127,9 +128,8 @@ def _share(holds: np.ndarray, of: np.ndarray) -> np.ndarray:
 
 def recall(lists: list[np.ndarray], hidden: np.ndarray, k: int | None = None) -> np.ndarray:
     """Share (B,) of the hidden items (B, I) among the first k columns of each list; NaN where nothing is hidden."""
-    found = np.array([row[columns[:k]].sum() for columns, row in zip(lists, hidden, strict=True)])
-    asked = hidden.sum(axis=1)
-    return np.where(asked > 0, found / np.maximum(asked, 1), np.nan)
+    asked = [set(np.flatnonzero(row)) for row in hidden]
+    return np.array([ranking.recall(columns, own, k) for columns, own in zip(lists, asked, strict=True)])
 
 
 def activation(put: Asking) -> dict[str, np.ndarray]:
