@@ -6,7 +6,6 @@ import random
 import re
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -14,23 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
-from sklearn.metrics import ndcg_score
-from sklearn.metrics.pairwise import cosine_similarity
 
 import browser
 from claimbook import paths
 from claimbook.assets import catalogue
-from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import (
-    baselines,
-    live,
-    measure,
     picker,
-    protocols,
     recipes,
-    scaling,
 )
-from claimbook.metrics import ranking
 from claimbook.papers import grocery_ranking as method
 from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender
 from claimbook.runs import parameters
@@ -63,6 +53,7 @@ readings = st.builds(
     theta=st.floats(0, 0.6),
     rank=st.sampled_from(["diff", "max", "llr", "chi2"]),
     weight=st.sampled_from(["linear", "reciprocal"]),
+    lists=st.sampled_from(["subcategory", "category"]),
     match=st.sampled_from(["jaccard", "containment"]),
     gate=st.booleans(),
     fallback=st.booleans(),
@@ -147,6 +138,18 @@ def test_a_rank_is_given_once_from_one_on(database, n, rank):
         assert given_ranks == list(range(1, len(given_ranks) + 1)) and len(given_ranks) <= n
 
 
+@settings(max_examples=40, deadline=None)
+@given(cookbooks(), st.integers(1, 12))
+def test_one_list_for_a_category_ranks_an_item_once(database, n):
+    found = method.differentiators(database, n, lists="category")
+    single = method.differentiators(database, len(database.items))
+    for category in range(len(database.categories)):
+        ranked = found[database.home == category]
+        assert (np.sort(ranked[ranked > 0]) == np.arange(1, (ranked > 0).sum() + 1)).all() and (ranked > 0).sum() <= n
+        assert ((ranked > 0).sum(axis=0) <= 1).all()
+        assert (single[database.home == category][ranked > 0] > 0).all(), "each speaks for a dish that it tells apart"
+
+
 def test_an_item_that_tells_nothing_apart_has_no_rank():
     database = cookbook()
     everywhere = database.items.index("rice")
@@ -218,15 +221,14 @@ def test_similarity_is_that_of_sets(database, basket):
 
 @settings(max_examples=40, deadline=None)
 @given(cookbooks(), baskets)
-def test_brute_force_by_sets_and_an_exact_index_give_the_same_matches(database, basket):
+def test_an_index_of_all_items_gives_the_same_matches_as_brute_force(database, basket):
     basket = basket & set(database.items) or frozenset([database.items[0]])
-    row, task = database.rows([basket]), protocols.Task(0, basket, frozenset())
+    row = database.rows([basket])
     similar = method.similarity(row, database.has)
     everything = method.best_matches(similar, np.ones(similar.shape, bool), 3)
     index = {item: {i for i, r in enumerate(database.recipes) if item in r.items} for item in database.items}
     posted = np.isin(np.arange(len(database.recipes)), list(set().union(*(index[item] for item in basket))))
     assert (method.best_matches(similar, posted[None], 3) == everything).all()
-    assert (measure.brute_force(database, [task], 3) == everything).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -248,216 +250,6 @@ def test_nothing_active_recommends_nothing_unless_it_falls_back():
     strict = Recommender.learn(database, Reading(theta=0.9))
     assert not strict.searched(row).any() and (strict.best(row) == -1).all()
     assert Recommender.learn(database, Reading(theta=0.9, fallback=True)).searched(row).all()
-
-
-def test_the_ways_to_search_find_what_the_recommender_finds():
-    database = cookbook(each=12)
-    order = np.argsort(database.sub, kind="stable")
-    database = replace(
-        database,
-        recipes=tuple(database.recipes[i] for i in order),
-        has=database.has[order],
-        sub=database.sub[order],
-    )
-    made = protocols.tasks(database, range(len(order)), 0)
-    rows = database.rows([task.basket for task in made])
-    recommender = Recommender.learn(database, Reading(5, 0.1))
-    csr, csc = scaling.sparse.csr_matrix(database.has), scaling.sparse.csc_matrix(database.has)
-    size = database.has.sum(axis=1)
-    start = np.searchsorted(database.sub, np.arange(len(database.subcategories) + 1))
-    similar = method.similarity(rows, database.has)
-    indexed = baselines.index_candidates(database, rows)
-    for row, values, on, listed in zip(rows, similar, recommender.searched(rows), indexed, strict=True):
-        assert scaling._best(csr @ row, size, row.sum()) == pytest.approx(values.max())
-        assert scaling._by_ranking(recommender, csr, start, row, size) == pytest.approx((values * on).max())
-        assert scaling._by_index(csc, row, listed, size) == pytest.approx((values * listed).max())
-
-
-def test_copies_are_real_once_and_perturbed_after():
-    database = cookbook()
-    large = scaling.multiplied(database, 4, 0.2, np.random.default_rng(0))
-    assert len(large.has) == 4 * len(database.has)
-    kept = sum(any((row == other).all() for other in large.has) for row in database.has)
-    assert kept == len(database.has)
-    assert (np.diff(large.sub) >= 0).all()
-    with np.errstate(all="raise"):
-        changed = scaling._perturbed(database, 0.2, np.random.default_rng(0))
-    assert 0 < (changed != database.has).any(axis=1).mean() <= 1
-
-
-# --- leakage --------------------------------------------------------
-
-
-def test_a_held_out_recipe_is_in_nothing_that_answers(monkeypatch):
-    database = cookbook()
-    made = protocols.tasks(database, range(len(database.recipes)), 0)
-    seen = []
-    for known, asked in protocols.held_out(database, made, 0):
-        titles = {recipe.title for recipe in known.recipes}
-        assert not titles & {database.recipes[made[i].recipe].title for i in asked}
-        assert len(known.has) == len(known.recipes) == len(known.sub)
-        seen += asked
-    assert sorted(seen) == list(range(len(made)))
-    monkeypatch.setattr(Database, "without", lambda self, rows: self)  # a doctored split
-    with pytest.raises(ClaimbookError, match="is in the database it is asked of"):
-        list(protocols.held_out(database, made, 0))
-
-
-def test_ranks_do_not_move_with_what_the_held_out_recipe_holds():
-    database = cookbook()
-    task = protocols.tasks(database, [3], 0)[:1]
-    other = replace(database, has=database.has.copy())
-    other.has[3] = 1 - other.has[3]  # another recipe altogether, under the same title
-    ours, theirs = (measure.search_all(one, task, Reading(5, 0.1), seed=0) for one in (database, other))
-    assert all((ours[name] == theirs[name]).all() for name in ours)
-    inside = [measure.search_all(one, task, Reading(5, 0.1)) for one in (database, other)]
-    assert any((inside[0][name] != inside[1][name]).any() for name in inside[0]), "in the database it does move them"
-
-
-def leaks(database, made):
-    """Tasks whose basket or hidden items stand in the title or the labels."""
-    return [task for task in made if (task.basket | task.hidden) & protocols.named(database.recipes[task.recipe])]
-
-
-def test_the_head_item_is_taken_out_where_it_decided_the_label():
-    database = cookbook()
-    rows = range(len(database.recipes))
-    assert leaks(database, protocols.tasks(database, rows, 0, head=False)) == []
-    assert leaks(database, protocols.tasks(database, rows, 0)), "the doctored split, with heads, is found out"
-    with_head = protocols.tasks(database, rows, 0)
-    assert all(database.recipes[task.recipe].category in task.basket for task in with_head)
-
-
-def test_settings_are_chosen_on_recipes_that_are_not_judged():
-    database = cookbook()
-    tuning, judging = protocols.halves(database)
-    assert not set(tuning) & set(judging) and len(tuning) + len(judging) == len(database.recipes)
-    assert Counter(database.sub[tuning]) == Counter(database.sub[judging])
-
-
-def test_the_setting_is_the_cheapest_that_keeps_enough_else_the_one_that_keeps_most():
-    rows = [
-        {"n": 5, "theta": 0.1, "scored": 0.1, "kept": 0.7},
-        {"n": 5, "theta": 0.2, "scored": 0.5, "kept": 0.9},
-        {"n": 20, "theta": 0.2, "scored": 0.3, "kept": 0.85},
-    ]
-    assert measure.choose(rows, Reading()).reading == Reading(n=20, theta=0.2)
-    assert measure.choose(rows, Reading(), kept=0.95).reading == Reading(n=5, theta=0.2)
-
-
-# --- baskets and measures --------------------------------------------------------
-
-
-def test_baskets_are_parts_of_their_recipe():
-    database = cookbook()
-    made = protocols.tasks(database, range(len(database.recipes)), 0)
-    assert len(made) == 3 * len(database.recipes)
-    for task in made:
-        items = database.recipes[task.recipe].items
-        assert task.basket | task.hidden == items and not task.basket & task.hidden
-        assert len(task.basket) >= 2 and task.hidden
-    assert made == protocols.tasks(database, range(len(database.recipes)), 0)
-    assert made != protocols.tasks(database, range(len(database.recipes)), 1)
-    for both in protocols.mixed(database, made, 0):
-        assert both.hidden and not both.basket & both.hidden
-        assert any(own.recipe == both.recipe and own.basket < both.basket for own in made)
-
-
-def test_a_basket_that_activates_nothing_is_a_miss():
-    database = cookbook()
-    made = protocols.tasks(database, range(len(database.recipes)), 0)
-    found = measure.search_all(database, made, Reading(theta=0.99))
-    assert found["nothing"].all() and not found["kept"].any() and not found["scored"].any()
-    lists = measure.recommend_all(database, made, Reading(theta=0.99))
-    assert not lists["right_sub"].any() and measure.quality(made, lists["lists"])["recall"].max() == 0
-
-
-def test_searching_everything_keeps_everything():
-    database = cookbook()
-    made = protocols.tasks(database, range(len(database.recipes)), 0)
-    found = measure.search_all(database, made, measure.EVERYTHING)
-    assert found["kept"].all() and (found["scored"] == 1).all()
-    best = Recommender.learn(database, measure.EVERYTHING).best(database.rows([task.basket for task in made]))
-    assert (best == measure.brute_force(database, made)).all()
-
-
-def test_a_perfect_ranking_separates_and_a_random_one_does_not():
-    database = cookbook(each=12)
-    rows = np.arange(len(database.recipes))
-    ours = measure.separation(database, rows, Reading(4, 0.1), 0)
-    chance = measure.separation(database, rows, Reading(4, 0.1), 0, ranked=False)
-    assert np.isnan(ours[database.home[database.sub] == database.categories.index("soup")]).all()
-    assert np.nanmean(ours) > 0.95 and abs(np.nanmean(chance) - 0.5) < 0.2
-
-
-def test_what_a_title_names_can_be_left_out_of_the_ranking():
-    """Where the item in the title is all that differs, nothing is left to tell dishes apart by."""
-    recipes = [
-        Recipe(f"{kind} pie {i}", "pie", f"{kind} pie", frozenset({kind, "flour", f"spice {i}"}))
-        for kind in ("pumpkin", "cherry")
-        for i in range(12)
-    ]
-    database = Database.of(recipes)
-    rows = np.arange(len(recipes))
-    with_names, without = (measure.separation(database, rows, Reading(4, 0.1), 0, head=head) for head in (True, False))
-    assert np.nanmean(with_names) > 0.95 and abs(np.nanmean(without) - 0.5) < 0.1
-
-
-def test_intervals_are_over_recipes():
-    database = cookbook()
-    made = protocols.tasks(database, [2, 5], 0)
-    assert protocols.by_recipe(made, np.array([0.0, 1, 2, np.nan, 3, 5])).tolist() == [1, 4]
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=15), st.integers(1, 12))
-def test_ndcg_is_that_of_scikit_learn(hits, k):
-    ranked = list(range(len(hits)))
-    relevant = {i for i, hit in enumerate(hits) if hit}
-    if not relevant:
-        assert math.isnan(ranking.ndcg(ranked, relevant, k)) and math.isnan(ranking.recall(ranked, relevant))
-    elif len(hits) > 1:
-        expected = ndcg_score([[float(hit) for hit in hits]], [[-float(i) for i in ranked]], k=k)
-        assert ranking.ndcg(ranked, relevant, k) == pytest.approx(expected)
-        assert ranking.recall(ranked, relevant, k) == pytest.approx(sum(hits[:k]) / len(relevant))
-
-
-# --- the others --------------------------------------------------------
-
-
-def test_item_knn_is_cosine_over_recipes():
-    database = cookbook()
-    rows = database.rows([frozenset({"rice", "egg"})])
-    similar = cosine_similarity(database.has.T)
-    assert baselines.item_knn(database, rows) == pytest.approx(rows @ similar, abs=1e-5)
-
-
-@pytest.mark.parametrize("name", baselines.ITEMS)
-def test_item_lists_leave_out_the_basket_and_the_held_out_recipe(name):
-    database = cookbook()
-    made = protocols.tasks(database, range(12), 0)
-    lists = baselines.item_lists(database, made, baselines.ITEMS[name], 0)
-    assert all(len(found) and not set(found) & task.basket for found, task in zip(lists, made, strict=True))
-    found = measure.quality(made, lists)["recall"]
-    assert 0 < found.mean() < 1
-
-
-@pytest.mark.parametrize("name", baselines.RECIPES)
-def test_recipe_lists_rank_the_own_recipe_first(name):
-    database = cookbook()
-    made = protocols.tasks(database, range(12), 0)
-    lists = baselines.recipe_lists(database, made, baselines.RECIPES[name], None, m=1)
-    assert np.mean([set(found) == task.hidden for found, task in zip(lists, made, strict=True)]) >= 0.5
-
-
-def test_other_pruners_keep_to_the_budget():
-    database = cookbook(each=12)
-    made = protocols.tasks(database, range(len(database.recipes)), 0)
-    scored = np.full(len(made), 0.25)
-    found = baselines.pruned(database, made, scored)
-    for name in ("LSH", *baselines.ORDERS):
-        assert found[name]["scored"].mean() <= 0.25 + 1e-6, name
-    assert found["naive Bayes gate"]["kept"].mean() > found["random gate"]["kept"].mean() + 0.2
-    assert found["inverted index"]["kept"].mean() > 0.95
 
 
 # --- the page --------------------------------------------------------
@@ -527,12 +319,3 @@ def test_a_tier_runs_end_to_end_on_a_readers_recipes(tier, tmp_path):
 
 def test_a_new_machine_fetches_the_recipes():
     assert parameters.needed_assets("grocery_ranking", parameters.defaults("grocery_ranking")) == ["wikibooks-recipes"]
-
-
-@needs_recipes
-def test_the_two_categories_are_those_of_the_paper():
-    data = live.split(Database.of([r for r in recipes.wikibooks() if r.category in live.TWO]), 0)
-    rows, moved = live.two_categories(data)
-    assert len(rows) == len(measure.N) * len(measure.THETA)
-    assert moved.keys() == {"theta_matters", "n_matters"}
-    assert live.two_categories(live.split(cookbook(), 0))[0], "rice and chicken are enough, whoever wrote them"

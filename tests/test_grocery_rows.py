@@ -40,7 +40,7 @@ def whole(database, seed=0, **options):
     return protocols.cut(database, range(len(database.recipes)), seed, **options)
 
 
-# --- what is asked, and what may have been seen ---------------------------------------------------------------------
+# --- what is asked, and what may have been seen ----------------------------------------------------------------------
 
 
 def test_baskets_are_parts_of_their_recipe():
@@ -217,7 +217,7 @@ def test_an_index_of_staples_alone_is_asked_by_staples():
     assert (found == np.stack(has)).all()
 
 
-# --- recommenders ------------------------------------------------------------------------------------------------------
+# --- recommenders ----------------------------------------------------------------------------------------------------
 
 
 def test_item_knn_is_cosine_over_recipes():
@@ -252,7 +252,7 @@ def test_recall_counts_what_is_among_the_first(hits, k):
     assert math.isnan(found) if not relevant else found == pytest.approx(sum(hits[:k]) / len(relevant))
 
 
-# --- ranks and growth --------------------------------------------------------------------------------------------------
+# --- ranks and growth ------------------------------------------------------------------------------------------------
 
 
 def test_ranked_items_separate_and_meaningless_labels_do_not_held_out():
@@ -293,7 +293,7 @@ def test_growth_of_brute_force_is_that_of_the_recipes(how):
     assert found["whole, right one"].mean() < 0.75 * found["half, right one"].mean()
 
 
-# --- rows and evidence -------------------------------------------------------------------------------------------------
+# --- rows and evidence -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
