@@ -68,8 +68,8 @@ def test_mixed_baskets_hold_two_dishes_and_staples():
     made, staple = whole(database), np.isin(database.items, ["salt", "oil", "egg"])
     found = protocols.mixed(database, made, staple, 0)
     assert (found.hidden.sum(axis=1) > 0).all() and not (found.given * found.hidden).any()
-    for row, given in zip(found.recipe, found.given, strict=True):
-        assert any((made.given[made.recipe == row] <= given).all(axis=1))
+    for row, mixed in zip(found.recipe, found.given, strict=True):
+        assert any((made.given[made.recipe == row] <= mixed).all(axis=1))
 
 
 def test_what_a_title_names_is_taken_out_as_words():
@@ -176,13 +176,13 @@ def test_brute_force_finds_what_sets_find():
     one = put(database, EVERYTHING)
     found, best = search.answers(one, one.searched)
     assert found["kept"].all() and (found["scored"] == 1).all() and (found["five"] == 1).all()
-    for given, hidden, matches in zip(one.given, one.hidden, best, strict=True):
-        basket, own = ({database.items[i] for i in np.flatnonzero(row)} for row in (given, given + hidden))
+    for known, hidden, matches in zip(one.given, one.hidden, best, strict=True):
+        basket, own = ({database.items[i] for i in np.flatnonzero(row)} for row in (known, known + hidden))
         similar = [len(basket & recipe.items) / len(basket | recipe.items) for recipe in database.recipes]
         expected = best_matches(np.array([similar]), np.ones((1, len(similar)), bool), search.MATCHES)[0]
         assert matches.tolist() == expected.tolist()
         holds = any(database.recipes[row].items == own for row in matches)
-        at = (one.given == given).all(axis=1) & (one.hidden == hidden).all(axis=1)
+        at = (one.given == known).all(axis=1) & (one.hidden == hidden).all(axis=1)
         assert found["own"][at].all() == holds
 
 
