@@ -383,8 +383,9 @@ def test_all_rows_of_another_length_are_named_up_to_twenty(tmp_path):
 
 
 def test_lines_are_those_of_the_file(tmp_path):
-    """Whatever line breaks stand in the cells before, and whichever rows are empty."""
-    rows = [[f"{row[0]}\n\nthree lines", *row[1:]] for row in ROWS[:2]] + [["", *ROWS[2][1:]]] + ROWS[3:]
+    """A row is named by the line that it begins in, whatever line breaks stand in its cells and in those before."""
+    rows = [[f"{row[0]}\n\nthree lines", *row[1:]] for row in ROWS[:2]]
+    rows += [["", *ROWS[2][1:3], ROWS[2][3].replace(";", "\n")], *ROWS[3:]]
     with pytest.raises(ClaimbookError, match="line 9: no title"):
         read(tmp_path, "\n" + as_csv(rows))
 
