@@ -57,7 +57,7 @@
     const list = element("datalist", "", form, {id: "grocery-items"});
     for (const item of data.items) element("option", "", list, {value: item});
     const slide = element("label", "threshold theta ", root);
-    const theta = element("input", "", slide, {type: "range", min: 0.02, max: 0.5, step: 0.01, value: data.theta});
+    const theta = element("input", "", slide, {type: "range", min: 0, max: 0.3, step: 0.005, value: data.theta});
     const shown = element("output", "", slide);
     const message = element("p", "", root, {class: "picker-message", role: "status"});
     const out = element("div", "", root);
@@ -78,7 +78,7 @@
 
     function show() {
       const found = recommend(data, basket, Number(theta.value));
-      shown.textContent = " " + Number(theta.value).toFixed(2);
+      shown.textContent = " " + Number(theta.value).toFixed(3);
       out.replaceChildren();
       const chosen = section("Basket");
       for (const item of basket) {

@@ -117,9 +117,9 @@ class Database:
 
 def shares(database: Database, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """P(i|g) (groups, I) and the number of recipes (groups,); ``group`` (R,) is each recipe's group."""
-    member = np.eye(groups, dtype=np.float32)[group]  # (R, groups)
-    size = member.sum(axis=0)
-    return member.T @ database.has / np.maximum(size, 1)[:, None], size
+    size = np.bincount(group, minlength=groups).astype(np.float32)
+    count = np.stack([database.has[group == number].sum(axis=0) for number in range(groups)])
+    return count / np.maximum(size, 1)[:, None], size
 
 
 def identifiers(database: Database, n: int) -> np.ndarray:

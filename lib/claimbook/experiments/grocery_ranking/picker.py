@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from claimbook.display.tables import Shown
-from claimbook.experiments.grocery_ranking.measure.search import MATCHES
+from claimbook.experiments.grocery_ranking.measure.gates import MATCHES
 from claimbook.papers.grocery_ranking import Recommender
 
 

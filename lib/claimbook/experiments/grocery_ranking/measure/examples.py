@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from claimbook.experiments.grocery_ranking.measure.search import MATCHES
+from claimbook.experiments.grocery_ranking.measure.gates import MATCHES
 from claimbook.papers.grocery_ranking import Recommender, recommended
 
 BASKET = ("rice", "egg", "soy sauce", "scallion")

@@ -10,7 +10,7 @@ from claimbook.experiments.grocery_ranking.measure import gates, growth, protoco
 from claimbook.experiments.grocery_ranking.measure.gates import Asking
 from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
 from claimbook.experiments.grocery_ranking.measure.search import Setting
-from claimbook.papers.grocery_ranking import Database, Reading, recommended
+from claimbook.papers.grocery_ranking import Database, Reading, best_matches, recommended
 
 INSIDE, HELD = PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
 METHOD = "item ranking"
@@ -21,7 +21,7 @@ Ask = Callable[[Asking], Found]
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is judged under one protocol: the setting of a reading, and the one nearest to the size of the index."""
+    """What is judged under one protocol: the setting of a reading, and the best one of the size of the index."""
 
     setting: Setting
     near_index: Reading
@@ -37,7 +37,7 @@ def choose(database: Database, tuning: np.ndarray, reading: Reading, seed: int) 
     for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
         points = search.grid(database, made, reading, own)
         index = collected(database, made, reading, own, _of_the_index)["scored", "inverted index"].mean()
-        found[protocol] = Chosen(search.choose(points, reading), search.nearest(points, reading, index))
+        found[protocol] = Chosen(search.choose(points, reading), search.of_size(points, reading, index))
     return found
 
 
@@ -55,7 +55,7 @@ def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed
         made = protocols.cut(database, judged, seed)
         for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
             asked = collected(database, made, chosen[protocol].reading, own, _of_all)
-            near = collected(database, made, chosen[protocol].near_index, own, _of_the_method)
+            near = collected(database, made, chosen[protocol].near_index, own, _of_the_search)
             asked |= {(measure, "near index"): near[measure, METHOD] for measure in ("scored", "kept")}
             asked |= _of_labels_dealt_anew(database, made, chosen[protocol].reading, seed) if own is None else {}
             for key, values in asked.items():
@@ -114,11 +114,13 @@ def _of_all(put: Asking) -> Found:
     found["chance", METHOD] = size[put.target]
     lists = {}
     for name, gate in gates.GATES.items():
-        answers, best = search.answers(put, gate(put))
-        found |= {(measure, name): values for measure, values in answers.items()}
+        searched = gate(put)
+        found |= {(measure, name): values for measure, values in search.answers(put, searched).items()}
         if name in RECOMMENDING:
+            best = best_matches(put.similar, searched, gates.MATCHES)
             worth = put.known.has if name == "brute force" else put.method.weights  # plain similarity ranks no items
             lists[name] = recommended(put.given, best, put.known, worth)
+            found |= {(measure, name): values for measure, values in search.dishes(put, best).items()}
     for name, score in recommenders.ITEMS.items():
         lists[name] = recommenders.item_lists(put.known, put.given, score, listed=100)
     for name, columns in lists.items():
@@ -139,10 +141,15 @@ def _recalls(put: Asking, name: str, lists: list[np.ndarray]) -> Found:
 
 
 def _of_the_method(put: Asking) -> Found:
-    answers, best = search.answers(put, put.searched)
+    best = best_matches(put.similar, put.searched, gates.MATCHES)
     lists = recommended(put.given, best, put.known, put.method.weights)
-    found = answers | search.activation(put) | {"recall": search.recall(lists, put.hidden, search.AT)}
+    found = search.answers(put, put.searched) | search.dishes(put, best) | search.activation(put)
+    found["recall"] = search.recall(lists, put.hidden, search.AT)
     return {(measure, METHOD): values for measure, values in found.items()}
+
+
+def _of_the_search(put: Asking) -> Found:
+    return {(measure, METHOD): values for measure, values in search.answers(put, put.searched).items()}
 
 
 def _of_the_index(put: Asking) -> Found:
@@ -153,7 +160,7 @@ def _of_slower_gates(put: Asking) -> Found:
     return {
         (measure, name): values
         for name, gate in gates.SHOWN.items()
-        for measure, values in search.answers(put, gate(put))[0].items()
+        for measure, values in search.answers(put, gate(put)).items()
     }
 
 

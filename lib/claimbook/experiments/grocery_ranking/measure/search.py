@@ -8,11 +8,10 @@ from claimbook.experiments.grocery_ranking.measure import protocols
 from claimbook.experiments.grocery_ranking.measure.gates import Asking
 from claimbook.experiments.grocery_ranking.measure.protocols import Baskets
 from claimbook.metrics import ranking
-from claimbook.papers.grocery_ranking import Database, Reading, Recommender, best_matches, similarity
+from claimbook.papers.grocery_ranking import Database, Reading, Recommender, similarity
 
 N = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
 THETA = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
-MATCHES = 5  # recipes whose missing items are recommended
 AT = 10  # items of a list that recall looks at
 
 
@@ -47,9 +46,13 @@ def _as_good(best: np.ndarray, other: np.ndarray) -> bool:
     return bool(difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def nearest(points: list[dict], reading: Reading, share: float) -> Reading:
-    """The reading at the point that scores nearest to a share of the recipes, and keeps more where they tie."""
-    one = min(points, key=lambda point: (abs(point["scored"] - share), -point["kept"]))
+def of_size(points: list[dict], reading: Reading, share: float) -> Reading:
+    """The reading that keeps most of those within a tenth of a share of the recipes; without any, the nearest."""
+    close = [point for point in points if share / 1.1 <= point["scored"] <= 1.1 * share]
+    if close:
+        one = max(close, key=lambda point: point["kept"])
+    else:
+        one = min(points, key=lambda point: abs(point["scored"] - share))
     return replace(reading, n=one["n"], theta=one["theta"])
 
 
@@ -100,24 +103,30 @@ def kept(top: np.ndarray, similar: np.ndarray) -> np.ndarray:
     return (top > 0) & (top >= similar.max(axis=1) - 1e-6)
 
 
-def answers(put: Asking, searched: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What a gate finds, (B,) each, and the best matches (B, m).
+def answers(put: Asking, searched: np.ndarray) -> dict[str, np.ndarray]:
+    """What a gate that searches these recipes (B, R) finds, (B,) each.
 
     ``scored``: share of recipes compared; ``kept``: whether the best match is as good as brute force's; ``five``: share
-    of brute force's five best that are compared; ``right``: whether the best match is of the right subcategory;
-    ``own``: whether a recipe of the same items as the basket's own is among the five.
+    of brute force's five best that are compared.
     """
-    similar = similarity(put.given, put.known.has, put.method.reading.match)
-    best = best_matches(similar, searched, MATCHES)
-    five = best_matches(similar, np.ones_like(searched), MATCHES)
-    whole = (put.given + put.hidden)[:, None]
     return {
         "scored": searched.mean(axis=1),
-        "kept": kept(np.where(searched, similar, 0).max(axis=1), similar),
-        "five": _share(np.take_along_axis(searched, five, axis=1), five >= 0),
+        "kept": kept(np.where(searched, put.similar, 0).max(axis=1), put.similar),
+        "five": _share(np.take_along_axis(searched, put.five, axis=1), put.five >= 0),
+    }
+
+
+def dishes(put: Asking, best: np.ndarray) -> dict[str, np.ndarray]:
+    """Which dish the best matches (B, m) name, (B,) each.
+
+    ``right``: whether the first is of the right subcategory; ``own``: whether a recipe of the same items as the
+    basket's own is among them.
+    """
+    whole = (put.given + put.hidden)[:, None]
+    return {
         "right": (best[:, 0] >= 0) & (put.known.sub[best[:, 0]] == put.target),
         "own": ((put.known.has[best] == whole).all(axis=2) & (best >= 0)).any(axis=1),
-    }, best
+    }
 
 
 def _share(holds: np.ndarray, of: np.ndarray) -> np.ndarray:
