@@ -43,11 +43,12 @@ def answered(method: Recommender, given: list[frozenset[str]]) -> list[list[str]
     return rows
 
 
-def opened(method: Recommender, basket: tuple[str, ...], theta: float) -> tuple[int, float]:
-    """How many subcategories a basket activates at a threshold, and the share of recipes that it is compared with."""
+def opened(method: Recommender, basket: tuple[str, ...], theta: float) -> tuple[list[str], float]:
+    """The subcategories that a basket activates at a threshold, and the share of recipes that it is compared with."""
     given = method.database.rows([frozenset(basket)])
     active = method.opened(method.scores(given), method.active_categories(given), theta)[0]
-    return int(active.sum()), float(active[method.database.sub].mean())
+    names = [method.database.subcategories[i] for i in np.flatnonzero(active)]
+    return names, float(active[method.database.sub].mean())
 
 
 def categories_of(method: Recommender, item: str) -> str:
