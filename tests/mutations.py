@@ -145,8 +145,8 @@ MUTATIONS = [
     (
         "a gate spends more than its budget",
         "experiments/grocery_ranking/measure/gates.py",
-        "opened = whole + np.diff(np.floor(count + 1e-9))",
-        "opened = whole + 1",
+        "opened = whole + _luck(asking)",
+        "opened = whole + 1 + _luck(asking)",
         "test_grocery_rows.py -k keep_to_the_budget",
     ),
     (

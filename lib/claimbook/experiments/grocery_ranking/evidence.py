@@ -64,7 +64,7 @@ def parts(rows: pd.DataFrame) -> dict[str, Evidence]:
             nulls={"informed": difference(*(inside("meaningless", name) for name in ("own_active", "others_active")))},
         ),
         "C8": best_matches(inside, held),
-        "C9": smaller_search(inside),
+        "C9": smaller_search(inside, held),
         "C11": costs(inside, held),
         "C13": other_pruners(inside, held),
     }
@@ -128,7 +128,9 @@ def categories(inside: Protocol, held: Protocol) -> Evidence:
             "probable": probable(inside("own_category"), inside("categories")),
             "probable_held_out": probable(held("own_category"), held("categories")),
         },
-        nulls={"probable": probable(inside("meaningless", "own_category"), inside("meaningless", "categories"))},
+        nulls={
+            "probable": probable(*(inside("meaningless throughout", name) for name in ("own_category", "categories")))
+        },
         ceilings={"few": share(least)},
     )
 
@@ -156,18 +158,22 @@ def best_matches(inside: Protocol, held: Protocol) -> Evidence:
     )
 
 
-def smaller_search(inside: Protocol) -> Evidence:
+def smaller_search(inside: Protocol, held: Protocol) -> Evidence:
     """C9: how much is searched, and is it worth it?"""
-
-    def worth(way: str) -> Estimate:
-        return difference(inside("kept", way), inside("scored", way))
-
+    both = {"": inside, "_held_out": held}
     return Evidence(
-        preconditions={"keeps": keeps(inside)},
-        parts={"share_scored": inside.mean("scored"), "worth_it": worth(METHOD)},
-        nulls={"worth_it": worth(RANDOM)},
-        ceilings={"share_scored": inside.mean("scored", RIGHT), "worth_it": worth(RIGHT)},
+        preconditions={f"keeps{end}": keeps(p) for end, p in both.items()},
+        parts={f"share_scored{end}": p.mean("scored") for end, p in both.items()}
+        | {f"worth_it{end}": worth(p, METHOD) for end, p in both.items()},
+        nulls={f"worth_it{end}": worth(p, RANDOM) for end, p in both.items()},
+        ceilings={f"share_scored{end}": p.mean("scored", RIGHT) for end, p in both.items()}
+        | {"worth_it": worth(inside, RIGHT), "worth_it_held_out": worth(held, INDEX)},
     )
+
+
+def worth(protocol: Protocol, way: str) -> Estimate:
+    """Share of best matches kept, less the share of recipes scored."""
+    return difference(protocol("kept", way), protocol("scored", way))
 
 
 def costs(inside: Protocol, held: Protocol) -> Evidence:

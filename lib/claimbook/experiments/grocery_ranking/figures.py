@@ -65,7 +65,8 @@ def recalls(rows: pd.DataFrame, beside: pd.DataFrame):
         title=f"Of a dish that the database lacks, item ranking finds {own:.0f} % of the missing items in ten "
         f"recommended ones, popularity {popular:.0f} %",
         caption="Means over judged recipes with 95 % intervals. Staples are salt, pepper, oil and their like. "
-        f"{OURS} The other recommenders are run as their libraries come.",
+        f"{OURS} The other recommenders have their libraries' settings; five of them "
+        "were asked one drawing of baskets, the rest five.",
         alt="Recall at ten of hidden items for nine recommenders, held out, with and without pantry staples.",
     )
 
@@ -92,8 +93,8 @@ def told_apart(rows: pd.DataFrame):
         "without what its title names",
         caption="How often a recipe scores higher for its own subcategory than a recipe of a sibling does. Means over "
         f"judged recipes with 95 % intervals. {OURS}",
-        alt="Area under the curve of four ways to score recipes: ranked items in the database highest, random items "
-        "lowest.",
+        alt="Area under the curve of six ways to score recipes: ranked items in the database highest, random items "
+        "of the dish lowest.",
     )
 
 
@@ -111,9 +112,13 @@ def knobs(points: list[dict], lengths: tuple[int, ...] = (5, 20, 80)):
         ax.set_ylim(0, 104)
     if points:
         axes[1].get_legend().remove()
+    longest = {point["theta"]: 100 * point["scored"] for point in points if point["n"] == lengths[-1]}
     return Plot(
         fig,
-        title="On rice and chicken, longer lists search more, higher thresholds less",
+        title=f"On rice and chicken, lists of {lengths[-1]} search {longest[0.0]:.0f} % of the recipes "
+        f"at a threshold of 0, and {longest[0.1]:.0f} % at 0.1"
+        if points
+        else "",
         caption=f"In the database, recipes of the two categories alone. {OURS}",
         alt="Best matches kept, and recipes scored, against the threshold for three list lengths; both fall as the "
         "threshold grows.",

@@ -3,6 +3,7 @@
 A gate says which recipes a basket is compared with, (B, R). `Asking` is what all of them see.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,11 +85,11 @@ def lsh(asking: Asking) -> np.ndarray:
     from datasketch import MinHash, MinHashLSHForest
 
     def sketch(row: np.ndarray) -> MinHash:
-        made = MinHash(num_perm=64, seed=1)
+        made = MinHash()
         made.update_batch([str(i).encode() for i in np.flatnonzero(row)])
         return made
 
-    forest = MinHashLSHForest(num_perm=64, l=16)
+    forest = MinHashLSHForest()
     for i, row in enumerate(asking.known.has):
         forest.add(i, sketch(row))
     forest.index()
@@ -104,7 +105,7 @@ def naive_bayes(asking: Asking) -> np.ndarray:
     """The most probable subcategories by multinomial naive Bayes (scikit-learn), in the budget."""
     from sklearn.naive_bayes import MultinomialNB
 
-    model = MultinomialNB(alpha=0.1).fit(asking.known.has, asking.known.sub)
+    model = MultinomialNB().fit(asking.known.has, asking.known.sub)
     probability = np.zeros((len(asking.given), len(asking.known.subcategories)))
     probability[:, model.classes_] = model.predict_proba(asking.given)
     return in_budget(asking, np.argsort(-probability, axis=1, kind="stable"))
@@ -114,7 +115,12 @@ def at_random(asking: Asking) -> np.ndarray:
     """Subcategories in random order, in the budget: what activation is worth."""
     count = len(asking.known.subcategories)
     order = np.tile(np.arange(count), (len(asking.given), 1))
-    return in_budget(asking, np.random.default_rng(asking.target).permuted(order, axis=1))
+    return in_budget(asking, _luck(asking).permuted(order, axis=1))
+
+
+def _luck(asking: Asking) -> np.random.Generator:
+    """Random numbers of the baskets' own, so that every drawing of baskets has others."""
+    return np.random.default_rng(zlib.crc32(np.packbits(asking.given > 0).tobytes()))
 
 
 def in_budget(asking: Asking, order: np.ndarray) -> np.ndarray:
@@ -126,8 +132,7 @@ def in_budget(asking: Asking, order: np.ndarray) -> np.ndarray:
     means = np.concatenate([[0], size[order].cumsum(axis=1).mean(axis=0)])
     whole = min(int(np.searchsorted(means, asking.scored, side="right")) - 1, order.shape[1] - 1)
     more = (asking.scored - means[whole]) / (means[whole + 1] - means[whole])
-    count = np.arange(len(order) + 1) * more
-    opened = whole + np.diff(np.floor(count + 1e-9))
+    opened = whole + _luck(asking).permutation(np.arange(len(order)) < round(more * len(order)))
     return (np.argsort(order, axis=1) < opened[:, None])[:, asking.known.sub]
 
 

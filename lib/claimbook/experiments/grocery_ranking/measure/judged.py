@@ -47,8 +47,9 @@ def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed
     ways: the gates of `gates.GATES`, "near index" (item ranking at the size of the index), and the recommenders of
     `recommenders.ITEMS`. Measures of gates: those of `search.answers`, recall, and for item ranking those of
     `search.activation`; of recommenders: recall, recall without staples, and ``set``, by as many items as item ranking
-    recommends. ``chance``: share of recipes in the right subcategory. ``auc``: by kind of lists. ``meaningless``: what
-    item ranking gives with labels dealt anew. ``growth``: operations per recipe, in the whole and in halves.
+    recommends. ``chance``: share of recipes in the right subcategory. ``auc``: by kind of lists. ``meaningless`` and
+    ``meaningless throughout``: what item ranking gives with labels dealt anew. ``growth``: operations per recipe, in
+    the whole and in halves.
     """
     found: dict[tuple[str, str, str], list[np.ndarray]] = {}
     for seed in seeds:
@@ -80,11 +81,11 @@ def _mean(values: np.ndarray) -> np.ndarray:
 def beside(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed: int) -> pd.DataFrame:
     """As `rows`, of what is shown and not judged, with one seed: slower gates, and other recommenders held out."""
     made = protocols.cut(database, judged, seed)
-    kinds = {INSIDE: (None, _of_slower_gates), HELD: (seed, _of_other_recommenders)}
+    kinds = [(INSIDE, None, _of_slower_gates), (HELD, seed, _of_slower_gates), (HELD, seed, _of_other_recommenders)]
     return pd.DataFrame(
         {
             (protocol, *key): search.of_recipe(made, values, judged)
-            for protocol, (own, ask) in kinds.items()
+            for protocol, own, ask in kinds
             for key, values in collected(database, made, chosen[protocol].reading, own, ask).items()
         }
     )
@@ -176,24 +177,22 @@ def _of_other_recommenders(put: Asking) -> Found:
 def _of_labels_dealt_anew(database: Database, made: Baskets, reading: Reading, seed: int) -> Found:
     """What item ranking gives in the database with labels that mean nothing.
 
-    Subcategories are dealt anew inside each category; for the measures of categories, among all recipes.
+    "meaningless": subcategories are dealt anew inside each category, which keeps its meaning; "meaningless throughout":
+    among all recipes.
     """
     rng = np.random.default_rng([seed, 2])
     inside, everywhere = database.sub.copy(), rng.permutation(database.sub)
     for category in range(len(database.categories)):
         rows = np.flatnonzero(database.home[database.sub] == category)
         inside[rows] = rng.permutation(inside[rows])
-    dealt = replace(database, sub=inside)
-    found = collected(dealt, made, reading, None, _of_the_method)
-    own_size = (np.bincount(inside) / len(inside))[inside[made.recipe]]
-    moved = collected(replace(database, sub=everywhere), made, reading, None, _of_the_method)
-    measures = ("right", "own_active", "others_active", "scored", "kept")
-    return {
-        **{("meaningless", measure): found[measure, METHOD] for measure in measures},
-        **{("meaningless", measure): moved[measure, METHOD] for measure in ("own_category", "categories")},
-        ("meaningless", "chance"): own_size,
-        ("meaningless", "auc"): ranks.separation(dealt, reading, None)[made.recipe],
-    }
+    dealt, anywhere = (replace(database, sub=sub) for sub in (inside, everywhere))
+    found: Found = {}
+    for kind, labelled in (("meaningless", dealt), ("meaningless throughout", anywhere)):
+        own = collected(labelled, made, reading, None, _of_the_method)
+        found |= {(kind, measure): values for (measure, _), values in own.items()}
+    found["meaningless", "chance"] = (np.bincount(inside) / len(inside))[inside[made.recipe]]
+    found["meaningless", "auc"] = ranks.separation(dealt, reading, None)[made.recipe]
+    return found
 
 
 def _separations(database: Database, reading: Reading, seed: int | None) -> dict[str, np.ndarray]:

@@ -39,14 +39,14 @@ def item_knn(known: Database, given: np.ndarray) -> np.ndarray:
     """Item-based collaborative filtering, cosine (implicit); recipes take the place of users."""
     from implicit.nearest_neighbours import CosineRecommender
 
-    return _implicit(CosineRecommender(K=50, num_threads=1), known, given)
+    return _implicit(CosineRecommender(num_threads=1), known, given)
 
 
 def bm25_items(known: Database, given: np.ndarray) -> np.ndarray:
     """The same with BM25 weights (implicit)."""
     from implicit.nearest_neighbours import BM25Recommender
 
-    return _implicit(BM25Recommender(K=50, num_threads=1), known, given)
+    return _implicit(BM25Recommender(num_threads=1), known, given)
 
 
 def _implicit(model, known: Database, given: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def als(known: Database, given: np.ndarray) -> np.ndarray:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # advice on BLAS threads
-        model = AlternatingLeastSquares(factors=32, regularization=0.1, iterations=15, num_threads=1, random_state=0)
+        model = AlternatingLeastSquares(num_threads=1, random_state=0)
     model.fit(sparse.csr_matrix(known.has), show_progress=False)
     users = model.recalculate_user(np.arange(len(given)), sparse.csr_matrix(given))
     return users @ model.item_factors.T
