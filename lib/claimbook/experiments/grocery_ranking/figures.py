@@ -44,7 +44,7 @@ def recalls(rows: pd.DataFrame, beside: pd.DataFrame):
     """Recall at 10 of hidden items, held out, of each recommender; with and without staples."""
     held, others = Protocol(rows, HELD), Protocol(beside, HELD)
     ways = {name: held for name in (METHOD, "brute force", "popularity", "item-kNN, cosine")}
-    ways |= {name: others for name in beside[HELD].columns.get_level_values(1).unique()}
+    ways |= {name: others for name in beside[HELD]["recall"]}
     measures = {"all items": "recall", "without staples": "recall without staples"}
     found = {name: [share(protocol(key, name)) for key in measures.values()] for name, protocol in ways.items()}
     order = sorted(found, key=lambda name: -found[name][0].value)
