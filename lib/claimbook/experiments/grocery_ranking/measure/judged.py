@@ -14,6 +14,7 @@ from claimbook.papers.grocery_ranking import Database, Reading, best_matches, re
 
 INSIDE, HELD = PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
 METHOD = "item ranking"
+SMOOTHING = (1.0, 0.3, 0.1, 0.03, 0.01)  # of naive Bayes, among which one is chosen
 RECOMMENDING = (METHOD, "brute force", "right one", "random")  # gates whose recommendations are looked at
 Found = dict[tuple[str, str], np.ndarray]  # measure, way -> one value for each basket
 Ask = Callable[[Asking], Found]
@@ -21,10 +22,14 @@ Ask = Callable[[Asking], Found]
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is judged under one protocol: the setting of a reading, and the best one of the size of the index."""
+    """What is judged under one protocol: the setting of a reading, and the best one of the size of the index.
+
+    ``smoothing``: of naive Bayes, chosen on the same baskets.
+    """
 
     setting: Setting
     near_index: Reading
+    smoothing: float
 
     @property
     def reading(self) -> Reading:
@@ -37,7 +42,12 @@ def choose(database: Database, tuning: np.ndarray, reading: Reading, seed: int) 
     for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
         points = search.grid(database, made, reading, own)
         index = collected(database, made, reading, own, _of_the_index)["scored", "inverted index"].mean()
-        found[protocol] = Chosen(search.choose(points, reading), search.of_size(points, reading, index))
+        setting = search.choose(points, reading)
+        bayes = {
+            alpha: collected(database, made, setting.reading, own, _of_bayes, alpha)["kept", "naive Bayes"].mean()
+            for alpha in SMOOTHING
+        }
+        found[protocol] = Chosen(setting, search.of_size(points, reading, index), max(bayes, key=bayes.get))
     return found
 
 
@@ -55,13 +65,14 @@ def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed
     for seed in seeds:
         made = protocols.cut(database, judged, seed)
         for protocol, own in zip(PROTOCOLS, (None, seed), strict=True):
-            asked = collected(database, made, chosen[protocol].reading, own, _of_all)
-            near = collected(database, made, chosen[protocol].near_index, own, _of_the_search)
+            one = chosen[protocol]
+            asked = collected(database, made, one.reading, own, _of_all, one.smoothing)
+            near = collected(database, made, one.near_index, own, _of_the_search)
             asked |= {(measure, "near index"): near[measure, METHOD] for measure in ("scored", "kept")}
-            asked |= _of_labels_dealt_anew(database, made, chosen[protocol].reading, seed) if own is None else {}
+            asked |= _of_labels_dealt_anew(database, made, one.reading, seed) if own is None else {}
             for key, values in asked.items():
                 found.setdefault((protocol, *key), []).append(search.of_recipe(made, values, judged))
-            for key, values in _separations(database, chosen[protocol].reading, own).items():
+            for key, values in _separations(database, one.reading, own).items():
                 found.setdefault((protocol, "auc", key), []).append(values[judged])
     made = protocols.cut(database, judged, seeds[0])
     for key, how in (("categories", growth.by_categories), ("subcategories", growth.by_subcategories)):
@@ -97,11 +108,14 @@ def summary(database: Database, made: Baskets, reading: Reading, seed: int | Non
     return {measure: float(np.nanmean(values)) for (measure, _), values in found.items()}
 
 
-def collected(database: Database, made: Baskets, reading: Reading, seed: int | None, ask: Ask) -> Found:
+def collected(
+    database: Database, made: Baskets, reading: Reading, seed: int | None, ask: Ask, smoothing: float = 1.0
+) -> Found:
     """What ``ask`` finds for each basket, (B,), from whichever database answers it."""
     found: Found = {}
     for known, at in protocols.asked(database, made, seed):
-        for key, values in ask(search.asking(known, database, made[at], reading)).items():
+        put = replace(search.asking(known, database, made[at], reading), smoothing=smoothing)
+        for key, values in ask(put).items():
             found.setdefault(key, np.full(len(made.recipe), np.nan))[at] = values
     return found
 
@@ -155,6 +169,10 @@ def _of_the_search(put: Asking) -> Found:
 
 def _of_the_index(put: Asking) -> Found:
     return {("scored", "inverted index"): gates.inverted_index(put).mean(axis=1)}
+
+
+def _of_bayes(put: Asking) -> Found:
+    return {("kept", "naive Bayes"): search.answers(put, gates.naive_bayes(put))["kept"]}
 
 
 def _of_slower_gates(put: Asking) -> Found:
