@@ -14,7 +14,7 @@ from claimbook.papers.grocery_ranking import Database, Reading, best_matches, re
 
 INSIDE, HELD = PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
 METHOD = "item ranking"
-SMOOTHING = (1.0, 0.3, 0.1, 0.03, 0.01)  # of naive Bayes, among which one is chosen
+SMOOTHING = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)  # of naive Bayes, among which one is chosen
 RECOMMENDING = (METHOD, "brute force", "right one", "random")  # gates whose recommendations are looked at
 Found = dict[tuple[str, str], np.ndarray]  # measure, way -> one value for each basket
 Ask = Callable[[Asking], Found]
