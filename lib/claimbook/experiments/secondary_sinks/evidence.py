@@ -22,6 +22,7 @@ from claimbook.stats import Estimate, Exact, Votes
 
 Parts = dict[str, Evidence | dict[str, Measurement]]
 
+EARLY = 0.306  # of the layers: see the ledger, C2
 MOST = 3.4  # secondary sinks in 1,000 tokens: ten times the largest rate published, see the ledger
 SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # the ends of a quantity: samples that are all equal have an interval
 ENOUGH = 20  # sinks, for what is said of all of a model's
@@ -44,7 +45,7 @@ def reading(rows: list[texts.Row]) -> Parts:
 
 def class_share(rows: list[texts.Row]) -> Estimate:
     """Share of texts in which the official rule finds a class of secondary sinks."""
-    return stats.proportion(sum(map(has_a_class, rows)), len(rows), unit="texts").of("texts")
+    return share(rows, has_a_class).of("texts")
 
 
 def has_a_class(row: texts.Row) -> bool:
@@ -56,33 +57,26 @@ def official(rows: list[texts.Row], layers: int) -> Parts:
     """C2, C3 and C4: the sinks of the official rule; nothing is said of them where they are no class."""
     needed = {"has_a_class": class_share(rows)}
     lives = lifetimes(rows, "official")
-    massive = [row.primary["end"] - row.primary["start"] for row in rows]
-
-    def off(values: Iterable[int], usual: int) -> float | None:
-        return _mean(abs(value - usual) > 1 for value in values)
 
     def drawn(below: str) -> Estimate | None:
         some = [row.rules["official"] for row in rows if row.rules["official"]["secondary"]]
         return ratio((one["given"] for one in some), (one[below] for one in some))
 
-    def over(value: Callable[[texts.Row], float | None]) -> Estimate | None:
-        return over_texts(rows, value, SHARE)
+    def early(row: texts.Row) -> bool:
+        return row.primary["start"] <= EARLY * layers
 
-    changing = over(lambda row: off(lifetimes([row], "official"), commonest(lives))) if lives else None
-    primaries = stats.proportion(
-        sum(abs(life - commonest(massive)) > 1 for life in massive), len(massive), unit="texts"
-    )
+    def middle(row: texts.Row) -> float | None:
+        return _mean(layers / 3 <= start < 2 * layers / 3 for start in starts([row], "official"))
+
+    def persists(row: texts.Row) -> bool:
+        return row.primary["end"] >= 0.9 * layers
+
+    def off(row: texts.Row) -> float | None:
+        return _mean(abs(life - commonest(lives)) > 1 for life in lifetimes([row], "official"))
+
     found = {
-        "C2": Evidence(
-            {
-                "primary_early": over(lambda row: row.primary["start"] / layers),
-                "secondary_middle": over(lambda row: _mean(start / layers for start in starts([row], "official"))),
-            }
-        ),
-        "C3": Evidence(
-            {"primary_persists": over(lambda row: row.primary["end"] / layers), "variable": changing},
-            nulls={"variable": primaries},
-        ),
+        "C2": Evidence({"primary_early": share(rows, early), "secondary_middle": over_texts(rows, middle, SHARE)}),
+        "C3": Evidence({"primary_persists": share(rows, persists), "variable": over_texts(rows, off, SHARE)}),
         "C4": Evidence({"less": drawn("primary_given"), "significant": drawn("even")}),
     }
     for one in found.values():
@@ -194,9 +188,7 @@ def own_life(rows: list[texts.Row]) -> Evidence:
     if every:
         meets = commonest(every) + 1
         parts["coincides"] = over_texts(
-            rows,
-            lambda row: None if (fall := steepest_fall(row)) is None else float(abs(fall - meets)),
-            (0.0, float(len(rows[0].median_norm))),
+            rows, lambda row: None if (fall := steepest_fall(row)) is None else float(abs(fall - meets) <= 1), SHARE
         )
     return Evidence(
         {name: part and part.of("texts") for name, part in parts.items()},
@@ -223,15 +215,20 @@ def steepest_fall(row: texts.Row) -> int | None:
     return first + 1 + int(np.diff(given).argmin()) if len(given) > 1 else None
 
 
-def meaning(rows: list[texts.Row]) -> dict[str, Measurement]:
+def meaning(rows: list[texts.Row]) -> Evidence:
     """C13: content words among sinks beside all tokens, and the same token elsewhere."""
     some = [row for row in rows if row.sinks]
-    return {
-        "few_content_words": ratio(
-            (_mean(sink["content"] for sink in row.sinks) for row in some), (row.content for row in some)
-        ),
-        "usually_none": over_texts(rows, lambda row: row.same[1] / row.same[0] if row.same[0] else None, SHARE),
-    }
+
+    def beyond_half(content: Callable[[texts.Row], float]) -> Estimate | None:
+        return over_texts(some, lambda row: content(row) - row.content / 2, CORRELATION)
+
+    return Evidence(
+        {
+            "few_content_words": beyond_half(lambda row: _mean(sink["content"] for sink in row.sinks)),
+            "usually_none": over_texts(rows, lambda row: row.same[1] / row.same[0] if row.same[0] else None, SHARE),
+        },
+        nulls={"few_content_words": beyond_half(lambda row: row.content)},
+    )
 
 
 def ours(rows: list[texts.Row]) -> Evidence:
@@ -322,10 +319,6 @@ def loss(rows: list[changes.Row], plan: str) -> Estimate | None:
     return over_texts(rows, lambda row: row.loss[plan] - row.loss[NO_OTHERS])
 
 
-def share(rows: list[changes.Row], holds: Callable[[changes.Row], object]) -> Estimate:
-    return stats.proportion(sum(bool(holds(row)) for row in rows), len(rows), unit="texts")
-
-
 def keys_and_values(rows: list[changes.Row]) -> Evidence:
     """C10: as it is, and with the writes at right angles."""
     norms = [row.norms for row in rows]
@@ -352,15 +345,15 @@ def told_apart(rows: list[separation.Row]) -> Parts:
     def right(value: Callable[[separation.Row], float]) -> Estimate | None:
         return over_texts(rows, value, SHARE)
 
-    grows = len(rows[0].attention) > 1
+    def too_soon(row: separation.Row) -> float | None:
+        return (row.attention[0] - 0.5) - (row.attention[-1] - 0.5) / 2 if len(row.attention) > 1 else None
+
     return {
         "C15": Evidence(
             {
                 "attention_separates": right(lambda row: row.attention[-1]),
-                "little_by_little": ratio(*([row.attention[at] - 0.5 for row in rows] for at in (0, -1)))
-                if grows
-                else None,
-                "completed_by_feed_forward": over_texts(rows, lambda row: row.feed_forward - row.enters, CORRELATION),
+                "little_by_little": over_texts(rows, too_soon, CORRELATION),
+                "completed_by_feed_forward": share(rows, lambda row: row.enters < 1 == row.feed_forward),
             },
             nulls={"attention_separates": right(lambda row: row.shuffled)},
         )
@@ -412,6 +405,11 @@ def over_texts(rows: list, value: Callable[..., float | None], within: tuple[flo
     """Mean over texts of a number of each, undefined ones (None) left out. ``within``: the number's ends."""
     found = [number for number in map(value, rows) if number is not None]
     return stats.mean(found, unit="texts", within=within) if found else None
+
+
+def share(rows: list, holds: Callable[..., object]) -> Estimate:
+    """Share of texts in which something holds."""
+    return stats.proportion(sum(bool(holds(row)) for row in rows), len(rows), unit="texts")
 
 
 def ratio(above: Iterable[float], below: Iterable[float]) -> Estimate | None:
