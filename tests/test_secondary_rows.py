@@ -188,12 +188,13 @@ def test_the_layer_alone_is_the_one_that_writes(name):
 def test_the_neuron_that_writes_a_planted_sink_is_named(lm, several):
     ((every, start),) = layer.units(lm, CONFIG).values()
     row = layer.measure(lm, (every, start), CONFIG)
-    assert (row.layer, row.sinks, row.neurons[0]) == (4, 6, 1), "the planting gave neuron 1 to the sinks"
-    # the direction is that of what the layer writes for the primary, which is nothing here: shares say nothing
+    assert (row.layer, row.sinks) == (4, 6)
+    # what this layer writes for the planted primary is nothing, so that the direction is taken from the sinks
     enters = inside.look(lm, every["one"].ids, 4).enters[4, [12, 30]]
     with torch.no_grad():
         neurons, shares = layer.strongest(lm, 4, enters, layer.write(lm, 4, enters).mean(dim=0))
-    assert neurons[0] == 1 and shares[0] == pytest.approx(1, abs=1e-3)
+    assert neurons[0] == 1, "the planting gave it to the sinks"
+    assert shares[0] == pytest.approx(1, abs=1e-3)
 
 
 def test_principal_directions_are_the_widest_first_and_of_length_one():
@@ -233,7 +234,7 @@ def test_a_probe_sees_what_is_there_and_nothing_else():
 
 def test_position_is_no_signal_of_the_probe():
     rows = rows_of(by_place=1.0)
-    assert np.mean([row.position for row in rows]) > 0.8, "places do tell them apart"
+    assert np.mean([row.position for row in rows]) > 0.7, "places do tell them apart"
     assert np.mean([row.feed_forward for row in rows]) < 0.65, "but the probe does not read them off the features"
 
 
@@ -257,7 +258,7 @@ def test_texts_are_told_apart_by_the_others(lm, several):
     first, tokens, _ = units["two"]
     assert first == 0 and tokens["two"].place.tolist() == [14, 33, 40] and tokens["two"].is_sink.sum() == 2
     row = separation.measure(lm, units["two"], CONFIG)
-    assert len(row.attention) == 5 and row.feed_forward == 1.0
+    assert len(row.attention) == 5 and 0 <= row.feed_forward <= 1
     assert set(tokens["one"].features) == {*(f"attention {i}" for i in range(5)), "enters", "feed_forward"}
 
 
@@ -284,7 +285,7 @@ def rule(count, start=14, life=8, given=0.03, even=0.001, primary=0.3):
 
 
 def a_text(i=0):
-    draw = np.random.default_rng(i)
+    draw, order = np.random.default_rng(i), [2, 1, 3, 4, 5] if i % 3 else [1, 2, 3, 4, 5]
     given = np.full(LAYERS, 0.5) + 0.01 * draw.normal(size=LAYERS)
     given[10:20] -= 0.1
     given[15] -= 0.2
@@ -295,12 +296,17 @@ def a_text(i=0):
         primary={"start": 3, "end": 28, "norm": norms.tolist(), "given": given.tolist()},
         median_norm=[10.0] * LAYERS,
         rules={
-            "official": rule(2, life=8 + 3 * (i % 2), given=0.03 + 0.001 * draw.random()),
+            "official": rule(
+                2, life=8 + 3 * (i % 2), given=0.03 + 0.001 * draw.random(), even=0.001 + 1e-5 * draw.random()
+            ),
             **{f"{k} x": rule(5, given=0.03 + 0.001 * draw.random()) for k in TIMES},
         },
         overlap={f"{a} x": {f"{b} x": 0.9 + 0.01 * draw.random() for b in TIMES} for a in TIMES},
         lived={"primary": 25, "others": [8, 9, 8 + i % 2]},
-        sinks=[varied(sink(j, content=bool(j == 0 and i % 5 == 0)), draw) for j in range(5)],
+        sinks=[
+            varied(sink(j, content=j + i % 5 == 0, given=0.01 * order[j], attention_norm=draw.uniform(4, 7)), draw)
+            for j in range(5)
+        ],
         norms=[[10.0] * LAYERS],
         content=0.5 + 0.01 * draw.random(),
         same=[200, 190 + i % 3],
@@ -359,11 +365,11 @@ def test_if_the_paper_is_right_every_part_of_a_text_is_met():
 FAILING = [
     ("C1", "exists", put("rules", "official", value=rule(0)), None),
     ("C1", "exists", put("rules", "official", value=rule(8)), None),  # so many are no class
-    ("C2", "primary_early", put("primary", "start", value=14), None),
+    ("C2", "primary_early", put("primary", "start", value=10), None),
     ("C2", "secondary_middle", put("rules", "official", value=rule(2, start=3)), None),
     ("C3", "primary_persists", put("primary", "end", value=20), None),
     ("C4", "less", put("rules", "official", "given", value=lambda given: given + 0.4), None),
-    ("C4", "significant", put("rules", "official", "even", value=0.02), None),
+    ("C4", "significant", put("rules", "official", "even", value=lambda even: 20 * even), None),
     ("C6", "aligned", None, put("feed_forward_cosine", value=lambda one: one - 0.2)),
     ("C6", "above_attention", None, put("attention_cosine", value=0.95)),
     ("C6", "feed_forward_makes_it", None, put("written_along", value=lambda one: 0.3 * one)),
@@ -377,7 +383,7 @@ FAILING = [
     ("C16", "whatever_the_threshold", put("overlap", "3 x", "4 x", value=0.1), None),
     ("C16", "short", put("lived", value={"primary": 25, "others": [24, 25]}), None),
     ("C16", "weaker", put("rules", RULE, "given", value=lambda given: given + 0.4), None),
-    ("C16", "drawn_to", None, put("even", value=0.02)),
+    ("C16", "drawn_to", None, put("even", value=lambda even: 50 * even)),
 ]
 
 
@@ -392,7 +398,7 @@ def test_a_part_fails_when_what_it_says_is_not_so(claim, part, change, each):
 
 
 VOID = [
-    ("C6", "aligned", put("like", "feed_forward_cosine", value=0.96)),
+    ("C6", "aligned", put("like", "feed_forward_cosine", value=lambda one: one + 0.86)),
     ("C6", "feed_forward_makes_it", put("next_written_along", value=lambda one: 80 * one)),
     ("C16", "drawn_to", put("like", "given", value=lambda one: 30 * one)),
 ]
@@ -410,11 +416,8 @@ def test_any_norm_that_goes_with_attention_voids_the_norm_law():
     assert judged(reading(each=same), "C7", "score_follows_norm") == "void"
 
 
-def test_lives_vary_only_where_the_primaries_do_not():
+def test_lives_that_are_all_alike_never_read_as_variable():
     rows = [a_text(i) for i in range(TEXTS)]
-    for i, row in enumerate(rows):
-        row.primary["end"] -= 3 * (i % 2)
-    assert judged(evidence.reading(rows), "C3", "variable") == "void"
     for row in rows:
         row.rules["official"] = rule(2)
     assert judged(evidence.reading(rows), "C3", "variable") == "open", "none of 24 says little of one in a hundred"
@@ -446,18 +449,18 @@ def test_undefined_is_left_out_and_not_nought():
     """Position that explains all ranks leaves no correlation, nor do too few sinks: n says so."""
     rows = [a_text(i) for i in range(TEXTS)]
     for one, place in zip(rows[0].sinks, (10, 20, 30, 40, 50), strict=True):
-        one["token"] = place
+        one["token"], one["feed_forward_norm"] = place, float(place)
     assert evidence.follows_norm(rows[0].sinks) is None
     rows[1].sinks[:] = rows[1].sinks[:4]
     found = evidence.reading(rows)["C7"].parts["score_follows_norm"]
-    assert found.n == TEXTS - 2 and found.value > 0.9
+    assert found.n == TEXTS - 2 and found.value > 0.7
 
 
 def test_a_norm_law_that_is_one_of_place_is_none():
     """Late tokens that are both longer and more attended to: with places held fixed little is left."""
-    sinks = [sink(0, token=100 * i, feed_forward_norm=float(w), given=float(g)) for i, (w, g) in enumerate(
-        [(1, 2), (2, 1), (3, 3), (4, 5), (5, 4), (6, 6)])]  # fmt: skip
-    assert evidence.follows_norm(sinks) < 0.2
+    written, given = (2, 1, 4, 3, 6, 5, 8, 7), (1, 3, 2, 4, 5, 7, 6, 8)
+    sinks = [sink(0, token=100 * i, feed_forward_norm=float(written[i]), given=float(given[i])) for i in range(8)]
+    assert np.corrcoef(written, given)[0, 1] > 0.7 and evidence.follows_norm(sinks) < 0.2
 
 
 def test_ties_count_half_and_like_writes_are_no_pair():
@@ -531,14 +534,22 @@ def changed(i, none=0.004, fourfold=0.05, on_end=(7, 9), aligned=(7, 9), right_a
         untrained=untrained,
         scaled=[factor(0.0, none * small, 0), factor(0.5, 0.02, 0), factor(1.0, 0.03, 0), factor(2.0, 0.04, 1),
                 factor(4.0, fourfold, 1)],
-        turned={"at right angles": right_angles, "straight along": straight},
-        beside=beside,
-        primary={UNCHANGED: level(with_them), NO_SINKS: [0.5] * LAYERS, NO_OTHERS: [with_them * 0.5 / others] * LAYERS,
-                 f"{NO_SINKS}, in proportion": level(shared), f"{NO_OTHERS}, in proportion": level(with_them)},
+        turned={"at right angles": right_angles * small**2, "straight along": straight * small**2},
+        beside=beside * small**2,
+        primary={
+            UNCHANGED: level(with_them),
+            NO_SINKS: level(0.5 * small),
+            NO_OTHERS: level(small * 0.5 * with_them / others),
+            f"{NO_SINKS}, in proportion": level(shared),
+            f"{NO_OTHERS}, in proportion": level(with_them),
+        },
         loss={UNCHANGED: 3.0, NO_OTHERS: 3.0, NO_SINKS: 3.0 + loss * small, NO_PRIMARY: 3.0 + primary_loss * small},
         meets=[15, 16, 17],
-        norms={"value": value * small, "turned_value": turned_value, "ordinary_value": 1.0, "nearer": [nearer] * 3,
-               "turned_nearer": [turned_nearer] * 3, "key": 0.5, "turned_key": 1.0, "primary_key": 0.5},
+        norms={
+            "value": value * small, "turned_value": turned_value * small, "ordinary_value": 1.0,
+            "nearer": [nearer] * 3, "turned_nearer": [turned_nearer] * 3,
+            "key": 0.5, "turned_key": 1.0, "primary_key": 0.5,
+        },
     )  # fmt: skip
 
 
@@ -615,11 +626,9 @@ def test_texts_without_sinks_count_where_they_are_counted_alone():
 # --- inside the layer ----------------------------------------------------------------------------------------------
 
 
-def apart(i, attention=(0.55, 0.7, 0.9), enters=0.9, feed_forward=0.99, shuffled=0.5):
+def apart(i, attention=(0.55, 0.7, 0.9), enters=0.9, feed_forward=1.0, shuffled=0.5):
     small = 0.01 * np.random.default_rng(i).random()
-    return separation.Row(
-        9, [one + small for one in attention], enters - 2 * small, feed_forward, shuffled + small, 0.6
-    )
+    return separation.Row(9, [one + small for one in attention], enters, feed_forward, shuffled + small, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +637,8 @@ def apart(i, attention=(0.55, 0.7, 0.9), enters=0.9, feed_forward=0.99, shuffled
         ("attention_separates", {"attention": (0.5, 0.5, 0.5)}, "not_met"),
         ("attention_separates", {"shuffled": 0.9}, "void"),
         ("little_by_little", {"attention": (0.9, 0.9, 0.9)}, "not_met"),
-        ("completed_by_feed_forward", {"enters": 0.985}, "not_met"),
+        ("completed_by_feed_forward", {"enters": 1.0}, "not_met"),
+        ("completed_by_feed_forward", {"feed_forward": 0.99}, "not_met"),
     ],
 )
 def test_the_probe_decides_both_ways(part, wrong, state):

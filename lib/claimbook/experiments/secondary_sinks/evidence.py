@@ -26,6 +26,7 @@ EARLY = 0.306  # of the layers: see the ledger, C2
 MOST = 3.4  # secondary sinks in 1,000 tokens: ten times the largest rate published, see the ledger
 SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # the ends of a quantity: samples that are all equal have an interval
 ENOUGH = 20  # sinks, for what is said of all of a model's
+NEVER_WRONG = 1 - 1e-9  # a share of pairs that is one but for rounding
 ALIGNED = 0.98  # the repository's threshold for writes
 
 
@@ -57,6 +58,7 @@ def official(rows: list[texts.Row], layers: int) -> Parts:
     """C2, C3 and C4: the sinks of the official rule; nothing is said of them where they are no class."""
     needed = {"has_a_class": class_share(rows)}
     lives = lifetimes(rows, "official")
+    usual = commonest(lives) if lives else 0
 
     def drawn(below: str) -> Estimate | None:
         some = [row.rules["official"] for row in rows if row.rules["official"]["secondary"]]
@@ -72,7 +74,7 @@ def official(rows: list[texts.Row], layers: int) -> Parts:
         return row.primary["end"] >= 0.9 * layers
 
     def off(row: texts.Row) -> float | None:
-        return _mean(abs(life - commonest(lives)) > 1 for life in lifetimes([row], "official"))
+        return _mean(abs(life - usual) > 1 for life in lifetimes([row], "official"))
 
     found = {
         "C2": Evidence({"primary_early": share(rows, early), "secondary_middle": over_texts(rows, middle, SHARE)}),
@@ -353,7 +355,7 @@ def told_apart(rows: list[separation.Row]) -> Parts:
             {
                 "attention_separates": right(lambda row: row.attention[-1]),
                 "little_by_little": over_texts(rows, too_soon, CORRELATION),
-                "completed_by_feed_forward": share(rows, lambda row: row.enters < 1 == row.feed_forward),
+                "completed_by_feed_forward": share(rows, lambda row: row.enters < NEVER_WRONG <= row.feed_forward),
             },
             nulls={"attention_separates": right(lambda row: row.shuffled)},
         )

@@ -24,6 +24,12 @@ def word(text: str) -> str:
     return BLANKS.get(text, text.strip() or repr(text)[1:-1])
 
 
+def commonest_words(sinks: list[dict], count: int = 3) -> str:
+    """The tokens that are sinks most often, with their shares, in words."""
+    words = Counter(word(sink["text"]) for sink in sinks)
+    return ", ".join(f"“{one}” ({100 * times / len(sinks):.0f} %)" for one, times in words.most_common(count))
+
+
 def panels(count: int, height: float):
     """A figure with one panel above the other for each model, and these axes."""
     fig, axes = plotting.figure(max(count, 1), 1, height=height * max(count, 1), squeeze=False)
