@@ -60,9 +60,9 @@ def official(rows: list[texts.Row], layers: int) -> Parts:
     lives = lifetimes(rows, "official")
     usual = commonest(lives) if lives else 0
 
-    def drawn(below: str) -> Estimate | None:
-        some = [row.rules["official"] for row in rows if row.rules["official"]["secondary"]]
-        return ratio((one["given"] for one in some), (one[below] for one in some))
+    def drawn(above: str, below: str) -> Estimate | None:
+        some = [one for row in rows if above in (one := row.rules["official"])]
+        return ratio((one[above] for one in some), (one[below] for one in some))
 
     def early(row: texts.Row) -> bool:
         return row.primary["start"] <= EARLY * layers
@@ -71,15 +71,18 @@ def official(rows: list[texts.Row], layers: int) -> Parts:
         return _mean(layers / 3 <= start < 2 * layers / 3 for start in starts([row], "official"))
 
     def persists(row: texts.Row) -> bool:
-        return row.primary["end"] >= 0.9 * layers
+        return row.primary["end"] >= min(0.9 * layers, layers - 2)
 
-    def off(row: texts.Row) -> float | None:
-        return _mean(abs(life - usual) > 1 for life in lifetimes([row], "official"))
+    def other(row: texts.Row) -> float | None:
+        return _mean(life != usual for life in lifetimes([row], "official"))
 
     found = {
         "C2": Evidence({"primary_early": share(rows, early), "secondary_middle": over_texts(rows, middle, SHARE)}),
-        "C3": Evidence({"primary_persists": share(rows, persists), "variable": over_texts(rows, off, SHARE)}),
-        "C4": Evidence({"less": drawn("primary_given"), "significant": drawn("even")}),
+        "C3": Evidence({"primary_persists": share(rows, persists), "variable": over_texts(rows, other, SHARE)}),
+        "C4": Evidence(
+            {"less": drawn("given", "primary_given"), "significant": drawn("given", "even")},
+            nulls={"significant": drawn("like_given", "like_even")},
+        ),
     }
     for one in found.values():
         one.parts = {name: part and part.of("texts") for name, part in one.parts.items()}
@@ -116,24 +119,20 @@ def formation(rows: list[texts.Row], layers: int) -> Evidence:
         return Evidence()
     start = commonest(starts(rows))
 
-    def of(value: Callable[[dict], float | None], within=CORRELATION) -> Estimate | None:
+    def of(value: Callable[[dict], float], within=CORRELATION) -> Estimate | None:
         return over_texts(some, lambda row: _mean(map(value, row.sinks)), within)
 
-    def made(write: str, state: str) -> Estimate | None:
-        return ratio(*([_mean(sink[key] for sink in row.sinks) for row in some] for key in (write, state)))
+    def made(write: str) -> Estimate | None:
+        return ratio(*([_mean(sink[key] for sink in row.sinks) for row in some] for key in (write, "state_along")))
 
     return Evidence(
         {
             "aligned": of(lambda sink: sink["feed_forward_cosine"]),
-            "above_attention": of(lambda sink: sink["feed_forward_cosine"] - sink["attention_cosine"], (-2.0, 2.0)),
-            "feed_forward_makes_it": made("written_along", "state_along"),
+            "feed_forward_makes_it": made("written_along"),
             "one_module": of(lambda sink: float(sink["start"] == start), SHARE),
             "middle_module": Exact(start / layers, len(starts(rows))),
         },
-        nulls={
-            "aligned": of(lambda sink: sink["like"] and sink["like"]["feed_forward_cosine"]),
-            "feed_forward_makes_it": made("next_written_along", "next_state_along"),
-        },
+        nulls={"aligned": of(lambda sink: sink["next_cosine"]), "feed_forward_makes_it": made("attended_along")},
     )
 
 
@@ -159,7 +158,7 @@ def follows_norm(sinks: list[dict], write: str = "feed_forward_norm", least: int
     """
     if len(sinks) < least:
         return None
-    written, given, place = (rankdata([sink[key] for sink in sinks]) for key in (write, "given", "token"))
+    written, given, place = (rankdata([sink[key] for sink in sinks]) for key in (write, "given_common", "token"))
     a, b = (without(values, place) for values in (written, given))
     size = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / size) if size > 1e-9 else None
@@ -187,11 +186,9 @@ def own_life(rows: list[texts.Row]) -> Evidence:
     first = over_texts(rows, lambda row: _mean(sink["in_massive_life"] for sink in row.sinks), SHARE)
     pairs = [pair for row in rows if (pair := dip(row))]
     parts = {"dips": ratio(*zip(*pairs, strict=True)) if pairs else None}
-    if every:
-        meets = commonest(every) + 1
-        parts["coincides"] = over_texts(
-            rows, lambda row: None if (fall := steepest_fall(row)) is None else float(abs(fall - meets) <= 1), SHARE
-        )
+    fall = steepest_fall(rows)
+    if every and fall is not None:
+        parts["coincides"] = Exact(abs(fall - (commonest(every) + 1)), len(rows))
     return Evidence(
         {name: part and part.of("texts") for name, part in parts.items()},
         preconditions={"primary_comes_first": first and first.of("texts")},
@@ -211,9 +208,12 @@ def dip(row: texts.Row) -> tuple[float, float] | None:
     return (given[third:-third].mean(), min(given[:third].mean(), given[-third:].mean())) if third else None
 
 
-def steepest_fall(row: texts.Row) -> int | None:
-    """The layer in which the attention to the primary has fallen most, within its massive life."""
-    first, given = massive_life(row)
+def steepest_fall(rows: list[texts.Row]) -> int | None:
+    """The layer in which the mean attention to the primary has fallen most, within its usual massive life."""
+    lives = Counter((row.primary["start"], row.primary["end"]) for row in rows)
+    usual = max(lives, key=lambda life: (lives[life], life))
+    first, last = usual[0] + 1, usual[1]
+    given = np.mean([row.primary["given"] for row in rows], axis=0)[first : last + 1]
     return first + 1 + int(np.diff(given).argmin()) if len(given) > 1 else None
 
 
@@ -221,15 +221,18 @@ def meaning(rows: list[texts.Row]) -> Evidence:
     """C13: content words among sinks beside all tokens, and the same token elsewhere."""
     some = [row for row in rows if row.sinks]
 
+    def none(of: str) -> Estimate | None:
+        return over_texts(rows, lambda row: one[1] / one[0] if (one := getattr(row, of))[0] else None, SHARE)
+
     def beyond_half(content: Callable[[texts.Row], float]) -> Estimate | None:
         return over_texts(some, lambda row: content(row) - row.content / 2, CORRELATION)
 
     return Evidence(
         {
             "few_content_words": beyond_half(lambda row: _mean(sink["content"] for sink in row.sinks)),
-            "usually_none": over_texts(rows, lambda row: row.same[1] / row.same[0] if row.same[0] else None, SHARE),
+            "usually_none": none("same"),
         },
-        nulls={"few_content_words": beyond_half(lambda row: row.content)},
+        nulls={"few_content_words": beyond_half(lambda row: row.content), "usually_none": none("same_random")},
     )
 
 
@@ -242,7 +245,9 @@ def ours(rows: list[texts.Row]) -> Evidence:
     return Evidence(
         {
             "whatever_the_threshold": over_texts(
-                with_any, lambda row: min(min(one.values()) for one in row.overlap.values()), SHARE
+                with_any,
+                lambda row: min(b for one in row.overlap.values() for b in one.values() if b is not None),
+                SHARE,
             ),
             "short": ratio((_mean(one["others"]) for one in lasting), (one["primary"] for one in lasting)),
             "weaker": ratio(*([row.rules[RULE][key] for row in some] for key in ("given", "primary_given"))),
@@ -256,7 +261,7 @@ def chosen(by_model: list[list[thresholds.Row]]) -> str:
     """The threshold whose sinks agree best with those of the others, mean over texts and models."""
     names = [f"{k} x" for k in TIMES]
     agree = {
-        a: np.mean([np.mean([row.overlap[a][b] for row in rows for b in names if b != a]) for rows in by_model])
+        a: np.mean([_mean(row.overlap[a][b] for row in rows for b in names if b != a) for rows in by_model])
         for a in names
     }
     return max(names, key=lambda name: agree[name])
@@ -273,23 +278,29 @@ def interventions(rows: list[changes.Row]) -> Parts:
     def drawn(values: Iterable[float]) -> Estimate | None:
         return ratio(values, (one[1.0]["given"] for one in scaled))
 
-    def votes(rule: str, key: str) -> Votes | None:
-        return rules.votes(rule, 0.5, [[one[1.0][key], one[4.0][key]] for one in scaled], "texts") if some else None
+    def votes(rule: str, chance: float, series: Callable[[dict], list[float]]) -> Votes | None:
+        return rules.votes(rule, chance, map(series, scaled), "texts") if some else None
 
-    beside = [(row.beside, one[1.0]["given"]) for row, one in zip(some, scaled, strict=True) if row.beside is not None]
+    def back(one: dict) -> int:
+        return one["aligned"] - one["on_end"]
+
+    room = [[row.scaled[changes.FACTORS.index(1.0)]["on_end"], row.room] for row in some]
     return {
         "C7": Evidence(
             {
                 "silenced": drawn(one[0.0]["given"] for one in scaled),
-                "score_scales": votes("a_tenth_more_at_the_end", "given"),
-                "stays_longer": votes("strictly_rising", "on_end"),
-                "more_layers_in_all": votes("strictly_rising", "aligned"),
+                "score_scales": votes(
+                    "strictly_rising", 1 / 24, lambda one: [one[factor]["given"] for factor in changes.FACTORS]
+                ),
+                "stays_longer": votes("strictly_rising", 0.5, lambda one: [one[1.0]["on_end"], one[4.0]["on_end"]]),
+                "comes_back": votes("strictly_rising", 0.5, lambda one: [back(one[1.0]), back(one[4.0])]),
             },
-            nulls={"silenced": ratio(*zip(*beside, strict=True)) if beside else None},
+            nulls={"silenced": drawn(row.without_next for row in some)},
+            ceilings={"stays_longer": rules.votes("strictly_rising", 0.5, room, "texts") if some else None},
         ),
         "C8": Evidence(
             {"weaker_beside_them": met(some, UNCHANGED, NO_SINKS)},
-            nulls={"weaker_beside_them": met(some, UNCHANGED, NO_OTHERS)},
+            nulls={"weaker_beside_them": met(some, UNCHANGED, f"{NO_SINKS}, in proportion")},
         ),
         "C10": keys_and_values(some),
         "C16": Evidence(
@@ -344,20 +355,27 @@ def keys_and_values(rows: list[changes.Row]) -> Evidence:
 def told_apart(rows: list[separation.Row]) -> Parts:
     """C15: what a linear probe sees, position regressed out."""
 
-    def right(value: Callable[[separation.Row], float]) -> Estimate | None:
+    def right(value: Callable[[separation.Row], float]) -> Estimate:
         return over_texts(rows, value, SHARE)
 
-    def too_soon(row: separation.Row) -> float | None:
-        return (row.attention[0] - 0.5) - (row.attention[-1] - 0.5) / 2 if len(row.attention) > 1 else None
+    def too_soon(row: separation.Row) -> float:
+        return (row.attention[0] - 0.5) - (row.attention[-1] - 0.5) / 2
+
+    def errs(row: separation.Row) -> bool:
+        return row.enters < NEVER_WRONG
 
     return {
         "C15": Evidence(
             {
                 "attention_separates": right(lambda row: row.attention[-1]),
-                "little_by_little": over_texts(rows, too_soon, CORRELATION),
-                "completed_by_feed_forward": share(rows, lambda row: row.enters < NEVER_WRONG <= row.feed_forward),
+                "little_by_little": over_texts(rows, too_soon, CORRELATION).of("separation"),
+                "completed_by_feed_forward": share(rows, lambda row: errs(row) and row.feed_forward >= NEVER_WRONG),
             },
-            nulls={"attention_separates": right(lambda row: row.shuffled)},
+            nulls={"attention_separates": right(lambda row: row.waves)},
+            ceilings={"completed_by_feed_forward": share(rows, errs)},
+            preconditions={
+                "five_layers_before": share(rows, lambda row: len(row.attention) > separation.EARLIER).of("separation")
+            },
         )
     }
 
@@ -365,13 +383,14 @@ def told_apart(rows: list[separation.Row]) -> Parts:
 def alone(rows: list[layer.Row]) -> Parts:
     """C14, and the neurons of C17: the layer that makes the sinks, fed by hand."""
     (row,) = rows
-    found = Evidence(nulls={"few_directions": beyond(row.next_cosines)}, parts={"few_directions": beyond(row.cosines)})
-    neurons = Evidence()
-    if row.shares:
-        neurons = Evidence(
-            {"few_neurons": Exact(sum(row.shares), row.sinks)}, nulls={"few_neurons": Exact(row.like_share)}
-        )
-    return {"C14": found, "C17": neurons}
+
+    def made(by_text: list[list[float]]) -> Estimate | None:
+        return ratio(*zip(*by_text, strict=True)) if by_text else None
+
+    return {
+        "C14": Evidence({"few_directions": beyond(row.cosines)}, nulls={"few_directions": beyond(row.next_cosines)}),
+        "C17": Evidence({"few_neurons": made(row.makes)}, nulls={"few_neurons": made(row.like_makes)}),
+    }
 
 
 def beyond(cosines: list[float]) -> Exact:

@@ -175,7 +175,7 @@ def told_apart(by_model):
         read |= {
             "feed-forward, what enters": [row.enters for row in rows],
             "feed-forward, what it writes": [row.feed_forward for row in rows],
-            "position alone": [row.position for row in rows],
+            "waves of position": [row.waves for row in rows],
             "shuffled labels": [row.shuffled for row in rows],
         }
         shown |= {f"{short(model)}: {name}": _share(values) for name, values in read.items()}

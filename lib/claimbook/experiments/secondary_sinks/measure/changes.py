@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states, token_losses
 from claimbook.papers import secondary_sinks as method
 
-FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the write that makes a sink
+FACTORS = (0.0, 0.5, 1.0, 4.0)  # of the write that makes a sink
+FARTHEST = 2.25  # keys that join the primary's are not farther off, in ratio: 20 beside 45 in the paper's figure
 UNCHANGED, NO_SINKS, NO_OTHERS, NO_PRIMARY = "unchanged", "without the sinks", "without others", "without the primary"
 
 
@@ -27,9 +29,10 @@ class Row:
     """The beginning of one text.
 
     ``sinks``, ``untrained``: how many our rule finds in the model and in the same network untrained. The others are
-    empty without sinks. Of the sink with the median write: ``scaled``, see `scaling`; ``turned``: what it draws with
-    its write "at right angles" and "straight along" the primary's direction, as long as before; ``beside``: what it
-    draws without another token's write, see `found.others`. By plan: ``primary``: attention to the primary by layer,
+    empty without sinks. Of the sink with the median write: ``scaled``, see `scaling`; ``room``: layers on end in which
+    the primary keeps the direction it has where the sink starts; ``turned``: what the sink draws with its write "at
+    right angles" and "straight along" that direction, as long as before; ``without_next``: what it draws without the
+    next layer's feed-forward write. By plan: ``primary``: attention to the primary by layer,
     "in proportion": had what was taken away been shared in proportion; ``loss``: in nats. ``meets``: layers whose
     attention meets a sink. ``norms``: see `keys_and_values`.
     """
@@ -37,8 +40,9 @@ class Row:
     sinks: int
     untrained: int
     scaled: list[dict]
+    room: int
     turned: dict[str, float]
-    beside: float | None
+    without_next: float | None
     primary: dict[str, list[float]]
     loss: dict[str, float]
     meets: list[int]
@@ -68,25 +72,29 @@ def measure(lm: LM, unit: tuple[Tensor, LM], config: dict) -> Row:
     sinks = found.secondary()
     counts = {"sinks": len(sinks), "untrained": len(find(blank, ids, chat).secondary())}
     if not sinks:
-        return Row(**counts, scaled=[], turned={}, beside=None, primary={}, loss={}, meets=[], norms={})
+        return Row(**counts, scaled=[], room=0, turned={}, without_next=None, primary={}, loss={}, meets=[], norms={})
     median = sorted(sinks, key=lambda sink: write_norm(found, sink))[(len(sinks) - 1) // 2]
-    ways = directions(lm, found)
-    turned = {}
-    for way in ("at right angles", "straight along"):
-        with rewritten(lm.model, [(median.start, median.token, vector(found, median, ways, way))]):
-            turned[way] = drawn(residual.trace(lm.model, ids, found.stream.at), median)
     pairs = others(found, sinks)
-    meets = sorted({layer for sink in sinks for layer in sink.attended})
-    primary, loss, beside = removal(lm, found, sinks, pairs, median)
+    ways, right_angles = directions(lm, found, sinks, pairs)
+    straight = write_norm(found, median) * ways[median.start]
+    turned = {}
+    for way, write in (("at right angles", right_angles[median.token]), ("straight along", straight)):
+        with rewritten(lm.model, [(median.start, median.token, write)]):
+            turned[way] = drawn(residual.trace(lm.model, ids, found.stream.at), median)
+    with block_outputs.scaled(lm.model, median.start + 1, [median.token], 0.0):
+        without_next = drawn(residual.trace(lm.model, ids, found.stream.at), median)
+    primary, loss = removal(lm, found, sinks, pairs)
+    writes = [(sink.start, sink.token, right_angles[sink.token]) for sink in sinks]
     return Row(
         **counts,
         scaled=scaling(lm, found, median),
+        room=method.aligned_on_end(ways @ ways[median.start], median.start),
         turned=turned,
-        beside=beside,
+        without_next=without_next,
         primary=primary,
         loss=loss,
-        meets=meets,
-        norms=keys_and_values(lm, found, sinks, ways),
+        meets=sorted({layer for sink in sinks for layer in sink.attended}),
+        norms=keys_and_values(lm, found, sinks, writes),
     )
 
 
@@ -106,8 +114,10 @@ def scaling(lm: LM, found: Found, sink: method.Sink) -> list[dict]:
     """
     rows = []
     for factor in FACTORS:
-        with block_outputs.scaled(lm.model, sink.start, [sink.token], factor):
-            stream = residual.trace(lm.model, found.ids, found.stream.at)
+        stream = found.stream
+        if factor != 1:
+            with block_outputs.scaled(lm.model, sink.start, [sink.token], factor):
+                stream = residual.trace(lm.model, found.ids, stream.at)
         cosines = stream.cosine[:, sink.token]
         rows.append(
             {
@@ -123,25 +133,25 @@ def scaling(lm: LM, found: Found, sink: method.Sink) -> list[dict]:
 # --- writes replaced -----------------------------------------------------------------------------------------------
 
 
-def directions(lm: LM, found: Found) -> Tensor:
-    """The primary's direction after every layer, (L, d): unit vectors."""
-    states, at = {}, found.stream.at
-    beginning = found.ids[None, : at + 1].to(lm.model.device)
-    with block_outputs.observed(lm.model, lambda layer, *parts: states.update({layer: parts[-1][0, at].float()})):
-        lm.model.base_model(input_ids=beginning, use_cache=False)
-    return normalize(torch.stack([states[layer] for layer in sorted(states)]), dim=-1)
+def directions(lm: LM, found: Found, sinks: list[method.Sink], pairs: dict[int, int]) -> tuple[Tensor, dict]:
+    """The primary's direction after every layer, unit vectors (L, d), and a write at right angles to it by sink.
 
-
-def vector(found: Found, sink: method.Sink, ways: Tensor, way: str) -> Tensor:
-    """A write (d,) as long as that of ``sink``: "straight along" the primary's direction, or "at right angles" to it.
-
-    At right angles there are many; one is drawn at random, always the same for a token.
+    That is the write of the token that the sink is paired with, in the same layer, without what it has along the
+    primary, and as long as the sink's own: a direction in which the layer does write.
     """
-    along = ways[sink.start]
-    if way == "at right angles":
-        noise = torch.randn(len(along), generator=torch.Generator().manual_seed(sink.token)).to(along)
-        along = normalize(noise - (noise @ along) * along, dim=0)
-    return write_norm(found, sink) * along
+    ways, writes = {}, {}
+
+    def see(layer: int, before: Tensor, attention: Tensor, feed_forward: Tensor, after: Tensor) -> None:
+        ways[layer] = normalize(after[0, found.stream.at].float(), dim=0)
+        for sink in sinks:
+            if sink.start == layer:
+                other = feed_forward[0, pairs.get(sink.token, sink.token)].float()
+                across = normalize(other - (other @ ways[layer]) * ways[layer], dim=0)
+                writes[sink.token] = write_norm(found, sink) * across
+
+    with block_outputs.observed(lm.model, see):
+        lm.model.base_model(input_ids=found.ids[None].to(lm.model.device), use_cache=False)
+    return torch.stack([ways[layer] for layer in sorted(ways)]), writes
 
 
 @contextmanager
@@ -189,8 +199,8 @@ class Columns:
         return torch.stack([torch.cat(self._rows[layer], dim=1) for layer in sorted(self._rows)])
 
 
-def removal(lm: LM, found: Found, sinks: list[method.Sink], pairs: dict[int, int], median: method.Sink) -> tuple:
-    """Attention to the primary and loss by plan, as `Row` has them, and what ``median`` draws without the others."""
+def removal(lm: LM, found: Found, sinks: list[method.Sink], pairs: dict[int, int]) -> tuple[dict, dict]:
+    """Attention to the primary and loss by plan, as `Row` has them."""
     plans = {
         UNCHANGED: [],
         NO_SINKS: [(sink.start, sink.token) for sink in sinks],
@@ -212,8 +222,7 @@ def removal(lm: LM, found: Found, sinks: list[method.Sink], pairs: dict[int, int
         before, after = (seen[plan][..., group].sum(dim=-1) for plan in (UNCHANGED, name))
         shared = seen[UNCHANGED][..., 0] * (1 - after) / (1 - before).clamp(min=1e-6)
         primary[f"{name}, in proportion"] = by_layer(shared)
-    own = seen[NO_OTHERS][median.attended][..., 1 + sinks.index(median)]  # (layers of its life, H, T)
-    return primary, loss, float(own[..., median.token :].mean()) if pairs else None
+    return primary, loss
 
 
 def by_layer(given: Tensor) -> list[float]:
@@ -232,12 +241,12 @@ def mean_loss(lm: LM, ids: Tensor, columns: Columns) -> float:
 # --- keys and values -----------------------------------------------------------------------------------------------
 
 
-def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink], ways: Tensor) -> dict:
-    """Norms of keys and values in the layers of a sink's life, for each sink with its write as it is and turned.
+def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink], writes: list[tuple[int, int, Tensor]]) -> dict:
+    """Norms of keys and values in the layers of a sink's life, with the sinks' writes as they are and as ``writes``.
 
     "value", "turned_value", "ordinary_value": means over sinks, of the sink, of it with a write at right angles, and of
     the median ordinary token. "nearer", "turned_nearer": by sink, 1 where its key norm is nearer, in ratio, to the
-    primary's than to ordinary ones. "key", "primary_key": over ordinary ones.
+    primary's than to ordinary ones, and within `FARTHEST` of it. "key", "primary_key": over ordinary ones.
     """
     at, flagged = (
         found.stream.at,
@@ -245,7 +254,7 @@ def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink], ways: Tensor
     )
     usual = [place for place in found.scored if place not in flagged]
     plain = residual.keys_and_values(lm.model, found.ids)
-    with rewritten(lm.model, [(s.start, s.token, vector(found, s, ways, "at right angles")) for s in sinks]):
+    with rewritten(lm.model, writes):
         turned = residual.keys_and_values(lm.model, found.ids)
     rows = defaultdict(list)
     for sink in sinks:
@@ -257,7 +266,7 @@ def keys_and_values(lm: LM, found: Found, sinks: list[method.Sink], ways: Tensor
         for name, (own_keys, own_values) in (("", plain), ("turned_", turned)):
             own = own_keys[life, sink.token].log().mean()
             rows[f"{name}value"].append(float(own_values[life, sink.token].mean()))
-            rows[f"{name}nearer"].append(int((own - primary).abs() < (own - ordinary).abs()))
+            rows[f"{name}nearer"].append(int((own - primary).abs() < min((own - ordinary).abs(), log(FARTHEST))))
             rows[f"{name}key"].append(float((own - ordinary).exp()))
     means = {name: sum(some) / len(some) for name, some in rows.items() if not name.endswith("nearer")}
     return means | {name: rows[name] for name in ("nearer", "turned_nearer")}

@@ -24,8 +24,8 @@ class Row:
 
     ``cosines``: of what the layer makes of each signed principal direction with the primary's write; ``next_cosines``:
     the same of the layer after it, on its own inputs of the same tokens. ``exponent``: of the norm as the input that
-    writes most grows. ``neurons`` write most along the primary, ``shares`` is what each makes of the sinks' mean write
-    along it; ``like_share`` that of the five that write most of the like tokens' mean write, along its own direction.
+    writes most grows. ``neurons`` write most along the primary. ``makes``: by text, what they and what all neurons make
+    of its sinks' mean write along it; ``like_makes``: the same of like tokens, along their own mean write.
     """
 
     layer: int
@@ -34,8 +34,8 @@ class Row:
     next_cosines: list[float]
     exponent: float
     neurons: list[int]
-    shares: list[float]
-    like_share: float | None
+    makes: list[list[float]]
+    like_makes: list[list[float]]
 
 
 def units(lm: LM, config: dict) -> dict[str, tuple[dict[str, Found], int]]:
@@ -52,10 +52,13 @@ def units(lm: LM, config: dict) -> dict[str, tuple[dict[str, Found], int]]:
 def measure(lm: LM, unit: tuple[dict[str, Found], int], config: dict) -> Row:
     every, start = unit
     sinks, beside, primary = ([], []), ([], []), ([], [])  # inputs of the start layer and of the next
+    texts = {"sinks": [], "like": []}  # the text of each
     for found in every.values():
         enters = look(lm, found.ids, start + 1).enters
         own = [sink for sink in found.secondary() if sink.start == start]
         near = [places[0] for sink in own if (places := like(found, sink))]
+        texts["sinks"] += [len(primary[0])] * len(own)
+        texts["like"] += [len(primary[0])] * len(near)
         for i in (0, 1):
             sinks[i].extend(enters[start + i, [sink.token for sink in own]])
             beside[i].extend(enters[start + i, near])
@@ -68,8 +71,8 @@ def measure(lm: LM, unit: tuple[dict[str, Found], int], config: dict) -> Row:
     small, large = (write(lm, start, scale * directions).norm(dim=-1) for scale in (1, LARGEST))
     most = int(large.argmax())
     sink_inputs, like_inputs = torch.stack(sinks[0]), torch.stack(beside[0])
-    neurons, shares = strongest(lm, start, sink_inputs, target)
-    _, like_shares = strongest(lm, start, like_inputs, write(lm, start, like_inputs).mean(dim=0))
+    neurons, makes = strongest(lm, start, sink_inputs, target, texts["sinks"])
+    _, like_makes = strongest(lm, start, like_inputs, write(lm, start, like_inputs).mean(dim=0), texts["like"])
     return Row(
         layer=start,
         sinks=len(sink_inputs),
@@ -77,8 +80,8 @@ def measure(lm: LM, unit: tuple[dict[str, Found], int], config: dict) -> Row:
         next_cosines=aligned(lm, start + 1, *following),
         exponent=float(np.log(float(large[most] / small[most])) / np.log(LARGEST)),
         neurons=neurons,
-        shares=shares,
-        like_share=sum(like_shares) if like_shares else None,
+        makes=makes,
+        like_makes=like_makes,
     )
 
 
@@ -103,9 +106,10 @@ def principal(points: Tensor) -> Tensor:
     return directions[sizes > 1e-6 * sizes[0]]
 
 
-def strongest(lm: LM, layer: int, inputs: Tensor, target: Tensor) -> tuple[list[int], list[float]]:
-    """The neurons that write most along ``target`` (d,), mean over inputs (n, d), and the share that each makes.
+def strongest(lm: LM, layer: int, inputs: Tensor, target: Tensor, texts: list[int]) -> tuple[list, list]:
+    """The neurons that write most along ``target`` (d,), mean over inputs (n, d), and what they make of it by text.
 
+    ``texts``: the text of each input. By text: the length along the target that these neurons write, and that all do.
     Empty for feed-forward layers unlike Llama's: with a norm behind them, or without ``down_proj``.
     """
     module = layers(lm.model)[layer].mlp
@@ -118,9 +122,10 @@ def strongest(lm: LM, layer: int, inputs: Tensor, target: Tensor) -> tuple[list[
     finally:
         handle.remove()
     pulls = normalize(target, dim=0) @ module.down_proj.weight.float().cpu()  # (hidden,)
-    each = (seen["x"].reshape(len(inputs), -1).float().cpu() * pulls).mean(dim=0)
-    top = each.argsort(descending=True)[:NEURONS]
-    return top.tolist(), (each[top] / each.sum()).tolist()
+    each = seen["x"].reshape(len(inputs), -1).float().cpu() * pulls  # (n, hidden)
+    top = each.mean(dim=0).argsort(descending=True)[:NEURONS]
+    by_text = [each[torch.tensor(texts) == text].mean(dim=0) for text in sorted(set(texts))]
+    return top.tolist(), [[float(one[top].sum()), float(one.sum())] for one in by_text]
 
 
 EXPERIMENT = ModelExperiment("layers", Row, units, measure)

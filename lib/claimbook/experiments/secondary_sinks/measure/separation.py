@@ -21,7 +21,7 @@ class Row:
 
     ``attention``: by layer from ``first`` on, the last is the start layer. ``enters``, ``feed_forward``: what that
     layer's feed-forward half reads and writes. ``shuffled``: on the attention write of the start layer, from shuffled
-    labels. ``position``: by position alone.
+    labels. ``waves``: on waves of the position in place of what is written: what position could still tell.
     """
 
     first: int
@@ -29,7 +29,7 @@ class Row:
     enters: float
     feed_forward: float
     shuffled: float
-    position: float
+    waves: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def units(lm: LM, config: dict) -> dict[str, tuple[int, dict[str, Tokens], str]]
         inside = look(lm, found.ids, start)
         features = {f"attention {layer}": inside.attention[layer, places] for layer in range(first, start + 1)}
         features |= {"enters": inside.enters[start, places], "feed_forward": inside.feed_forward[start, places]}
+        features["waves"] = waves(places)
         tokens[name] = Tokens(features, places.float(), torch.arange(len(places)) < len(sinks))
     return {name: (first, tokens, name) for name in tokens} if len(tokens) > 1 else {}
 
@@ -72,8 +73,8 @@ def measure(lm: LM, unit: tuple[int, dict[str, Tokens], str], config: dict) -> R
         attention=[right[feature] for feature in features if feature.startswith("attention")],
         enters=right["enters"],
         feed_forward=right["feed_forward"],
-        shuffled=held_out(features[-3], [shuffled(one, i) for i, one in enumerate(others)], own),
-        position=wins(fitted(covariates(joined(others).place), joined(others).is_sink)(covariates(own.place)), own),
+        shuffled=held_out(features[-4], [shuffled(one, i) for i, one in enumerate(others)], own),
+        waves=right["waves"],
     )
 
 
@@ -94,6 +95,12 @@ def shuffled(tokens: Tokens, seed: int) -> Tokens:
     """The same tokens, whose labels are dealt out at random."""
     order = torch.randperm(len(tokens.place), generator=torch.Generator().manual_seed(seed))
     return Tokens(tokens.features, tokens.place, tokens.is_sink[order])
+
+
+def waves(place: Tensor) -> Tensor:
+    """Sines and cosines of positions (n,), from one token to 10,000 long, (n, 64): any smooth function of position."""
+    angles = place[:, None] / 10_000 ** (torch.arange(32) / 32)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def covariates(place: Tensor) -> Tensor:

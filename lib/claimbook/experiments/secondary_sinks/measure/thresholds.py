@@ -16,7 +16,7 @@ from claimbook.lm.load import LM
 class Row:
     """One text: of every two thresholds, intersection over union of their sinks."""
 
-    overlap: dict[str, dict[str, float]]
+    overlap: dict[str, dict[str, float | None]]
 
 
 @torch.no_grad()
