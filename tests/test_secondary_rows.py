@@ -144,9 +144,11 @@ def test_what_is_shared_in_proportion_is_what_all_others_gain_alike(lm, ids, sev
 
 
 def test_a_write_at_right_angles_is_as_long_and_points_nowhere_near_the_primary(lm, ids):
+    noise = torch.randn(60, lm.model.config.intermediate_size - 2, generator=torch.Generator().manual_seed(0))
+    lm.model.model.layers[4].mlp.down_proj.weight[:60, 2:] = 0.001 * noise  # other tokens' writes
     one = found.find(lm, ids)
     sinks = one.secondary()
-    ways, writes = changes.directions(lm, one, sinks, found.others(one, sinks))
+    ways, writes = changes.directions(lm, one, sinks, {12: 11, 30: 29})
     sink, write = sinks[0], writes[sinks[0].token]
     assert float(write.norm()) == pytest.approx(changes.write_norm(one, sink), rel=1e-5)
     assert float(write @ ways[sink.start]) == pytest.approx(0, abs=1e-3)
@@ -282,14 +284,15 @@ def sink(i, **change):
         "text": " ", "content": False,
         "feed_forward_norm": size, "attention_norm": [5.0, 7.0, 4.0, 6.0, 5.5][i],
         "feed_forward_cosine": 0.97, "attention_cosine": 0.4,
-        "state_along": size, "written_along": 0.95 * size, "next_state_along": size, "next_written_along": 0.01 * size,
-        "given": 0.01 * (i + 1), "even": 0.001,
+        "next_cosine": 0.2, "state_along": size, "written_along": 0.95 * size, "attended_along": 0.02 * size,
+        "given": 0.01 * (i + 1), "given_common": 0.01 * (i + 1), "even": 0.001, "heads": 0.1,
         "like": {"feed_forward_cosine": 0.1, "attention_cosine": 0.2, "given": 0.001, "even": 0.001},
     } | change  # fmt: skip
 
 
 def rule(count, start=14, life=8, given=0.03, even=0.001, primary=0.3):
     drawn = {"given": given, "even": even, "primary_given": primary, "longest": 0.5} if count else {}
+    drawn |= {"cosine": 0.95, "made": 0.9, "like_given": even, "like_even": 0.98 * even} if count else {}
     return {"secondary": count, "levels": [[start, life, count]] if count else []} | drawn
 
 
@@ -305,20 +308,22 @@ def a_text(i=0):
         primary={"start": 3, "end": 28, "norm": norms.tolist(), "given": given.tolist()},
         median_norm=[10.0] * LAYERS,
         rules={
-            "official": rule(
-                2, life=8 + 3 * (i % 2), given=0.03 + 0.001 * draw.random(), even=0.001 + 1e-5 * draw.random()
-            ),
+            "official": rule(2, given=0.03 + 0.001 * draw.random(), even=0.001 + 1e-5 * draw.random())
+            | {"levels": [[14, 8, 1], [14, 9 + i % 3, 1]]},
             **{f"{k} x": rule(5, given=0.03 + 0.001 * draw.random()) for k in TIMES},
         },
         overlap={f"{a} x": {f"{b} x": 0.9 + 0.01 * draw.random() for b in TIMES} for a in TIMES},
         lived={"primary": 25, "others": [8, 9, 8 + i % 2]},
         sinks=[
-            varied(sink(j, content=j + i % 5 == 0, given=0.01 * order[j], attention_norm=draw.uniform(4, 7)), draw)
+            varied(
+                sink(j, content=j + i % 5 == 0, given_common=0.01 * order[j], attention_norm=draw.uniform(4, 7)), draw
+            )
             for j in range(5)
         ],
         norms=[[10.0] * LAYERS],
         content=0.5 + 0.01 * draw.random(),
         same=[200, 190 + i % 3],
+        same_random=[200, 60 + i % 3],
     )
 
 
@@ -357,7 +362,7 @@ READ = {
     "C2": ["primary_early", "secondary_middle"],
     "C3": ["primary_persists", "variable"],
     "C4": ["less", "significant"],
-    "C6": ["aligned", "above_attention", "feed_forward_makes_it", "one_module", "middle_module"],
+    "C6": ["aligned", "feed_forward_makes_it", "one_module", "middle_module"],
     "C7": ["score_follows_norm", "life_follows_norm"],
     "C8": ["dips", "coincides"],
     "C13": ["few_content_words", "usually_none"],
@@ -380,10 +385,9 @@ FAILING = [
     ("C4", "less", put("rules", "official", "given", value=lambda given: given + 0.4), None),
     ("C4", "significant", put("rules", "official", "even", value=lambda even: 20 * even), None),
     ("C6", "aligned", None, put("feed_forward_cosine", value=lambda one: one - 0.2)),
-    ("C6", "above_attention", None, put("attention_cosine", value=0.95)),
     ("C6", "feed_forward_makes_it", None, put("written_along", value=lambda one: 0.3 * one)),
     ("C6", "middle_module", put("rules", RULE, value=rule(5, start=2)), None),
-    ("C7", "score_follows_norm", None, put("given", value=lambda given: 0.1 - given)),
+    ("C7", "score_follows_norm", None, put("given_common", value=lambda given: 0.1 - given)),
     ("C7", "life_follows_norm", None, put("aligned", value=7)),
     ("C8", "dips", put("primary", "given", value=lambda given: [1 - one for one in given]), None),
     ("C8", "coincides", put("rules", RULE, value=rule(5, start=20)), None),
@@ -407,8 +411,8 @@ def test_a_part_fails_when_what_it_says_is_not_so(claim, part, change, each):
 
 
 VOID = [
-    ("C6", "aligned", put("like", "feed_forward_cosine", value=lambda one: one + 0.86)),
-    ("C6", "feed_forward_makes_it", put("next_written_along", value=lambda one: 80 * one)),
+    ("C6", "aligned", put("next_cosine", value=lambda one: one + 0.75)),
+    ("C6", "feed_forward_makes_it", put("attended_along", value=lambda one: 40 * one)),
     ("C16", "drawn_to", put("like", "given", value=lambda one: 30 * one)),
 ]
 
@@ -429,7 +433,7 @@ def test_lives_that_are_all_alike_never_read_as_variable():
     rows = [a_text(i) for i in range(TEXTS)]
     for row in rows:
         row.rules["official"] = rule(2)
-    assert judged(evidence.reading(rows), "C3", "variable") == "open", "none of 24 says little of one in a hundred"
+    assert judged(evidence.reading(rows), "C3", "variable") == "not_met"
 
 
 def test_sinks_that_start_in_many_layers_are_not_one_modules():
@@ -440,18 +444,24 @@ def test_sinks_that_start_in_many_layers_are_not_one_modules():
     assert judged(evidence.reading(rows), "C6", "one_module") == "not_met"
 
 
+def test_a_token_at_random_is_usually_none_too():
+    rows = [replace(a_text(i), same_random=[200, 190 + i % 3]) for i in range(TEXTS)]
+    assert judged(evidence.reading(rows), "C13", "usually_none") == "void"
+
+
 def test_where_sinks_come_before_the_primary_nothing_is_said_of_its_dip():
     measured = reading(each=put("in_massive_life", value=False))
     assert judged(measured, "C8", "dips") == judged(measured, "C8", "coincides") == "open"
+    assert measured["C8"].parts["coincides"].value == 0, "though it is there"
 
 
 def test_a_dip_is_looked_for_within_the_primarys_own_life():
     row = a_text()
     row.primary.update(start=10, end=19, given=[0.0] * 11 + [0.6, 0.6, 0.6, 0.3, 0.3, 0.3, 0.6, 0.6, 0.6] + [0.0] * 10)
     assert evidence.dip(row) == pytest.approx((0.3, 0.6))
-    assert evidence.steepest_fall(row) == 14, "neither the rise before nor the fall behind it"
-    row.primary.update(start=27, end=28)
-    assert evidence.dip(row) is None and evidence.steepest_fall(row) is None
+    assert evidence.steepest_fall([row]) == 14, "neither the rise before nor the fall behind it"
+    row.primary.update(start=28, end=28)
+    assert evidence.dip(row) is None and evidence.steepest_fall([row]) is None
 
 
 def test_undefined_is_left_out_and_not_nought():
@@ -468,7 +478,9 @@ def test_undefined_is_left_out_and_not_nought():
 def test_a_norm_law_that_is_one_of_place_is_none():
     """Late tokens that are both longer and more attended to: with places held fixed little is left."""
     written, given = (2, 1, 4, 3, 6, 5, 8, 7), (1, 3, 2, 4, 5, 7, 6, 8)
-    sinks = [sink(0, token=100 * i, feed_forward_norm=float(written[i]), given=float(given[i])) for i in range(8)]
+    sinks = [
+        sink(0, token=100 * i, feed_forward_norm=float(written[i]), given_common=float(given[i])) for i in range(8)
+    ]
     assert np.corrcoef(written, given)[0, 1] > 0.7 and evidence.follows_norm(sinks) < 0.2
 
 
@@ -498,7 +510,7 @@ def test_without_sinks_nothing_is_said_of_them():
     for claim, part in (("C2", "secondary_middle"), ("C3", "variable"), ("C4", "less"), ("C6", "aligned"),
                         ("C7", "score_follows_norm"), ("C13", "usually_none"), ("C16", "drawn_to")):  # fmt: skip
         assert judged(measured, claim, part) in ("untested", "open"), (claim, part)
-    assert judged(measured, "C2", "primary_early") == "open", "there is no class of which it could be said"
+    assert judged(measured, "C2", "primary_early") == "met", "the primary needs no class to be judged"
 
 
 def test_texts_are_the_unit_not_their_sinks():
@@ -519,21 +531,22 @@ def test_cosines_that_rounding_carries_over_one_are_clipped():
     for row in rows:
         for one in row.sinks:
             one["feed_forward_cosine"] = 1.0 + 4e-16
-            one["like"]["feed_forward_cosine"] = -1.0 - 4e-16
-    found = evidence.formation(rows, LAYERS)
-    assert found.parts["aligned"].value == 1.0 and found.nulls["aligned"].value == -1.0
+            one["next_cosine"] = -1.0 - 4e-16
+    one = evidence.formation(rows, LAYERS)
+    assert one.parts["aligned"].value == 1.0 and one.nulls["aligned"].value == -1.0
 
 
 # --- interventions -------------------------------------------------------------------------------------------------
 
 
-def changed(i, none=0.004, fourfold=0.05, on_end=(7, 9), aligned=(7, 9), right_angles=0.001, straight=0.03,
-            beside=0.03, value=0.2, turned_value=1.0, nearer=1, turned_nearer=0, with_them=0.3, others=0.5, shared=0.4,
-            loss=0.001, primary_loss=1.0, sinks=3, untrained=0):  # fmt: skip
+def changed(i, none=0.004, fourfold=0.05, on_end=(7, 9), back=(0, 3), room=12, right_angles=0.001, straight=0.03,
+            without_next=0.03, value=0.2, turned_value=1.0, nearer=1, turned_nearer=0, with_them=0.3, shared=0.32,
+            others_gain=1.0, loss=0.001, primary_loss=1.0, sinks=3, untrained=0):  # fmt: skip
     small = 1 + 0.02 * np.random.default_rng(i).random()
 
     def factor(factor, given, which):
-        return {"factor": factor, "given": small * given, "on_end": on_end[which], "aligned": aligned[which]}
+        on = on_end[which]
+        return {"factor": factor, "given": small * given, "on_end": on, "aligned": on + back[which]}
 
     def level(share):
         return [share * small] * LAYERS
@@ -541,21 +554,21 @@ def changed(i, none=0.004, fourfold=0.05, on_end=(7, 9), aligned=(7, 9), right_a
     return changes.Row(
         sinks=sinks,
         untrained=untrained,
-        scaled=[factor(0.0, none * small, 0), factor(0.5, 0.02, 0), factor(1.0, 0.03, 0), factor(2.0, 0.04, 1),
-                factor(4.0, fourfold, 1)],
+        scaled=[factor(0.0, none * small, 0), factor(0.5, 0.02, 0), factor(1.0, 0.03, 0), factor(4.0, fourfold, 1)],
+        room=room,
         turned={"at right angles": right_angles * small**2, "straight along": straight * small**2},
-        beside=beside * small**2,
+        without_next=without_next * small**2,
         primary={
             UNCHANGED: level(with_them),
             NO_SINKS: level(0.5 * small),
-            NO_OTHERS: level(small * 0.5 * with_them / others),
-            f"{NO_SINKS}, in proportion": level(shared),
+            NO_OTHERS: level(with_them * others_gain * small),
+            f"{NO_SINKS}, in proportion": level(shared / small),
             f"{NO_OTHERS}, in proportion": level(with_them),
         },
         loss={UNCHANGED: 3.0, NO_OTHERS: 3.0, NO_SINKS: 3.0 + loss * small, NO_PRIMARY: 3.0 + primary_loss * small},
         meets=[15, 16, 17],
         norms={
-            "value": value * small, "turned_value": turned_value * small, "ordinary_value": 1.0,
+            "value": value * small, "turned_value": turned_value * small**2, "ordinary_value": 1.0,
             "nearer": [nearer] * 3, "turned_nearer": [turned_nearer] * 3,
             "key": 0.5, "turned_key": 1.0, "primary_key": 0.5,
         },
@@ -563,7 +576,7 @@ def changed(i, none=0.004, fourfold=0.05, on_end=(7, 9), aligned=(7, 9), right_a
 
 
 CHANGED = {
-    "C7": ["silenced", "score_scales", "stays_longer", "more_layers_in_all"],
+    "C7": ["silenced", "score_scales", "stays_longer", "comes_back"],
     "C8": ["weaker_beside_them"],
     "C10": ["values_shrink", "keys_join"],
     "C16": ["in_most_texts"],
@@ -576,7 +589,7 @@ def interventions(**wrong):
 
 
 def test_if_the_paper_is_right_every_intervention_is_met():
-    measured = interventions(others=0.5)
+    measured = interventions()
     states = {(claim, part): judged(measured, claim, part) for claim, names in CHANGED.items() for part in names}
     assert states == dict.fromkeys(states, "met")
 
@@ -584,13 +597,14 @@ def test_if_the_paper_is_right_every_intervention_is_met():
 @pytest.mark.parametrize(
     ("claim", "part", "wrong", "state"),
     [
-        ("C7", "silenced", {"none": 0.028}, "not_met"),
-        ("C7", "silenced", {"beside": 0.004}, "void"),
+        ("C7", "silenced", {"none": 0.019}, "not_met"),
+        ("C7", "silenced", {"without_next": 0.004}, "void"),
         ("C7", "score_scales", {"fourfold": 0.03}, "not_met"),
         ("C7", "stays_longer", {"on_end": (7, 7)}, "not_met"),
-        ("C7", "more_layers_in_all", {"aligned": (7, 7)}, "not_met"),
-        ("C8", "weaker_beside_them", {"with_them": 0.5}, "not_met"),
-        ("C8", "weaker_beside_them", {"others": 0.3}, "void"),
+        ("C7", "stays_longer", {"on_end": (7, 7), "room": 7}, "void"),
+        ("C7", "comes_back", {"back": (2, 2)}, "not_met"),
+        ("C8", "weaker_beside_them", {"with_them": 0.5, "shared": 0.5}, "not_met"),
+        ("C8", "weaker_beside_them", {"shared": 0.5}, "void"),
         ("C10", "values_shrink", {"value": 0.9}, "not_met"),
         ("C10", "values_shrink", {"turned_value": 0.2}, "void"),
         ("C10", "keys_join", {"nearer": 0}, "not_met"),
@@ -599,6 +613,7 @@ def test_if_the_paper_is_right_every_intervention_is_met():
         ("C17", "direction_counts", {"right_angles": 0.025}, "not_met"),
         ("C17", "direction_counts", {"straight": 0.002}, "void"),
         ("C17", "from_the_primary", {"shared": 0.6}, "not_met"),
+        ("C17", "from_the_primary", {"others_gain": 1.5}, "void"),
         ("C17", "loss_alike", {"loss": 0.3}, "not_met"),
         ("C17", "loss_alike", {"primary_loss": 0.001}, "void"),
     ],
@@ -608,9 +623,12 @@ def test_interventions_decide_both_ways(claim, part, wrong, state):
 
 
 def test_a_sink_that_comes_back_does_not_stay_longer():
-    measured = interventions(on_end=(7, 7), aligned=(7, 20))
+    measured = interventions(on_end=(7, 7), back=(0, 13))
     assert judged(measured, "C7", "stays_longer") == "not_met"
-    assert judged(measured, "C7", "more_layers_in_all") == "met"
+    assert judged(measured, "C7", "comes_back") == "met"
+    measured = interventions(on_end=(7, 20), back=(0, 0))
+    assert judged(measured, "C7", "stays_longer") == "met"
+    assert judged(measured, "C7", "comes_back") == "not_met", "nor does one that stays come back"
 
 
 def test_keys_that_are_alike_anyway_say_nothing():
@@ -624,7 +642,7 @@ def test_keys_that_are_alike_anyway_say_nothing():
 
 
 def test_texts_without_sinks_count_where_they_are_counted_alone():
-    empty = changes.Row(0, 0, [], {}, None, {}, {}, [], {})
+    empty = changes.Row(0, 0, [], 0, {}, None, {}, {}, [], {})
     rows = [changed(i) for i in range(12)] + [empty] * 12
     measured = evidence.interventions(rows)
     assert judged(measured, "C16", "in_most_texts") == "not_met"
@@ -635,18 +653,22 @@ def test_texts_without_sinks_count_where_they_are_counted_alone():
 # --- inside the layer ----------------------------------------------------------------------------------------------
 
 
-def apart(i, attention=(0.55, 0.7, 0.9), enters=0.9, feed_forward=1.0, shuffled=0.5):
+GROWING = (0.55, 0.6, 0.65, 0.7, 0.8, 0.9)
+
+
+def apart(i, attention=GROWING, enters=0.9, feed_forward=1.0, waves=0.5):
     small = 0.01 * np.random.default_rng(i).random()
-    return separation.Row(9, [one + small for one in attention], enters, feed_forward, shuffled + small, 0.6)
+    return separation.Row(9, [one + small for one in attention], enters, feed_forward, 0.5, waves + small)
 
 
 @pytest.mark.parametrize(
     ("part", "wrong", "state"),
     [
-        ("attention_separates", {"attention": (0.5, 0.5, 0.5)}, "not_met"),
-        ("attention_separates", {"shuffled": 0.9}, "void"),
-        ("little_by_little", {"attention": (0.9, 0.9, 0.9)}, "not_met"),
-        ("completed_by_feed_forward", {"enters": 1.0}, "not_met"),
+        ("attention_separates", {"attention": (0.5,) * 6}, "not_met"),
+        ("attention_separates", {"waves": 0.9}, "void"),
+        ("little_by_little", {"attention": (0.9,) * 6}, "not_met"),
+        ("little_by_little", {"attention": GROWING[-3:]}, "open"),
+        ("completed_by_feed_forward", {"enters": 1.0}, "void"),
         ("completed_by_feed_forward", {"feed_forward": 0.99}, "not_met"),
     ],
 )
@@ -655,18 +677,20 @@ def test_the_probe_decides_both_ways(part, wrong, state):
     assert judged(evidence.told_apart([apart(i, **wrong) for i in range(TEXTS)]), "C15", part) == state
 
 
-def alone(aligned=15, following=0, shares=(0.4, 0.2, 0.1, 0.05, 0.05), like_share=0.1):
+def alone(aligned=15, following=0, makes=(80.0, 100.0), like_makes=(5.0, 50.0)):
     cosines, others = ([0.99] * some + [0.1] * (1004 - some) for some in (aligned, following))
-    return evidence.alone([layer.Row(22, 251, cosines, others, 2.03, [1, 2, 3, 4, 5], list(shares), like_share)])
+    own, like = ([[a * (1 + 0.01 * i), b * (1 + 0.012 * i)] for i in range(TEXTS)] for a, b in (makes, like_makes))
+    return evidence.alone([layer.Row(22, 251, cosines, others, 2.03, [1, 2, 3, 4, 5], own, like)])
 
 
 def test_the_layer_alone_decides_both_ways():
     assert judged(alone(), "C14", "few_directions") == judged(alone(), "C17", "few_neurons") == "met"
     assert {judged(alone(aligned=n), "C14", "few_directions") for n in (2, 500)} == {"not_met"}
     assert judged(alone(following=15), "C14", "few_directions") == "void"
-    assert judged(alone(shares=[0.02] * 5), "C17", "few_neurons") == "not_met"
-    assert judged(alone(like_share=0.9), "C17", "few_neurons") == "void"
-    assert judged(alone(shares=[]), "C17", "few_neurons") == "untested", "a layer unlike Llama's"
+    assert judged(alone(makes=(10.0, 100.0)), "C17", "few_neurons") == "not_met"
+    assert judged(alone(like_makes=(45.0, 50.0)), "C17", "few_neurons") == "void"
+    unlike = evidence.alone([layer.Row(4, 20, [0.1], [0.1], 2.0, [], [], [])])
+    assert judged(unlike, "C17", "few_neurons") == "untested", "a layer unlike Llama's"
 
 
 # --- the paper's own models --------------------------------------------------------------------------------------
@@ -718,7 +742,7 @@ def test_stored_runs_have_the_units_that_are_judged(suffix):
     stored = {name: seals.read(paths.sweep("secondary_sinks", f"{name}{suffix}"))["curves"] for name in
               ("texts", "changes", "layer")}  # fmt: skip
     rows = [texts.Row(**row) for row in stored["texts"]["texts"]]
-    assert len(rows) == len(stored["changes"]["texts"]) == TEXTS and len(stored["layer"]["layers"]) == 1
+    assert len(rows) == TEXTS and len(stored["changes"]["texts"]) >= 20 and len(stored["layer"]["layers"]) == 1
     found = evidence.reading(rows)
     assert found["C1"]["exists"].n == TEXTS
     assert all(part is None or part.n <= TEXTS for part in found["C7"].parts.values())
@@ -744,7 +768,7 @@ def every_figure(read, changed_rows, apart_rows, layer_rows):
 
 def test_every_figure_draws_and_says_what_it_shows():
     read, some = [a_text(i) for i in range(3)], [changed(i) for i in range(3)]
-    one = layer.Row(22, 251, [0.99, 0.5, -0.2], [0.1], 2.0, [1], [0.9], 0.1)
+    one = layer.Row(22, 251, [0.99, 0.5, -0.2], [0.1], 2.0, [1], [[9.0, 10.0]], [[1.0, 10.0]])
     for plot in every_figure(read, some, [apart(i) for i in range(3)], [one]):
         assert plot.title and plot.caption
         assert len(plotting.png(plot, "toy")) > 2000
@@ -752,6 +776,6 @@ def test_every_figure_draws_and_says_what_it_shows():
 
 def test_every_figure_draws_without_sinks():
     bare = [replace(a_text(i), sinks=[], norms=[], rules={name: rule(0) for name in a_text().rules}) for i in range(3)]
-    empty = [changes.Row(0, 0, [], {}, None, {}, {}, [], {})] * 3
+    empty = [changes.Row(0, 0, [], 0, {}, None, {}, {}, [], {})] * 3
     for plot in every_figure(bare, empty, [], []):
         assert len(plotting.png(plot, "toy")) > 500
