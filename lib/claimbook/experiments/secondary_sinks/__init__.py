@@ -1,1 +1,1 @@
-"""What the chapter on secondary sinks measures: ``stored`` declares, ``measure`` makes rows, ``evidence`` judges them."""
+"""What the chapter on secondary sinks measures: ``stored`` declares, ``measure`` makes rows, ``evidence`` judges."""

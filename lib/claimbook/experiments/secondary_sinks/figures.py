@@ -11,12 +11,14 @@ from claimbook.experiments.secondary_sinks.measure.changes import NO_OTHERS, NO_
 from claimbook.experiments.secondary_sinks.stored import TIMES
 from claimbook.plotting import Plot
 
+NAMES = {"smollm2": "SmolLM2", "gemma-3": "Gemma-3"}
 BLANKS = {" ": "space", "\n": "newline", "\t": "tab"}
 
 
 def short(model: str) -> str:
-    """A model's name without its size, as legends have it."""
-    return model.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+    """A model's name without its size, as legends and prose have it."""
+    name = model.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+    return NAMES.get(name, name)
 
 
 def word(text: str) -> str:
@@ -144,7 +146,7 @@ def formation(by_model):
                     shown[f"{short(model)}: {words}, {whom}"] = found
     fig, ax = plotting.figure(height=1.2 + 0.42 * max(len(shown), 3))
     if shown:
-        plotting.interval_plot(ax, shown, xlabel="cosine with the primary's direction")
+        plotting.interval_plot(ax, shown, xlabel="cosine with the primary")
         ax.set_xlim(-1.05, 1.05)
     first = list(shown.values())[:3]
     title = ""
@@ -300,8 +302,8 @@ def primary(by_model):
                 f"and {without:.0f} % once their writes are taken away"
             )
         ax.set_ylim(0, None)
-        if len(axes) > 1 and ax is not axes[0]:
-            ax.get_legend().remove() if ax.get_legend() else None
+        if ax is not axes[0]:
+            ax.get_legend().remove()
         named(ax, model)
     return Plot(
         fig,
@@ -359,7 +361,7 @@ def keys_and_values(by_model):
         )
     fig, ax = plotting.figure(height=1.2 + 0.4 * max(len(shown), 3))
     if shown:
-        plotting.interval_plot(ax, shown, xlabel="norm over that of ordinary tokens")
+        plotting.interval_plot(ax, shown, xlabel="norm, ordinary tokens = 1")
         plotting.reference_line(ax, 1, "ordinary", axis="x")
     return Plot(
         fig,
