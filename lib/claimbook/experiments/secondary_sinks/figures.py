@@ -184,7 +184,7 @@ def told_apart(by_model):
     fig, ax = plotting.figure(height=1.2 + 0.38 * max(len(shown), 3))
     title = ""
     if shown:
-        plotting.interval_plot(ax, shown, xlabel="how often the sink scores higher")
+        plotting.interval_plot(ax, shown, xlabel="share of pairs told right")
         plotting.reference_line(ax, 0.5, "chance", axis="x")
         model, rows = next((model, rows) for model, rows in by_model.items() if rows)
         first, last = (np.mean([row.attention[at] for row in rows]) for at in (0, -1))
