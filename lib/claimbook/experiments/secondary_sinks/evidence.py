@@ -383,14 +383,13 @@ def told_apart(rows: list[separation.Row]) -> Parts:
 def alone(rows: list[layer.Row]) -> Parts:
     """C14, and the neurons of C17: the layer that makes the sinks, fed by hand."""
     (row,) = rows
-
-    def made(by_text: list[list[float]]) -> Estimate | None:
-        return ratio(*zip(*by_text, strict=True)) if by_text else None
-
-    return {
-        "C14": Evidence({"few_directions": beyond(row.cosines)}, nulls={"few_directions": beyond(row.next_cosines)}),
-        "C17": Evidence({"few_neurons": made(row.makes)}, nulls={"few_neurons": made(row.like_makes)}),
+    found = {
+        "C14": Evidence({"few_directions": beyond(row.cosines)}, nulls={"few_directions": beyond(row.next_cosines)})
     }
+    if row.makes:  # in layers like Llama's
+        own, like = (ratio(*zip(*by_text, strict=True)) for by_text in (row.makes, row.like_makes))
+        found["C17"] = Evidence({"few_neurons": own}, nulls={"few_neurons": like})
+    return found
 
 
 def beyond(cosines: list[float]) -> Exact:
