@@ -742,7 +742,7 @@ def test_stored_runs_have_the_units_that_are_judged(suffix):
     stored = {name: seals.read(paths.sweep("secondary_sinks", f"{name}{suffix}"))["curves"] for name in
               ("texts", "changes", "layer")}  # fmt: skip
     rows = [texts.Row(**row) for row in stored["texts"]["texts"]]
-    assert len(rows) == TEXTS and len(stored["changes"]["texts"]) >= 20 and len(stored["layer"]["layers"]) == 1
+    assert len(rows) == TEXTS and len(stored["changes"]["texts"]) >= 20 and len(stored["layer"]["layers"]) <= 1
     found = evidence.reading(rows)
     assert found["C1"]["exists"].n == TEXTS
     assert all(part is None or part.n <= TEXTS for part in found["C7"].parts.values())
