@@ -29,7 +29,8 @@ def word(text: str) -> str:
 def commonest_words(sinks: list[dict], count: int = 3) -> str:
     """The tokens that are sinks most often, with their shares, in words."""
     words = Counter(word(sink["text"]) for sink in sinks)
-    return ", ".join(f"“{one}” ({100 * times / len(sinks):.0f} %)" for one, times in words.most_common(count))
+    some = [(one, 100 * times / len(sinks)) for one, times in words.most_common(count)]
+    return ", ".join(f"“{one}” ({share:.0f} %)" for one, share in some if share >= 1)
 
 
 def panels(count: int, height: float):
@@ -323,8 +324,8 @@ def directions(by_model):
             cosines = np.sort(row.cosines)[::-1]
             series[short(model)] = (100 * np.arange(1, len(cosines) + 1) / len(cosines), cosines)
             told = told or (
-                f"Of {short(model)}'s {len(cosines)} signed directions {int((np.abs(cosines) > 0.98).sum())} come out "
-                f"beyond 0.98; the nearest reaches {np.abs(cosines).max():.3f}"
+                f"Beyond 0.98: {int((np.abs(cosines) > 0.98).sum())} of {short(model)}'s {len(cosines)} signed "
+                f"directions, the nearest at {np.abs(cosines).max():.3f}"
             )
     if series:
         plotting.curves(ax, series, xlabel="signed directions, sorted, %", ylabel="cosine with the primary's write")
