@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 from claimbook import chapter
-from claimbook.experiments.secondary_sinks import live as secondary
 from claimbook.experiments.sink_emergence import live as emergence
 from claimbook.experiments.units import Experiment
 from claimbook.runs import stored_runs
@@ -69,13 +68,17 @@ def test_rows_are_stored_ones_where_these_speak_for_the_run(asked, plain, half, 
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
-def test_secondary_sinks(asked, plain, half):
-    run = start("secondary_sinks", **asked)
-    text = asked.get("text") or TEXT
-    assert bool(secondary.speaks(run, MODEL, text)) == (plain or asked.get("models") is not None)
-    assert not secondary.speaks(run, "tiny-random-llama", text)
-    assert not secondary.speaks(start("secondary_sinks", seed=1), MODEL, TEXT)
+@pytest.mark.parametrize(("seed", "now"), [(0, False), (1, True)])
+def test_what_was_drawn_with_another_seed_does_not_speak(seed, now, monkeypatch, capsys):
+    run, lm = start("secondary_sinks", seed=seed), SimpleNamespace(name=MODEL)
+    live = SimpleNamespace(now=lambda lm, config: [config["seed"]], read=lambda stored: ["stored"])
+    monkeypatch.setattr(stored_runs, "experiment", lambda *name: live)
+    monkeypatch.setattr(stored_runs, "load", lambda chapter, name: {"config": {}, "freshness": "fresh"})
+    monkeypatch.setattr(chapter.paths, "sweep", lambda *name: chapter.paths.root())
+    rows = run.rows("texts", lm, again={}, seed=seed)
+    assert rows == {MODEL: [seed] if now else ["stored"], OTHER: ["stored"]}, "others stand beside it as they are"
+    line = capsys.readouterr().out.strip()
+    assert line == ("no stored run to compare with" if now else "the live part differs from the stored run by inf")
 
 
 @pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])

@@ -1,6 +1,6 @@
 """Detectors of secondary sinks: planted ones are found where they are, off-by-ones and signs turn these tests red."""
 
-import json
+import math
 
 import pytest
 import torch
@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planted as planted_model
-from claimbook.experiments.secondary_sinks import change, find, probe
-from claimbook.lm import block_outputs, residual, tiny
-from claimbook.lm.load import LM
+from claimbook.lm import block_outputs
 from claimbook.lm.residual import trace
 from claimbook.papers import secondary_sinks as method
 from claimbook.papers.secondary_sinks import Sink
@@ -99,8 +97,8 @@ def test_lifetimes_count_flagged_blocks_and_gaps_are_told():
     flags[1:5, 1] = True
     flags[[0, 2, 3], 2] = True
     on_end, with_gap = method.sinks(flags)
-    assert (on_end.token, on_end.level, on_end.contiguous, on_end.attended) == (1, (1, 4), True, [2, 3, 4, 5])
-    assert (with_gap.token, with_gap.level, with_gap.contiguous, with_gap.attended) == (2, (0, 3), False, [1, 3, 4])
+    assert (on_end.token, on_end.level, on_end.attended) == (1, (1, 4), [2, 3, 4, 5])
+    assert (with_gap.token, with_gap.level, with_gap.attended) == (2, (0, 3), [1, 3, 4])
 
 
 def test_labels_as_in_the_repository():
@@ -156,12 +154,68 @@ def test_levels_merge_neighbouring_lifetimes_of_one_start():
 def test_alignment_is_counted_from_the_start_on_gaps_and_all():
     cosines = torch.tensor([0.99, 0.2, 0.95, 0.5, 0.5, 0.97, 0.96])
     assert [method.aligned_for(cosines, start) for start in (0, 2, 3, 6)] == [3, 2, 1, 0]
+    assert [method.aligned_on_end(cosines, start) for start in (0, 2, 3, 5)] == [1, 1, 0, 1], "a gap ends it"
+    assert method.aligned_on_end(torch.tensor([0.95, 0.99, 0.91, 0.99]), 0) == 3, "the last layer is read by none"
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=30))
 def test_levels_lose_no_token(pairs):
     found = [level(start, lifetime) for start, lifetime in pairs]
     assert sum(method.levels(found, least=0.0).values()) == len(found)
+
+
+# --- the official rule, derived a second time ------------------------------------------------------------------------
+
+
+def official_again(states: list[list[list[float]]], candidates: int) -> tuple[int, dict[int, tuple[list[int], str]]]:
+    """The repository's rule from its description, in plain Python: the primary, and {token: (layers, label)}.
+
+    The primary is the candidate with the largest mean norm. Its window goes from behind the largest step of its norm up
+    to the largest step down that follows. In it a later token counts where its cosine with the primary is beyond 0.9
+    either way. All but fifteen layers or more is like a primary, four or fewer is noise.
+    """
+    depth, length = len(states), len(states[0])
+
+    def norm(layer, token):
+        return math.sqrt(sum(x * x for x in states[layer][token]))
+
+    at = max(range(candidates), key=lambda token: sum(norm(layer, token) for layer in range(depth)))
+    steps = [norm(layer + 1, at) - norm(layer, at) for layer in range(depth - 1)]
+    start = steps.index(max(steps)) + 1
+    behind = steps[start:]
+    end = start + 1 + behind.index(min(behind)) if behind else depth
+    found = {}
+    for token in range(at + 1, length):
+        layers = []
+        for layer in range(start, end):
+            dot = sum(x * y for x, y in zip(states[layer][token], states[layer][at], strict=True))
+            if abs(dot) > 0.9 * norm(layer, token) * norm(layer, at):
+                layers.append(layer)
+        if layers:
+            kind = "primary-like" if len(layers) >= depth - 15 else "secondary" if len(layers) > 4 else "noise"
+            found[token] = (layers, kind)
+    return at, found
+
+
+@pytest.mark.parametrize("case", range(300))
+def test_the_official_rule_agrees_with_a_second_derivation(case):
+    """Random states with tokens that join the first for some layers, either way round, at any depth."""
+    draw = torch.Generator().manual_seed(case)
+    depth, length, candidates = int(torch.randint(28, 49, (1,), generator=draw)), 12, 2 + case % 2
+    states = torch.randn(depth, length, 8, generator=draw, dtype=torch.float64)
+    begin, last = sorted(torch.randint(0, depth + 1, (2,), generator=draw).tolist())
+    first = int(torch.randint(0, candidates, (1,), generator=draw))
+    direction = torch.randn(8, generator=draw, dtype=torch.float64)
+    states[begin:last, first] += 100 * direction
+    for token in range(candidates, length, 3):
+        on, off = sorted(torch.randint(0, depth + 1, (2,), generator=draw).tolist())
+        states[on:off, token] += float(torch.randn(1, generator=draw)) * 20 * direction
+    norms = states.norm(dim=-1)
+    at = method.primary(norms, candidates)
+    cosines = torch.cosine_similarity(states, states[:, at : at + 1], dim=-1)
+    sinks = method.sinks(method.official(norms, cosines, at))
+    ours = {one.token: (list(one.layers), method.label(one.lifetime, depth)) for one in sinks}
+    assert (at, ours) == official_again(states.tolist(), candidates)
 
 
 # --- in a model: sinks planted by hand -----------------------------------------------------------------------------
@@ -208,133 +262,3 @@ def test_scaling_a_write_scales_the_sink():
     assert stream.norm[4, 12] == pytest.approx(120, abs=3)
     assert next(sink for sink in longer if sink.token == 12).lifetime > 3
     assert next(sink for sink in longer if sink.token == 30).lifetime == 3
-
-
-def test_a_text_is_told_in_plain_numbers():
-    built = planted_model.model((4, 7))
-    lm = LM("planted", built, tiny.byte_tokenizer())
-    ids = planted_model.text(length=160, at=(12, 30))
-    ids[40] = 7  # of the same kind, but no sink: block 4 is kept from writing for it
-    with block_outputs.scaled(built, 4, [40], 0.0), block_outputs.scaled(built, 7, [40], 0.0):
-        found = find.find(lm, ids)
-        told = json.loads(json.dumps(find.row(lm, found, "3 x")))
-    assert told["primary"]["token"] == 0 and (told["primary"]["start"], told["primary"]["end"]) == (2, 9)
-    assert [sink["token"] for sink in told["sinks"]] == [12, 30] and told["rules"].keys() == {
-        "official",
-        *(f"{k} x" for k in find.TIMES),
-    }
-    sink = told["sinks"][0]
-    drawn = told["drawn"][0]
-    assert len(drawn["norm"]) == len(drawn["given"]) == len(told["median_norm"]) == planted_model.BLOCKS
-    assert sink["start"] == 4 and sink["lifetime"] == sink["aligned"] == 3 and sink["first"]
-    assert not told["sinks"][1]["first"], "the same token came before"
-    assert sink["written"]["feed_forward_along"] > 0.99 > abs(sink["like"]["feed_forward_along"])
-    assert sink["wins"]["feed_forward"] == 1 and sink["given"] == pytest.approx(
-        float(found.stream.given[5:8, 12].mean()), rel=1e-3
-    ), "the attention of block 4 comes before what it writes"
-    assert (
-        told["same"] == [3, 1]
-        and told["rules"]["3 x"]["contiguous"] == 2
-        and told["rules"]["3 x"]["levels"] == [[4, 3, 2]]
-    )
-    assert told["rules"]["official"]["longest"] == pytest.approx(60.5 / 500, rel=0.05), (
-        "over the primary's, while a sink"
-    )
-    assert told["overlap"]["3 x"]["8 x"] == told["overlap"]["8 x"]["3 x"]
-    assert find.controls(found, "3 x") == {12: [40], 30: [40]}
-
-
-def test_tokens_too_near_the_end_to_be_scored_are_left_out():
-    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    found = find.find(lm, planted_model.text(length=90, at=(12, 30)))
-    assert [sink.token for sink in found.sinks["official"]] == [12]
-
-
-def test_the_primary_need_not_be_the_first_token():
-    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    ids = planted_model.text(length=160)
-    ids[[0, 1]] = ids[[1, 0]]
-    assert find.find(lm, ids).stream.at == 1
-
-
-# --- interventions -------------------------------------------------------------------------------------------------
-
-
-def planted_text():
-    lm = LM("planted", planted_model.model((4, 7)), tiny.byte_tokenizer())
-    ids = planted_model.text(length=160, at=(12, 30))
-    return lm, find.find(lm, ids)
-
-
-def test_the_write_of_one_sink_is_scaled():
-    lm, found = planted_text()
-    sink = found.sinks["3 x"][0]
-    told = change.scaling(lm, found, sink, "3 x", factors=(0.0, 1.0, 2.0))
-    written = [row["written"] for row in told["factors"]]
-    assert written[0] == 0 and written[2] == pytest.approx(2 * written[1], rel=1e-3) and written[1] > 50
-    unchanged = told["factors"][1]
-    assert unchanged["lifetime"] == sink.lifetime == 3
-    assert unchanged["given"] == pytest.approx(float(found.stream.given[5:8, 12].mean()), abs=1e-6)
-    assert told["factors"][2]["lifetime"] > 3
-    assert [sink.token for sink in find.find(lm, found.ids).sinks["3 x"]] == [12, 30], "nothing stays behind"
-
-
-def test_sinks_are_removed_and_so_are_as_many_like_tokens():
-    lm, found = planted_text()
-    told = change.removal(lm, found, "3 x")
-    assert told["sinks"] == 2 and told["like"] == 0, "no other token of this kind: neighbours stand in"
-    assert [place for _, place in change.others(found, "3 x")[0]] == [11, 29]
-    ids = found.ids.clone()
-    ids[40] = 7
-    with block_outputs.scaled(lm.model, 4, [40], 0.0), block_outputs.scaled(lm.model, 7, [40], 0.0):
-        found = find.find(lm, ids)
-        told = change.removal(lm, found, "3 x")
-    assert told["sinks"] == 2 and told["like"] == 1 and told["alive"] == [5, 6, 7]
-    assert told["unchanged"]["loss"] == told["without others"]["loss"] != told["without sinks"]["loss"]
-    assert len(told["unchanged"]["primary"]) == planted_model.BLOCKS
-
-
-def test_a_scaled_write_is_followed_the_other_way_round_too():
-    lm, found = planted_text()
-    told = change.scaling(lm, found, found.secondary("3 x")[0], "3 x", factors=(-1.0, 1.0, 4.0))
-    turned, once, fourfold = told["factors"]
-    assert turned["written"] == pytest.approx(once["written"], rel=1e-3) and turned["aligned"] == 0
-    assert fourfold["aligned"] >= once["aligned"] == 3
-
-
-def test_keys_and_values_of_sinks_are_told_beside_ordinary_ones():
-    lm, found = planted_text()
-    told = change.keys_and_values(lm, found, found.secondary("3 x"))
-    keys, values = residual.keys_and_values(lm.model, found.ids)
-    usual = [i for i in range(1, 160 - find.LATE) if i not in (12, 30)]
-    expected = [(values[5:8, token] / values[5:8, usual].median(dim=1).values).mean() for token in (12, 30)]
-    assert told["value_over"] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
-    assert 0 <= told["nearer"] <= 1 and keys.shape == (planted_model.BLOCKS, 160)
-
-
-def test_the_probe_names_the_neuron_that_writes_a_planted_sink():
-    lm, found = planted_text()
-    told = probe.probed(lm, [found.ids, planted_model.text(length=160, at=(20, 40))], "3 x")
-    assert told == {"metrics": {}, "curves": {}}, "no like tokens to compare with"
-    inputs = probe.inputs_of(lm, found.ids, 4)
-    # the write alone is scaled by neuron 1, which the planting gave to the secondary sinks
-    told = probe.neurons(lm, 4, inputs[[12, 30]], probe.layer(lm, 4, inputs[[12]])[0])
-    assert told["neurons"][0] == 1 and told["contributions"][0] / told["length"] == pytest.approx(1, abs=1e-3)
-
-
-def test_principal_directions_are_the_widest_first_and_of_length_one():
-    points = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9, 1, 3, 1])
-    directions = probe.principal(points)
-    assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-5)
-    assert directions[0].abs().argmax() == 1 and directions[1].abs().argmax() == 3
-
-
-@pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt_neox", "phi3"])
-def test_the_probed_layer_is_the_one_that_writes(name):
-    """The layer alone, fed with its inputs, gives what the model's hooks see it write: with the norm behind it too."""
-    lm = LM(name, *tiny.build(f"tiny-random-{name}"))
-    ids, kept = torch.randint(1, 300, (30,), generator=torch.Generator().manual_seed(0)), {}
-    with torch.no_grad(), block_outputs.observed(lm.model, lambda layer, *parts: kept.update({layer: parts[2][0]})):
-        lm.model.base_model(ids[None], use_cache=False)
-    with torch.no_grad():
-        assert torch.allclose(probe.layer(lm, 1, probe.inputs_of(lm, ids, 1)), kept[1], atol=1e-4)

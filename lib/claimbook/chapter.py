@@ -138,8 +138,11 @@ class ChapterRun:
         for key, model in stored_runs.alike(self.chapter, name).items():
             if (result := self.stored(key, of=model)) and (model not in stored or key == name):
                 stored[model] = result
+        declared = declarations.declared(self.chapter, name).config
+        config = declared | live
+        if config.get("seed") != declared.get("seed"):
+            stored.pop(lm.name, None)  # what was drawn with another seed does not speak for this run
         by_model = {model: experiment.read(result) for model, result in stored.items()}
-        config = declarations.declared(self.chapter, name).config | live
         own = by_model.pop(lm.name) if lm.name in by_model else experiment.now(lm, config)
         if again is not None:
             kept = stored.get(lm.name)

@@ -1,7 +1,7 @@
 """Secondary attention sinks (Wong et al., arXiv 2512.22213): who is one, where it begins, how long it lasts.
 
 The paper's body could not be read; the rules are re-derived from the authors' repository (no licence, commit 11eefcc).
-Layers count blocks from 0: row l is the output of block l, the last one before the final norm. Norms and cosines with
+Layers count from 0: row l is the output of layer l, the last one before the final norm. Norms and cosines with
 the primary sink's state are (L, T).
 """
 
@@ -15,34 +15,31 @@ from claimbook.lm import block_outputs, proof
 
 COSINE = 0.9  # above it a state counts as aligned with the primary's
 LONG, SHORT = 15, 4  # the repository's labels: layers that a primary may lack, layers that noise lasts at most
-SHALLOWEST = 28  # blocks of the shallowest model for which the repository's constants were made
+SHALLOWEST = 28  # layers of the shallowest model for which the repository's constants were made
+NOISE, PRIMARY_LIKE = 0.1, 0.9  # our labels for models of any depth: shares of the primary's own lifetime
 
 
 @dataclass(frozen=True)
 class Sink:
-    """One token that is a sink after some blocks, in order and mostly on end."""
+    """One token that is a sink after some layers, in order and mostly on end."""
 
     token: int
-    blocks: tuple[int, ...]
+    layers: tuple[int, ...]
 
     @property
     def start(self) -> int:
-        """The first block after which it is one."""
-        return self.blocks[0]
+        """The first layer after which it is one."""
+        return self.layers[0]
 
     @property
     def lifetime(self) -> int:
-        """Blocks after which it is one, on end or not, as the repository counts."""
-        return len(self.blocks)
-
-    @property
-    def contiguous(self) -> bool:
-        return self.blocks[-1] - self.blocks[0] + 1 == len(self.blocks)
+        """Layers after which it is one, on end or not, as the repository counts."""
+        return len(self.layers)
 
     @property
     def attended(self) -> list[int]:
-        """The blocks whose attention meets the sink: those that read its state, one after those that wrote it."""
-        return [block + 1 for block in self.blocks]
+        """The layers whose attention meets the sink: those that read its state, one after those that wrote it."""
+        return [layer + 1 for layer in self.layers]
 
     @property
     def level(self) -> tuple[int, int]:
@@ -62,7 +59,7 @@ def prove(model) -> None:
 
 
 def primary(norms: Tensor, candidates: int = 2) -> int:
-    """The primary sink: the one of the first ``candidates`` tokens whose norm, mean over blocks, is largest.
+    """The primary sink: the one of the first ``candidates`` tokens whose norm, mean over layers, is largest.
 
     The repository takes 2, and 3 behind a chat template.
     """
@@ -70,7 +67,7 @@ def primary(norms: Tensor, candidates: int = 2) -> int:
 
 
 def clipper(norms: Tensor) -> tuple[int, int]:
-    """Blocks ``start … end - 1`` in which the primary, of norms (L,), is massive: steepest rise to steepest fall.
+    """Layers ``start … end - 1`` in which the primary, of norms (L,), is massive: steepest rise to steepest fall.
 
     The fall is looked for after the rise. Where the rise comes last of all, there is none, and end is L.
     """
@@ -94,12 +91,12 @@ def official(norms: Tensor, cosines: Tensor, at: int, cosine: float = COSINE) ->
 
 
 def by_norm(norms: Tensor, cosines: Tensor, at: int, times: float, cosine: float = COSINE) -> Tensor:
-    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its block."""
+    """Our own detector, bool (L, T): aligned with the primary, and longer than ``times`` the median of its layer."""
     return _after((cosines > cosine) & long(norms, times), at)
 
 
 def long(norms: Tensor, times: float) -> Tensor:
-    """bool (L, T): states longer than ``times`` the median of their block."""
+    """bool (L, T): states longer than ``times`` the median of their layer."""
     return norms > times * norms.median(dim=1, keepdim=True).values
 
 
@@ -110,21 +107,26 @@ def _after(flags: Tensor, at: int) -> Tensor:
 
 
 def aligned_for(cosines: Tensor, start: int, cosine: float = COSINE) -> int:
-    """In how many blocks from ``start`` on a state, cosines (L,), is aligned; on end or not, as lifetimes are counted.
+    """In how many layers from ``start`` on a state, cosines (L,), is aligned; on end or not, as lifetimes are counted.
 
-    The last block does not count: no attention reads what it leaves.
+    The last layer does not count: no attention reads what it leaves.
     """
     return int((cosines[start:-1] > cosine).sum())
 
 
+def aligned_on_end(cosines: Tensor, start: int, cosine: float = COSINE) -> int:
+    """For how many layers from ``start`` on, without a gap, a state, cosines (L,), is aligned."""
+    return int((cosines[start:-1] > cosine).int().cumprod(dim=0).sum())
+
+
 def sinks(flags: Tensor) -> list[Sink]:
-    """Every flagged token of flags (L, T), with its blocks."""
+    """Every flagged token of flags (L, T), with its layers."""
     flagged = flags.any(dim=0).nonzero()[:, 0].tolist()
     return [Sink(token, tuple(flags[:, token].nonzero()[:, 0].tolist())) for token in flagged]
 
 
 def label(lifetime: int, layers: int) -> str:
-    """The repository's label: "secondary", "primary-like" or "noise". Its constants suit models of 28 to 64 blocks."""
+    """The repository's label: "secondary", "primary-like" or "noise". Its constants suit models of 28 to 64 layers."""
     if lifetime >= layers - LONG:
         return "primary-like"
     return "secondary" if lifetime > SHORT else "noise"
@@ -132,9 +134,9 @@ def label(lifetime: int, layers: int) -> str:
 
 def rescaled_label(lifetime: int, primary_lifetime: int) -> str:
     """The same for models of any depth: primary-like from 0.9 of the primary's own lifetime on, noise up to a tenth."""
-    if lifetime >= 0.9 * primary_lifetime:
+    if lifetime >= PRIMARY_LIKE * primary_lifetime:
         return "primary-like"
-    return "secondary" if lifetime > 0.1 * primary_lifetime else "noise"
+    return "secondary" if lifetime > NOISE * primary_lifetime else "noise"
 
 
 def official_label(lifetime: int, layers: int, primary_lifetime: int) -> str:

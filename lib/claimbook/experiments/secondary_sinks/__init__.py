@@ -1,1 +1,1 @@
-"""What the chapter on secondary sinks measures. The stored runs are declared here, each module holds one experiment."""
+"""What the chapter on secondary sinks measures: ``stored`` declares, ``measure`` makes rows, ``evidence`` judges."""
