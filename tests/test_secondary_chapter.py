@@ -50,7 +50,7 @@ def test_a_text_of_ones_own_is_cut_and_none_is_skipped(lm, tmp_path):
     config = {"text": str(file), "seed": 0, "skip": 38, "n_texts": 2, "length": 50}
     assert list(inputs.texts(lm, config)) == ["part 1", "part 2"]
     pieces = len(corpora.own_text(lm, str(file), 50))
-    with pytest.raises(ClaimbookError, match=f"makes {pieces} texts of 50 tokens .* -p documents={pieces}"):
+    with pytest.raises(ClaimbookError, match=f"makes {pieces} texts of 50 tokens .*-p documents={pieces}"):
         inputs.texts(lm, config | {"n_texts": pieces + 1})
 
 
