@@ -140,7 +140,7 @@ class ChapterRun:
                 stored[model] = result
         declared = declarations.declared(self.chapter, name).config
         config = declared | live
-        if config.get("seed") != declared.get("seed"):
+        if "seed" in declared and config["seed"] != declared["seed"]:
             stored.pop(lm.name, None)  # what was drawn with another seed does not speak for this run
         by_model = {model: experiment.read(result) for model, result in stored.items()}
         own = by_model.pop(lm.name) if lm.name in by_model else experiment.now(lm, config)
