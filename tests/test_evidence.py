@@ -68,14 +68,14 @@ def test_rows_are_stored_ones_where_these_speak_for_the_run(asked, plain, half, 
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("seed", "now"), [(0, False), (1, True)])
-def test_what_was_drawn_with_another_seed_does_not_speak(seed, now, monkeypatch, capsys):
+@pytest.mark.parametrize(("seed", "seeded", "now"), [(0, True, False), (1, True, True), (1, False, False)])
+def test_what_was_drawn_with_another_seed_does_not_speak(seed, seeded, now, monkeypatch, capsys):
     run, lm = start("secondary_sinks", seed=seed), SimpleNamespace(name=MODEL)
     live = SimpleNamespace(now=lambda lm, config: [config["seed"]], read=lambda stored: ["stored"])
     monkeypatch.setattr(stored_runs, "experiment", lambda *name: live)
     monkeypatch.setattr(stored_runs, "load", lambda chapter, name: {"config": {}, "freshness": "fresh"})
     monkeypatch.setattr(chapter.paths, "sweep", lambda *name: chapter.paths.root())
-    rows = run.rows("texts", lm, again={}, seed=seed)
+    rows = run.rows("texts", lm, again={}, seeded=seeded, seed=seed)
     assert rows == {MODEL: [seed] if now else ["stored"], OTHER: ["stored"]}, "others stand beside it as they are"
     line = capsys.readouterr().out.strip()
     assert line == ("no stored run to compare with" if now else "the live part differs from the stored run by inf")

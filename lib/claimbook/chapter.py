@@ -127,12 +127,13 @@ class ChapterRun:
             )
         return parameters.load_model(self.models[0], self.device, self.parameters["dtype"], prove)
 
-    def rows(self, name: str, lm, *, again: dict | None = None, **live) -> dict[str, list]:
+    def rows(self, name: str, lm, *, again: dict | None = None, seeded: bool = False, **live) -> dict[str, list]:
         """Rows of an experiment by model: the run's own first, then stored ones of the ledger's others.
 
         ``name``: a stored run of the experiment. The own rows are the stored ones where these speak for this run, else
         measured now, with the declared config changed by ``live``. ``again``: what is measured now in any case, a
-        further change of the config; a line is printed that says whether it equals what is stored.
+        further change of the config; a line is printed that says whether it equals what is stored. ``seeded``: the
+        units themselves are drawn by the seed, so that stored rows of another one do not speak for this run.
         """
         experiment, stored = stored_runs.experiment(self.chapter, name), {}
         for key, model in stored_runs.alike(self.chapter, name).items():
@@ -140,8 +141,8 @@ class ChapterRun:
                 stored[model] = result
         declared = declarations.declared(self.chapter, name).config
         config = declared | live
-        if "seed" in declared and config["seed"] != declared["seed"]:
-            stored.pop(lm.name, None)  # what was drawn with another seed does not speak for this run
+        if seeded and config["seed"] != declared["seed"]:
+            stored.pop(lm.name, None)
         by_model = {model: experiment.read(result) for model, result in stored.items()}
         own = by_model.pop(lm.name) if lm.name in by_model else experiment.now(lm, config)
         if again is not None:
