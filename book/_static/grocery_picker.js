@@ -88,7 +88,7 @@
       }
       const open = section("Active subcategories, with scores");
       const order = found.active.slice().sort((a, b) => found.scores[b] - found.scores[a]);
-      for (const i of order) element("li", `${data.subcategories[i].name} ${found.scores[i].toFixed(2)}`, open);
+      for (const i of order) element("li", `${data.subcategories[i].name} ${found.scores[i].toFixed(3)}`, open);
       if (!order.length) element("li", "none: nothing is searched, nothing recommended", open);
       element("p", `${found.scored} of ${data.recipes.length} recipes were compared with the basket.`, out);
       const best = section("Best matches, with similarity");

@@ -10,12 +10,14 @@ from torch.nn.functional import cosine_similarity, normalize
 from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.secondary_sinks.measure.found import Found, like
 from claimbook.experiments.secondary_sinks.measure.inside import look, sinks_of
+from claimbook.experiments.secondary_sinks.stored import RULE, TIMES
 from claimbook.lm import block_outputs
 from claimbook.lm.geometry import layers
 from claimbook.lm.load import LM
 
 LARGEST = 19  # times the input, in the repository's figure
 NEURONS = 5
+LOWEST = f"{min(TIMES)} x"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Row:
     ``cosines``: of what the layer makes of each signed principal direction with the primary's write; ``next_cosines``:
     the same of the layer after it, on its own inputs of the same tokens. ``exponent``: of the norm as the input that
     writes most grows. ``neurons`` write most along the primary. ``makes``: by text, what they and what all neurons make
-    of its sinks' mean write along it; ``like_makes``: the same of like tokens, along their own mean write.
+    of its sinks' mean write along it; ``like_makes``: the same of like tokens that not even the lowest threshold flags, as
+    some others are nearly sinks, along their own mean write.
     """
 
     layer: int
@@ -44,7 +47,7 @@ def units(lm: LM, config: dict) -> dict[str, tuple[dict[str, Found], int]]:
     if start is None:
         return {}
     known = [(found, sink) for found in every.values() for sink in found.secondary() if sink.start == start]
-    enough = len(known) > 1 and sum(bool(like(*one)) for one in known) > 1
+    enough = len(known) > 1 and sum(bool(like(*one, LOWEST)) for one in known) > 1
     return {"all texts": (every, start)} if enough else {}
 
 
@@ -52,13 +55,15 @@ def units(lm: LM, config: dict) -> dict[str, tuple[dict[str, Found], int]]:
 def measure(lm: LM, unit: tuple[dict[str, Found], int], config: dict) -> Row:
     every, start = unit
     sinks, beside, primary = ([], []), ([], []), ([], [])  # inputs of the start layer and of the next
+    apart = []  # of like tokens that are not nearly sinks, inputs of the start layer
     texts = {"sinks": [], "like": []}  # the text of each
     for found in every.values():
         enters = look(lm, found.ids, start + 1).enters
         own = [sink for sink in found.secondary() if sink.start == start]
-        near = [places[0] for sink in own if (places := like(found, sink))]
+        near, far = ([places[0] for sink in own if (places := like(found, sink, rule))] for rule in (RULE, LOWEST))
         texts["sinks"] += [len(primary[0])] * len(own)
-        texts["like"] += [len(primary[0])] * len(near)
+        texts["like"] += [len(primary[0])] * len(far)
+        apart.extend(enters[start, far])
         for i in (0, 1):
             sinks[i].extend(enters[start + i, [sink.token for sink in own]])
             beside[i].extend(enters[start + i, near])
@@ -70,7 +75,7 @@ def measure(lm: LM, unit: tuple[dict[str, Found], int], config: dict) -> Row:
     (target, directions), following = found
     small, large = (write(lm, start, scale * directions).norm(dim=-1) for scale in (1, LARGEST))
     most = int(large.argmax())
-    sink_inputs, like_inputs = torch.stack(sinks[0]), torch.stack(beside[0])
+    sink_inputs, like_inputs = torch.stack(sinks[0]), torch.stack(apart)
     neurons, makes = strongest(lm, start, sink_inputs, target, texts["sinks"])
     _, like_makes = strongest(lm, start, like_inputs, write(lm, start, like_inputs).mean(dim=0), texts["like"])
     return Row(
