@@ -195,6 +195,11 @@ def own_life(rows: list[texts.Row]) -> Evidence:
     )
 
 
+def over_median(rows: list[texts.Row]) -> np.ndarray:
+    """Norm of the primary's state over the median of all tokens, by layer (L,), median over texts."""
+    return np.median([np.divide(row.primary["norm"], row.median_norm) for row in rows], axis=0)
+
+
 def massive_life(row: texts.Row) -> tuple[int, np.ndarray]:
     """The first layer whose attention meets the massive primary, and what that draws from there to its end."""
     first, last = row.primary["start"] + 1, row.primary["end"]
@@ -232,7 +237,7 @@ def meaning(rows: list[texts.Row]) -> Evidence:
             "few_content_words": beyond_half(lambda row: _mean(sink["content"] for sink in row.sinks)),
             "usually_none": none("same"),
         },
-        nulls={"few_content_words": beyond_half(lambda row: row.content), "usually_none": none("same_random")},
+        nulls={"few_content_words": beyond_half(lambda row: row.content)},
     )
 
 
@@ -284,7 +289,6 @@ def interventions(rows: list[changes.Row]) -> Parts:
     def back(one: dict) -> int:
         return one["aligned"] - one["on_end"]
 
-    room = [[row.scaled[changes.FACTORS.index(1.0)]["on_end"], row.room] for row in some]
     return {
         "C7": Evidence(
             {
@@ -296,7 +300,6 @@ def interventions(rows: list[changes.Row]) -> Parts:
                 "comes_back": votes("strictly_rising", 0.5, lambda one: [back(one[1.0]), back(one[4.0])]),
             },
             nulls={"silenced": drawn(row.without_next for row in some)},
-            ceilings={"stays_longer": rules.votes("strictly_rising", 0.5, room, "texts") if some else None},
         ),
         "C8": Evidence(
             {"weaker_beside_them": met(some, UNCHANGED, NO_SINKS)},

@@ -27,8 +27,8 @@ class Row:
     ``cosines``: of what the layer makes of each signed principal direction with the primary's write; ``next_cosines``:
     the same of the layer after it, on its own inputs of the same tokens. ``exponent``: of the norm as the input that
     writes most grows. ``neurons`` write most along the primary. ``makes``: by text, what they and what all neurons make
-    of its sinks' mean write along it; ``like_makes``: the same of like tokens that not even the lowest threshold flags, as
-    some others are nearly sinks, along their own mean write.
+    of its sinks' mean write along it; ``like_makes``: the same of like tokens that not even the lowest threshold flags,
+    as some others are nearly sinks, along their own mean write.
     """
 
     layer: int
