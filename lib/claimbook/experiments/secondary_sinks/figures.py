@@ -30,7 +30,8 @@ def commonest_words(sinks: list[dict], count: int = 3) -> str:
     """The tokens that are sinks most often, with their shares, in words."""
     words = Counter(word(sink["text"]) for sink in sinks)
     some = [(one, 100 * times / len(sinks)) for one, times in words.most_common(count)]
-    return ", ".join(f"“{one}” ({share:.0f} %)" for one, share in some if share >= 1)
+    named = {"space": "the space character"}
+    return ", ".join(f"{named.get(one, f'“{one}”')} ({share:.0f} %)" for one, share in some if share >= 1)
 
 
 def panels(count: int, height: float):
