@@ -212,6 +212,20 @@ def test_without_the_ledgers_model_the_runs_first_decides(two_models):
         run.measure("C1", "halved", spread(), model="nope")
 
 
+@pytest.mark.parametrize(
+    ("models", "model", "verdict"),
+    [("smollm2-135m", "gemma-3-270m", "reproduced"), ("tiny-random-llama", "tiny-random-llama", "inconclusive")],
+)
+def test_what_the_first_model_lacks_another_decides_in_its_run_alone(two_models, models, model, verdict):
+    run = start(models=models, device="cpu")
+    run.measure("C1", "halved", spread(2.0), model="gemma-3-270m")  # of a stored run
+    run.measure("C2", "variance", stats.Exact(0.125))
+    run.judge("C1")
+    run.judge("C2")
+    entry = finished(run)["claims"]["C1"]
+    assert (entry["model"], entry["verdict"]) == (model, verdict)
+
+
 def test_at_the_gpu_tier_only_the_papers_own_models_are_exact(two_models):
     own = start(tier="gpu", models="smollm2-135m", device="cpu", papers=("smollm2-135m",))
     other = start(tier="gpu", models="tiny-random-llama", device="cpu", papers=("smollm2-135m",))

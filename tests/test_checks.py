@@ -200,7 +200,24 @@ def test_form_sees_measuring_in_a_removed_cell(book):
     (measuring,) = [cell for cell in nb["cells"] if "run.take(" in "".join(cell["source"])]
     measuring["metadata"]["tags"] = ["remove-cell"]
     save(nb)
-    assert any("measures (`run.take(" in line for line in checks.form(CHAPTER))
+    assert any("measures (`" in line for line in checks.form(CHAPTER))
+
+
+@pytest.mark.parametrize(
+    ("imported", "call"),
+    [
+        ("from claimbook.experiments.coin_flips import measure", "measure.throw(3)"),
+        ("from claimbook.experiments.coin_flips.measure import coins as money", "money.thrown.again(3)"),
+        ("from claimbook.experiments.coin_flips.measure.coins import throw", "throw(3)"),
+    ],
+)
+def test_form_sees_what_a_chapter_measures_with_in_a_removed_cell(book, imported, call):
+    nb = notebook()
+    first, second = [cell for cell in nb["cells"] if cell["cell_type"] == "code"][:2]
+    first["source"], second["source"], second["metadata"]["tags"] = imported, f"found = {call}", ["remove-cell"]
+    save(nb)
+    said = f"measures (`{call.partition('(')[0]}(…`)"
+    assert any(said in line for line in checks.form(CHAPTER))
 
 
 def test_form_sees_a_long_cell(book):

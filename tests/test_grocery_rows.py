@@ -1,7 +1,6 @@
 """Groceries: what is asked and what may have been seen, gates and recommenders, rows, and evidence on rows by hand."""
 
 import math
-import random
 from collections import Counter
 from dataclasses import replace
 
@@ -18,22 +17,11 @@ from claimbook.experiments.grocery_ranking.measure import gates, growth, judged,
 from claimbook.experiments.grocery_ranking.measure.judged import HELD, INSIDE, METHOD
 from claimbook.metrics import ranking
 from claimbook.papers.grocery_ranking import Database, Reading, Recipe, Recommender, best_matches
+from test_grocery_ranking import HOMES, ITEMS, cookbook
 
 pytestmark = pytest.mark.numeric
 
-HOMES = {"risotto": "rice", "biryani": "rice", "curry": "chicken", "roast": "chicken", "soup": "soup", "stew": "soup"}
-ITEMS = ["salt", "egg", "leek", "wine", "saffron", "lemon", "cumin", "oil"]
 EVERYTHING = Reading(theta=2, fallback=True)  # activates nothing, so it compares with all
-
-
-def cookbook(each=8, seed=0):
-    """A database with structure: each subcategory has items of its own, the category's, and some of all."""
-    rng, found = random.Random(seed), []
-    for sub, category in HOMES.items():
-        for i in range(each):
-            own = rng.sample([f"{sub} {k}" for k in range(4)], 2)
-            found.append(Recipe(f"{sub} dish {i}", category, sub, frozenset([category, *own, *rng.sample(ITEMS, 2)])))
-    return Database.of(found)
 
 
 def whole(database, seed=0, **options):
@@ -141,6 +129,16 @@ def test_the_simplest_of_the_points_that_are_as_good_is_chosen():
     assert len(chosen.plateau) == 3
     assert search.choose([point(max(search.N), 0.0, noise)], Reading()).at_edge
     assert not search.choose([point(max(search.N), 0.0, noise, n_is_all=True)], Reading()).at_edge
+
+
+def test_of_one_size_the_setting_that_keeps_most_is_taken():
+    points = [
+        point(5, 0.1, [0], scored=0.19, kept=0.5),
+        point(20, 0.1, [0], scored=0.21, kept=0.7),
+        point(40, 0.1, [0], scored=0.3, kept=0.9),
+    ]
+    assert search.of_size(points, Reading(), 0.2).n == 20
+    assert search.of_size(points, Reading(), 0.6).n == 40, "none is of that size: the nearest"
 
 
 def test_the_grid_is_what_the_recommender_does():
@@ -401,6 +399,15 @@ def _noise(rng):
 
 def test_rows_of_a_method_that_works_meet_every_part(rows):
     assert set(states(by_hand(rows)).values()) == {"met"}
+
+
+def test_parts_are_marked_with_the_protocol_that_they_and_their_preconditions_read(rows):
+    ledger = ledgers.load("grocery_ranking")
+    for claim_id, one in evidence.parts(by_hand(rows)).items():
+        for part in ledger.claim(claim_id).parts:
+            if part.needs:
+                held = part.name.endswith("held_out")
+                assert one.parts[part.name].arms == one.preconditions[part.needs].arms == ((HELD if held else INSIDE),)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@
     const list = element("datalist", "", form, {id: "grocery-items"});
     for (const item of data.items) element("option", "", list, {value: item});
     const slide = element("label", "threshold theta ", root);
-    const theta = element("input", "", slide, {type: "range", min: 0, max: 0.3, step: 0.005, value: data.theta});
+    const theta = element("input", "", slide, {type: "range", min: 0, max: 0.3, step: 0.001, value: data.theta});
     const shown = element("output", "", slide);
     const message = element("p", "", root, {class: "picker-message", role: "status"});
     const out = element("div", "", root);

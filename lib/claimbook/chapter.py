@@ -269,8 +269,9 @@ class ChapterRun:
         if claim_id in self.judged:
             raise ClaimbookError(f"{self._name(claim)} was judged already")
         evidence, deciding = self.evidence.get(claim_id, {}), self.decides(claim)
-        if deciding not in evidence and claim.decided_by in evidence:
-            deciding = claim.decided_by  # the run's own model has nothing of the kind, such as sliding layers
+        reference = self.models[:1] == self.ledger.models[:1]  # another model's claims are its own, or untested
+        if reference and deciding not in evidence and claim.decided_by in evidence:
+            deciding = claim.decided_by  # the ledger's first model has nothing of the kind, such as sliding layers
         judgements = {
             model: verdicts.judge(claim, self._ledger_tier, evidence.get(model, Evidence()), self.exact)
             for model in {deciding, *evidence}

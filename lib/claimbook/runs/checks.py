@@ -6,6 +6,7 @@ code), `untouched` (no hand changed a stored number), `agreement` (ledger, noteb
 (glue keys, words and size of figures, short cells, measuring in sight).
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from claimbook.runs.freshness import freshness
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
 LARGEST_FIGURE = 200_000  # bytes
-MEASURES = re.compile(r"\brun\.(measure|measure_rows|take|rows|read|again|null|ceiling|precondition)\(")
+TAKING = "measure|measure_rows|take|rows|read|again|null|ceiling|precondition"
 GLUE = "application/papermill.record/"
 
 
@@ -173,7 +174,7 @@ def _verdict_lines(cell: dict, chapter: str) -> list[str]:
 def form(chapter: str) -> list[str]:
     """Prose uses only values that are glued; figures are small and have words; short cells; measuring in sight."""
     nb = _notebook(chapter)
-    glued = _glued(nb)
+    glued, measures = _glued(nb), _measures(nb)
     found = [f"the prose uses '{key}', which no cell glues" for key in _used_glue(nb) if key not in glued]
     for number, cell in enumerate(nb["cells"], 1):
         length = len(_source(cell).splitlines())
@@ -181,9 +182,22 @@ def form(chapter: str) -> list[str]:
             found.append(f"cell {number} has {length} lines, at most {LONGEST_CELL}: move plumbing into the library")
     for number, cell in _code(nb):
         found += [f"cell {number}: {line}" for line in _figure_faults(cell)]
-        if "remove-cell" in _tags(cell) and (call := MEASURES.search(_source(cell))):
+        if "remove-cell" in _tags(cell) and (call := re.search(measures, _source(cell))):
             found.append(f"cell {number} measures (`{call[0]}…`) and is removed from the page: take the tag away")
     return found
+
+
+def _measures(nb: dict) -> str:
+    """A pattern of calls that measure: the run's methods that take, and what is imported of a chapter's ``measure``."""
+    names = [
+        alias.asname or alias.name
+        for _, cell in _code(nb)
+        for node in ast.walk(ast.parse(_source(cell)))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if "measure" in (*(node.module or "").split("."), alias.name)
+    ]
+    return rf"\b(run\.({TAKING})|({'|'.join(names) or '(?!)'})(\.\w+)*)\("
 
 
 def _figure_faults(cell: dict) -> list[str]:

@@ -5,21 +5,20 @@ import pandas as pd
 
 from claimbook import stats
 from claimbook.claims.verdicts import Evidence
-from claimbook.experiments.grocery_ranking.measure.judged import HELD, INSIDE, METHOD
+from claimbook.experiments.grocery_ranking.measure.judged import HELD, INSIDE, METHOD, NEAR
 from claimbook.stats import Estimate
 
 UNIT = "recipes"
 BRUTE, RIGHT, RANDOM, INDEX, BAYES = "brute force", "right one", "random", "inverted index", "naive Bayes"
 LIBRARY = "naive Bayes, library's smoothing"
-NEAR = "near index"  # item ranking at the size of the index
 KNN = "item-kNN, cosine"
 
 
 class Protocol:
-    """The rows of one protocol; columns by measure and way, (recipes,) each."""
+    """The rows of one protocol; columns by measure and way, (recipes,) each. Estimates of one are marked with it."""
 
-    def __init__(self, rows: pd.DataFrame, protocol: str):
-        self.rows = rows[protocol]
+    def __init__(self, rows: pd.DataFrame, name: str):
+        self.name, self.rows = name, rows[name]
 
     def __call__(self, measure: str, way: str = METHOD) -> np.ndarray:
         return self.rows[measure, way].to_numpy()
@@ -30,7 +29,11 @@ class Protocol:
 
     def mean(self, measure: str, way: str = METHOD) -> Estimate:
         """The mean of a share."""
-        return share(self(measure, way))
+        return share(self(measure, way)).of(self.name)
+
+    def ratio(self, measure: str, way: str, other: str) -> Estimate:
+        """Mean of a measure of one way over that of another."""
+        return ratio(self(measure, way), self(measure, other)).of(self.name)
 
 
 def share(values: np.ndarray) -> Estimate:
@@ -56,7 +59,7 @@ def beyond(values: np.ndarray, chance: np.ndarray, perfect: np.ndarray | float =
 def parts(rows: pd.DataFrame) -> dict[str, Evidence]:
     """Evidence on every claim that is measured. ``rows``: of `measure.judged.rows`."""
     inside, held = Protocol(rows, INSIDE), Protocol(rows, HELD)
-    found = {
+    return {
         "C2": dishes(inside, held),
         "C4": categories(inside, held),
         "C6": told_apart(inside, held),
@@ -70,26 +73,22 @@ def parts(rows: pd.DataFrame) -> dict[str, Evidence]:
         "C13": of_an_index(inside, held),
         "C14": of_naive_bayes(inside, held),
     }
-    for evidence in found.values():  # one arm throughout, which preconditions share with their parts
-        for kind in (evidence.parts, evidence.preconditions):
-            kind.update({name: measured.of(METHOD) for name, measured in kind.items()})
-    return found
 
 
 def informed(protocol: Protocol) -> Estimate:
     return difference(protocol("own_active"), protocol("others_active"))
 
 
-def keeps(inside: Protocol) -> Estimate:
+def keeps(protocol: Protocol) -> Estimate:
     """What is kept beyond a random gate of the same size, over what is left to one."""
-    return beyond(inside("kept"), inside("kept", RANDOM))
+    return beyond(protocol("kept"), protocol("kept", RANDOM)).of(protocol.name)
 
 
 def dishes(inside: Protocol, held: Protocol) -> Evidence:
     """C2: is the dish inferred, and are its ingredients recommended?"""
 
     def over_popularity(protocol: Protocol, way: str, measure: str = "recall") -> Estimate:
-        return ratio(protocol(measure, way), protocol(measure, "popularity"))
+        return protocol.ratio(measure, way, "popularity")
 
     bare = "recall without staples"
     return Evidence(
@@ -182,28 +181,28 @@ def costs(inside: Protocol, held: Protocol) -> Evidence:
     """C11: what importance is worth, and growth."""
 
     def growth(of: str, gate: str = "") -> Estimate:
-        return ratio(*(inside("growth", f"{of}: {size}{gate}") for size in ("whole", "half")))
+        return inside.ratio("growth", f"{of}: whole{gate}", f"{of}: half{gate}")
 
     kinds = {"by_categories": "categories", "by_subcategories": "subcategories"}
     return Evidence(
         preconditions={"keeps": keeps(inside)},
-        parts={"importance_helps": ratio(held("recall"), held("recall", BRUTE))}
+        parts={"importance_helps": held.ratio("recall", METHOD, BRUTE)}
         | {part: growth(of) for part, of in kinds.items()},
-        ceilings={"importance_helps": ratio(held("recall", RIGHT), held("recall", BRUTE))}
+        ceilings={"importance_helps": held.ratio("recall", RIGHT, BRUTE)}
         | {part: growth(of, ", right one") for part, of in kinds.items()},
     )
 
 
 def misses(protocol: Protocol, way: str, than: str = METHOD) -> Estimate:
     """Share of best matches that one gate misses over the share that another does."""
-    return ratio(protocol.missed(way), protocol.missed(than))
+    return ratio(protocol.missed(way), protocol.missed(than)).of(protocol.name)
 
 
 def of_an_index(inside: Protocol, held: Protocol) -> Evidence:
     """C13: an index against item ranking of its size."""
     both = {"": inside, "_held_out": held}
     return Evidence(
-        preconditions={f"same_size{end}": ratio(p("scored", INDEX), p("scored", NEAR)) for end, p in both.items()},
+        preconditions={f"same_size{end}": p.ratio("scored", INDEX, NEAR) for end, p in both.items()},
         parts={f"index_misses_fewer{end}": misses(p, INDEX, NEAR) for end, p in both.items()},
     )
 

@@ -4,7 +4,7 @@ from claimbook.errors import ClaimbookError
 from claimbook.experiments.grocery_ranking import own_files, recipes
 from claimbook.papers.grocery_ranking import Recipe
 
-WIKIBOOKS = "wikibooks-recipes"  # read at every tier, unless the parameter recipes names a file
+WIKIBOOKS = "wikibooks-recipes"  # read at every tier, unless the parameter recipes names a file; a run fetches it
 TWO = ("rice", "chicken")  # the categories that the paper ran
 
 

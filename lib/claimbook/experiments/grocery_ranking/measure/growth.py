@@ -35,6 +35,7 @@ def _half(count: int, rng: np.random.Generator) -> np.ndarray:
 def _halved(database: Database, made: Baskets, reading: Reading, half) -> dict[str, np.ndarray]:
     """Operations per recipe in the database, (B,): in the ``whole``, and in the ``half`` that holds the basket's own.
 
+    An operation is one look-up for an item of the basket, or one similarity.
     ``half(rng)``: which recipes are in the first half, bool (R,). Mean over draws. ``whole, right one`` and ``half,
     right one``: the same for a gate that opens the right subcategory alone.
     """

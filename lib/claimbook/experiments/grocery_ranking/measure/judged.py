@@ -13,7 +13,7 @@ from claimbook.experiments.grocery_ranking.measure.search import Setting
 from claimbook.papers.grocery_ranking import Database, Reading, best_matches, recommended
 
 INSIDE, HELD = PROTOCOLS = ("in the database", "held out")  # the paper's own comes first
-METHOD = "item ranking"
+METHOD, NEAR = "item ranking", "near index"  # the latter: item ranking at the size of the index
 SMOOTHING = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)  # of naive Bayes, among which one is chosen
 RECOMMENDING = (METHOD, "brute force", "right one", "random")  # gates whose recommendations are looked at
 Found = dict[tuple[str, str], np.ndarray]  # measure, way -> one value for each basket
@@ -54,7 +54,7 @@ def choose(database: Database, tuning: np.ndarray, reading: Reading, seed: int) 
 def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seeds: Sequence[int]) -> pd.DataFrame:
     """One row for each recipe of ``judged``; columns are (protocol, measure, way).
 
-    ways: the gates of `gates.GATES`, "near index" (item ranking at the size of the index), and the recommenders of
+    ways: the gates of `gates.GATES`, `NEAR`, and the recommenders of
     `recommenders.ITEMS`. Measures of gates: those of `search.answers`, recall, and for item ranking those of
     `search.activation`; of recommenders: recall, recall without staples, and ``set``, by as many items as item ranking
     recommends. ``chance``: share of recipes in the right subcategory. ``auc``: by kind of lists. ``meaningless`` and
@@ -68,7 +68,7 @@ def rows(database: Database, judged: np.ndarray, chosen: dict[str, Chosen], seed
             one = chosen[protocol]
             asked = collected(database, made, one.reading, own, _of_all, one.smoothing)
             near = collected(database, made, one.near_index, own, _of_the_search)
-            asked |= {(measure, "near index"): near[measure, METHOD] for measure in ("scored", "kept")}
+            asked |= {(measure, NEAR): near[measure, METHOD] for measure in ("scored", "kept")}
             asked |= _of_labels_dealt_anew(database, made, one.reading, seed) if own is None else {}
             for key, values in asked.items():
                 found.setdefault((protocol, *key), []).append(search.of_recipe(made, values, judged))

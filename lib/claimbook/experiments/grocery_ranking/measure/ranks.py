@@ -55,7 +55,6 @@ def _at_random(method: Recommender, same_items: bool, rng: np.random.Generator) 
     for sub, old in enumerate(method.weights):
         ranked = np.flatnonzero(old)
         pool = ranked if same_items else np.flatnonzero(database.has[database.sub == sub].any(axis=0))
-        weights[sub, rng.choice(pool, min(len(ranked), len(pool)), replace=False)] = rng.permutation(old[ranked])[
-            : len(pool)
-        ]
+        count = min(len(ranked), len(pool))
+        weights[sub, rng.choice(pool, count, replace=False)] = rng.permutation(old[ranked])[:count]
     return weights

@@ -145,9 +145,8 @@ def activation(put: Asking) -> dict[str, np.ndarray]:
     """Which subcategories and categories a basket opens, (B,): shares of baskets, and of what there is.
 
     ``own_active``, ``others_active``: the right subcategory, and the share of the others. ``own_category``,
-    ``categories``, ``least categories``: the right category, the share of
-    all that are active, and that of one. ``nothing``: no subcategory is.
-    ``operations``: one look-up for each item of the basket, one for each similarity.
+    ``categories``, ``least categories``: the right category, the share of all that are active, and that of one.
+    ``nothing``: no subcategory is active.
     """
     active, categories = put.method.activated(put.given), put.method.active_categories(put.given)
     at = np.arange(len(put.given))
@@ -159,7 +158,6 @@ def activation(put: Asking) -> dict[str, np.ndarray]:
         "categories": categories.mean(axis=1),
         "least categories": np.full(len(put.given), 1 / categories.shape[1]),
         "nothing": ~active.any(axis=1),
-        "operations": put.searched.sum(axis=1) + put.given.sum(axis=1),
     }
 
 
