@@ -1,0 +1,1 @@
+"""What the chapter on learning paths measures: planning, diagnosis, agents, retrieval."""
