@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import dijkstra
 
 KNOWN, WEAK = 0.8, 0.5  # mastery from which a topic is a source, and up to which it is weak (re-implementation)
 WEIGHTS = (0.5, 0.3, 0.2)  # of what is not mastered, of depth, of fan-out (re-implementation)
+RULES = ("cost-effectiveness", "coverage")  # of the greedy cover
 LEAST_COST = 0.01  # a path must cost something
 Path = tuple[int, ...]
 
@@ -67,6 +68,14 @@ class Graph:
                 found[v] |= found[u]
                 found[v, u] = True
         return found
+
+    @cached_property
+    def depth(self) -> tuple[int, ...]:
+        """Steps of the longest way to each topic, 0 for one without prerequisites."""
+        found = [0] * len(self)
+        for v in self.order:
+            found[v] = 1 + max((found[u] for u in self.parents[v]), default=-1)
+        return tuple(found)
 
     def reduced(self) -> "Graph":
         """The same without edges that a longer way implies (transitive reduction)."""
@@ -144,6 +153,11 @@ def path_cost(path: Path, costs: np.ndarray) -> float:
     return float(sum(costs[v] for v in path[1:]))
 
 
+def covered(paths: Sequence[Path], sinks: Sequence[int]) -> np.ndarray:
+    """(P, W) bool: which sinks lie on which path."""
+    return np.array([[w in on for w in sinks] for on in map(set, paths)], dtype=bool).reshape(len(paths), len(sinks))
+
+
 def greedy_cover(cover: np.ndarray, price: np.ndarray, rule: str = "cost-effectiveness") -> list[int]:
     """Rows of ``cover`` (P, W) bool, chosen one by one, that together cover all that any row covers.
 
@@ -151,8 +165,8 @@ def greedy_cover(cover: np.ndarray, price: np.ndarray, rule: str = "cost-effecti
     optimum, d being the most that one row covers. With ``rule`` "coverage" it is the row with the most newly covered
     columns, the cheaper one of equals: that has no such bound.
     """
-    if rule not in ("cost-effectiveness", "coverage"):
-        raise ValueError(f"rule must be cost-effectiveness or coverage, not {rule!r}")
+    if rule not in RULES:
+        raise ValueError(f"rule must be {' or '.join(RULES)}, not {rule!r}")
     left, chosen = cover.any(axis=0), []
     while left.any():
         new = (cover & left).sum(axis=1)
@@ -189,7 +203,7 @@ def optimal_union(graph: Graph, costs: np.ndarray, sources: Sequence[int], sinks
     at = [(value, i, v) for i, row in enumerate(rows) for v, value in row.items()]
     values, i, v = zip(*at, strict=True)
     chosen = _cheapest(costs, csr_array((values, (i, v)), shape=(len(rows), len(graph))), np.array(least))
-    return [v for v in graph.order if v in set(chosen) and not starts[v]]
+    return [v for v in chosen if not starts[v]]
 
 
 def _cheapest(price: np.ndarray, rows, least: np.ndarray) -> list[int]:
@@ -218,7 +232,7 @@ def tight_family(n: int, eps: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Plan:
-    """``sequence``: what to learn, in order. ``paths``: as chosen, what it was made of. ``price``: their summed cost."""
+    """``sequence``: what to learn, in order; ``paths``: what it was made of; ``price``: the sum of their costs."""
 
     sequence: Path
     paths: tuple[Path, ...] = ()
@@ -247,7 +261,7 @@ def plan(
         ends = {w: [i for i, path in enumerate(paths) if path[-1] == w] for w in weak}
         chosen = [min(of, key=lambda i: price[i]) for of in ends.values() if of]
     else:
-        cover = np.array([np.isin(weak, path) for path in paths], dtype=bool).reshape(len(paths), len(weak))
+        cover = covered(paths, weak)
         chosen = optimal_cover(cover, price) if choose == "optimal" else greedy_cover(cover, price, choose)
     kept = tuple(paths[i] for i in chosen)
     return Plan(sequence(graph, (v for path in kept for v in path), mastery), kept, float(price[chosen].sum()))
@@ -261,9 +275,8 @@ def closed_plan(graph: Graph, mastery: np.ndarray, weak: Sequence[int]) -> Plan:
 
 
 def sequence(graph: Graph, topics: Iterable[int], mastery: np.ndarray) -> Path:
-    """The learning sequence: topics that are not known yet, each once, after their prerequisites."""
-    wanted = {int(v) for v in topics if mastery[v] < KNOWN}
-    return tuple(v for v in graph.order if v in wanted)
+    """The learning sequence: topics that are not known yet, each once, the less deep first (a topological order)."""
+    return tuple(sorted({int(v) for v in topics if mastery[v] < KNOWN}, key=lambda v: (graph.depth[v], v)))
 
 
 # --- what a plan is worth ---------------------------------------------------------------------------------------------
@@ -301,9 +314,9 @@ def _jaccard(a: set, b: set) -> float:
 
 def edits(p: Sequence[int], q: Sequence[int]) -> int:
     """Levenshtein distance: insertions, deletions and substitutions that turn one sequence into the other."""
-    row = list(range(len(q) + 1))
+    q, steps = np.asarray(q), np.arange(len(q) + 1)
+    row = steps
     for i, a in enumerate(p, 1):
-        last, row[0] = row[0], i
-        for j, b in enumerate(q, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
-    return row[-1]
+        best = np.concatenate([[i], np.minimum(row[1:] + 1, row[:-1] + (q != a))])
+        row = np.minimum.accumulate(best - steps) + steps  # insertions, one after the other
+    return int(row[-1])
