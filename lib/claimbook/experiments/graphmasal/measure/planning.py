@@ -231,15 +231,16 @@ def by_truth(graph: Graph, student: Student, sinks: str = "asked") -> tuple[Topi
 
 def closed_within(graph: Graph, mastery: np.ndarray, weak: Topics, budget: float) -> Topics:
     """The closed plan for as many sinks as the budget pays, each time the sink that costs least. Ours."""
-    costs, bought, left = method.cost(graph, mastery), set(), set(weak)
-    needs = {w: set(method.closed_plan(graph, mastery, [w]).sequence) for w in weak}
-    while left:
-        price = {w: _sum(costs, needs[w] - bought) for w in left}
-        cheapest = min(left, key=lambda w: (price[w], w))
+    needs = (graph.ancestors | np.eye(len(graph), dtype=bool))[list(weak)] & (mastery < KNOWN)  # (W, N)
+    costs, bought = method.cost(graph, mastery), np.zeros(len(graph), dtype=bool)
+    while needs.any():
+        price = np.where(needs.any(axis=1), (needs * costs).sum(axis=1).round(9), np.inf)
+        cheapest = int(np.argmin(price))
         if price[cheapest] > budget:
             break
-        budget, bought, left = budget - price[cheapest], bought | needs[cheapest], left - {cheapest}
-    return method.sequence(graph, bought, mastery)
+        budget, bought = budget - price[cheapest], bought | needs[cheapest]
+        needs = needs & ~bought
+    return method.sequence(graph, np.flatnonzero(bought), mastery)
 
 
 def shuffled(graph: Graph, rng: np.random.Generator) -> Graph:

@@ -69,7 +69,7 @@ def measure(model, unit: tuple, config: dict) -> Row:
 
 
 def state(graph: Graph, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mastery (N,) of one who knows half of the first third of topics and their needs; and ``count`` weak ones above."""
+    """Mastery (N,) of one who knows half of the first third of topics and their needs; ``count`` weak ones above."""
     order = np.array(graph.order)
     known = np.zeros(len(graph), dtype=bool)
     known[order[: len(order) // 3]] = rng.random(len(order) // 3) < 0.5
@@ -98,7 +98,7 @@ def tight(sizes=(5, 10, 20, 40), eps: float = 0.01) -> list[dict[str, float]]:
 
 
 def trap(sizes=(5, 10, 20, 40)) -> list[dict[str, float]]:
-    """Costs on a family that the coverage rule walks into: one path with all n sinks, dearer than n paths of one sink."""
+    """Costs where one path has all n sinks and costs n, and n paths of one sink cost 1 / n each."""
     found = []
     for n in sizes:
         cover, price = np.vstack([np.eye(n), np.ones((1, n))]).astype(bool), np.append(np.ones(n) / n, float(n))
