@@ -4,6 +4,7 @@ Each session asks a few topics anew. Between sessions the student learns and for
 does so alike whatever is remembered.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,16 +20,17 @@ from claimbook.papers.graphmasal import Graph
 ASKED = 12  # topics a session
 STUDIED = 0.1  # share of what is missing that is learned between sessions
 FADES = 0.9  # what is left of remembered evidence a session later
-STATES = ("kept", "wiped", "another's", "frozen")
+STATES = ("kept", "wiped", "scrambled", "another's", "frozen")
 
 
 @dataclass(frozen=True)
 class Row:
-    """By what becomes of the learner's state, one value a session: "kept" and updated, "wiped", "another's", "frozen".
+    """By what becomes of the learner's state, one value a session.
 
-    Another's is kept too, but of a learner of the same profile and goals, tested on the same topics; a frozen one is
-    that of the first session. ``f1`` and ``brier`` over all that the goals need; ``cost`` of the plan made from that
-    diagnosis, at true mastery; ``wasted``: the share of the plan that is known already, 0 for an empty one.
+    It is "kept" and updated; "wiped"; "scrambled": kept, but dealt to other topics; "another's": kept, of
+    one with the same profile and goals, tested on the same topics; or "frozen" in the first session. ``f1`` and
+    ``brier`` over all that the goals need; ``cost`` of the plan made from that diagnosis, at true mastery; ``wasted``:
+    the share of its topics, ``length`` of them, that are known already, NaN for an empty plan.
     """
 
     student: str
@@ -37,19 +39,22 @@ class Row:
     brier: dict[str, list[float]]
     cost: dict[str, list[float]]
     wasted: dict[str, list[float]]
+    length: dict[str, list[int]]
 
 
 def measure(model, student: Student, config: dict) -> Row:
     graph, fit = classes.course(config).graph, classes.fitted(config)
     rng = classes.luck(student, config, 4)
-    row = Row(student.name, student.profile, *({state: [] for state in STATES} for _ in range(4)))
+    row = Row(student.name, student.profile, *({state: [] for state in STATES} for _ in range(5)))
     kept = others = np.zeros(len(graph))
     other, first = another(student, graph, rng), None
     for _ in range(config["n_sessions"]):
         student = tested(student, graph, rng, ASKED)
         other = retested(replace(other, asked=student.asked), graph, rng)
         seen, others_seen = (diagnosis.evidence(len(graph), of, fit) for of in (student, other))
-        evidence = np.array([kept + seen, seen, others + seen])
+        scrambled = np.zeros(len(graph))
+        scrambled[list(student.relevant)] = kept[rng.permutation(student.relevant)]
+        evidence = np.array([kept + seen, seen, scrambled + seen, others + seen])
         believed = list(diagnosis.by_graph(graph, evidence, student.relevant, fit))
         first = believed[0] if first is None else first
         for state, mastery in zip(STATES, [*believed, first], strict=True):
@@ -66,7 +71,8 @@ def _add(row: Row, state: str, graph: Graph, student: Student, mastery: np.ndarr
     row.f1[state].append(diagnosed.f1)
     row.brier[state].append(diagnosed.brier)
     row.cost[state].append(float(method.cost(graph, student.known)[planned].sum()))
-    row.wasted[state].append(float(student.known[planned].mean()) if planned else 0.0)
+    row.wasted[state].append(float(student.known[planned].mean()) if planned else math.nan)
+    row.length[state].append(len(planned))
 
 
 def _later(graph: Graph, student: Student, rng: np.random.Generator) -> np.ndarray:
