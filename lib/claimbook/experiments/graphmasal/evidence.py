@@ -1,34 +1,37 @@
 """From rows to the ledger's parts and their measured controls, each by claim and name. The same for every model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from claimbook import stats
+from claimbook.claims import rules
 from claimbook.claims.verdicts import Evidence
 from claimbook.metrics import retrieval as metrics
 from claimbook.papers.graphmasal import harmonic
-from claimbook.stats import Estimate, Exact
+from claimbook.stats import Estimate, Exact, Votes
 
 UNIT = "students"
-PLANNER, CLOSED, LIST, MIXED, RANDOM = "planner", "closed", "weak only", "random order", "random topics"
+PLANNER, CLOSED, CLOSED_WITHIN = "planner", "closed", "closed, same cost"
+LIST, EVERYTHING, MIXED, RANDOM = "weak only", "everything", "random order", "random topics"
 FREE, CHOICE = "free", "constrained"  # ways of prompting for a plan
-YES_NO, ALL_WEAK, PRIOR = "yes or no", "all weak", "prior"  # of diagnosing
+PROMPTS = {"free": FREE, "choice": CHOICE}
+ASKED = ("yes or no", "yes or no, true count", "yes or no, no graph")  # prompts for a diagnosis
+ALL_WEAK, PRIOR = "all weak", "prior"
 ABLATIONS = {
     "no_graph": "shuffled graph",
-    "no_diagnosis": "no diagnosis",
-    "no_cost": "no cost",
-    "separate": "separate",
+    "other_learner": "average learner",
+    "no_mastery": "no mastery",
+    "no_structure": "no structure",
 }
-COVER_LESS = ("no_graph", "no_diagnosis")  # the others cover all that can be reached, by construction
-CHEAPER = ("separate", "no_cost", "no_graph")
-REFERENCES = {"order": "sim_order", "exact": "sim_exact"}
 RATED = (
-    *(PLANNER, CLOSED, "closed, same cost", LIST, MIXED, RANDOM),
-    *("separate", "shuffled graph", "no diagnosis"),
+    *(PLANNER, CLOSED, CLOSED_WITHIN, LIST, MIXED, RANDOM),
+    *("separate", "shuffled graph", "average learner"),
 )  # ways of planning whose PathSim and gain are compared
+ORDER = "sim_order"  # PathSim with the library's order
+GAINS = {"all_needed": "learned_all", "one_suffices": "learned_any"}
 
 
 class Table:
@@ -55,6 +58,10 @@ class Table:
         """Mean difference of a share, one way less another; it has an interval even where all students are alike."""
         return mean(self(field, way) - self(field, other), -1, 1)
 
+    def best(self, field: str, *ways: str) -> str:
+        """The way of the highest mean."""
+        return max(ways, key=lambda way: np.nanmean(self(field, way)))
+
     def way_to(self, field: str, start: str, end: str, way: str = PLANNER) -> Estimate:
         """How far a way of planning has come from one to another: 0 at the start, 1 at the end."""
         return ratio(self(field, way) - self(field, start), self(field, end) - self(field, start))
@@ -70,52 +77,76 @@ def mean(values: np.ndarray, least: float = 0, most: float = 1, unit: str = UNIT
     return stats.mean(values[np.isfinite(values)], unit=unit, within=(least, most))
 
 
-def share(held: np.ndarray, unit: str = UNIT) -> Estimate:
-    return stats.proportion(int(np.sum(held)), len(held), unit=unit)
+def jackknife(of: Callable[[np.ndarray], float], n: int, unit: str = UNIT) -> Estimate:
+    """A positive statistic of n units that is no mean, such as a ratio of ratios, with its interval on the log scale.
+
+    ``of(kept)`` is the statistic of the units ``kept``, indices. Its pseudo-values (Tukey 1958) stand for samples.
+    """
+    everyone = np.arange(n)
+    whole = np.log(of(everyone))
+    left_out = np.array([np.log(of(np.delete(everyone, i))) for i in everyone])
+    return stats.ratio_of_exp(n * whole - (n - 1) * left_out, np.zeros(n), unit=unit)
+
+
+def ratio_of_shares(a: np.ndarray, of_a: np.ndarray, b: np.ndarray, of_b: np.ndarray) -> Estimate:
+    """(sum a / sum of_a) / (sum b / sum of_b), paired over students, (n,) each."""
+    with np.errstate(all="ignore"):
+        return jackknife(lambda at: a[at].sum() / of_a[at].sum() / (b[at].sum() / of_b[at].sum()), len(a))
+
+
+def by_profile(profiles: np.ndarray, ahead: np.ndarray) -> Votes:
+    """In how many profiles more than half of the learners are ``ahead`` (n,) of 0 and 1."""
+    series = [ahead[profiles == profile].astype(int).tolist() for profile in np.unique(profiles)]
+    return rules.votes("more_than_half_hold", 0.5, series, "profiles")
 
 
 # --- simulated learners -----------------------------------------------------------------------------------------------
 
 
 def planning(rows: list) -> dict[str, Evidence]:
-    """C6, C11, C14, C15, C17, C18, and what C7 and C8 say of ablations. ``rows``: of `measure.planning`."""
+    """C6, C11, C14, C15, C17, C18, and what C8 says of ablations. ``rows``: of `measure.planning`."""
     of = Table(rows)
+    paid = {rule: np.array([row["guarantee"][rule] for row in of.rows]) for rule in ("greedy", "separate")}
     return {
         "C6": Evidence(
-            {
-                f"{reference}_over_{name}": of.ratio(field, PLANNER, way)
-                for reference, field in REFERENCES.items()
-                for name, way in ABLATIONS.items()
-            }
+            *(
+                {f"{name}_below": of.ratio(ORDER, way, who) for name, way in ABLATIONS.items()}
+                for who in (PLANNER, EVERYTHING)
+            )
         ),
-        "C7": Evidence({f"over_{name}": of.ratio("coverage_true", PLANNER, ABLATIONS[name]) for name in COVER_LESS}),
         "C8": Evidence(
-            {f"than_{name}": of.ratio("cost", PLANNER, ABLATIONS[name]) for name in CHEAPER},
-            preconditions={f"covers_as_{name}": of.less("coverage", PLANNER, ABLATIONS[name]) for name in CHEAPER},
-        ),
-        "C11": ratings(of),
-        "C14": Evidence({"retest": ratio(of["sim_retest"] - of["sim_other"], 1 - of["sim_other"])}),
-        "C15": Evidence(
             {
-                "few_gaps": of.way_to("unmet", MIXED, CLOSED),
-                "learned_all_needed": of.way_to("learned_all", MIXED, CLOSED),
-                "learned_one_suffices": of.way_to("learned_any", MIXED, CLOSED),
-            }
+                "than_separate": ratio(paid["greedy"], paid["separate"]),
+                "than_no_cost": of.ratio("cost_true", PLANNER, "no cost"),
+            },
+            preconditions={"covers_as_much": of.less("coverage_true", PLANNER, "no cost")},
         ),
-        "C17": Evidence(
-            {
-                "teaches_more": of.ratio("learned_all", CLOSED, PLANNER),
-                "at_equal_cost": of.ratio("learned_all", "closed, same cost", PLANNER),
-            }
+        "C11": Evidence(
+            *({name: mean(agreement(of, by, gain), -1, 1) for name, gain in GAINS.items()} for by in (ORDER, "length"))
         ),
+        "C14": Evidence({"retest": again(of, "sim")}, {"retest": again(of, "list")}),
+        "C15": Evidence(*(plausible(of, who) for who in (PLANNER, RANDOM))),
+        "C17": Evidence({"at_equal_cost": of.ratio("learned_all", CLOSED_WITHIN, PLANNER)}),
         "C18": Evidence(
             {
-                "covers_as_many": of.less("coverage", LIST, PLANNER),
-                "costs_less": of.ratio("cost", LIST, PLANNER),
+                "covers_as_many": of.less("coverage_true", LIST, PLANNER),
+                "costs_less": of.ratio("cost_true", LIST, PLANNER),
                 "teaches_less": of.ratio("learned_any", LIST, PLANNER),
             }
         ),
     }
+
+
+def plausible(of: Table, way: str) -> dict[str, Estimate]:
+    """C15: how far a way of planning has come from the planner's topics in random order to the closed plan."""
+    fields = {"few_gaps": "unmet", "learned_all_needed": "learned_all", "learned_one_suffices": "learned_any"}
+    return {part: of.way_to(field, MIXED, CLOSED, way) for part, field in fields.items()}
+
+
+def again(of: Table, kind: str) -> Estimate:
+    """C14: how much more alike two tests of one learner are than those of two, of what could be, for plans or lists."""
+    same, other = (of[f"{kind}_{which}"].astype(float) for which in ("retest", "other"))
+    return ratio(same - other, 1 - other)
 
 
 def agreement(of: Table, measure: str, gain: str) -> np.ndarray:
@@ -125,35 +156,18 @@ def agreement(of: Table, measure: str, gain: str) -> np.ndarray:
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    there = np.isfinite(x) & np.isfinite(y)
-    varied = min(len(set(x[there])), len(set(y[there]))) > 1
-    return float(spearmanr(x[there], y[there]).statistic) if varied else np.nan
-
-
-def ratings(of: Table) -> Evidence:
-    """C11: does PathSim rank plans as what learners gain does? The null ranks them by their length."""
-    gains = {"all_needed": "learned_all", "one_suffices": "learned_any"}
-    found = {
-        f"{reference}_{name}": mean(agreement(of, field, gain), -1, 1)
-        for reference, field in REFERENCES.items()
-        for name, gain in gains.items()
-    }
-    by_length = {name: mean(agreement(of, "length", gain), -1, 1) for name, gain in gains.items()}
-    nulls = {f"{reference}_{name}": by_length[name] for reference in REFERENCES for name in gains}
-    return Evidence(found, nulls)
+    varied = np.isfinite([x, y]).all() and min(len(set(x)), len(set(y))) > 1
+    return float(np.clip(spearmanr(x, y).statistic, -1, 1)) if varied else np.nan
 
 
 def guarantee(costs: list[dict], traps: list[dict], covered: Iterable[float]) -> dict[str, Evidence]:
-    """C4. ``costs``: greedy, optimal and number of weak topics (n) of each instance; ``traps``: of `scale.trap`.
-
-    ``covered``: the share of the weak topics in reach that each plan holds.
-    """
+    """C4. ``costs``: of `instances`; ``traps``: of `scale.trap`; ``covered``: of `covered`."""
     worst = max(row["greedy"] / row["optimal"] / bound(row["n"]) for row in costs)
     trapped = max(row["coverage_rule"] / row["optimal"] / bound(row["n"]) for row in traps)
     return {
         "C4": Evidence(
-            {"within_the_bound": Exact(worst, len(costs)), "covers_all": Exact(min(covered))},
-            {"within_the_bound": Exact(trapped, len(traps))},
+            {"within_the_bound": Exact(round(worst, 9), len(costs)), "covers_all": Exact(min(covered))},
+            {"within_the_bound": Exact(round(trapped, 9), len(traps))},
         )
     }
 
@@ -164,13 +178,13 @@ def bound(n: int) -> float:
 
 
 def instances(planned: list, scaled: list) -> list[dict]:
-    """Every instance with a greedy and an exact cost: of the students, either sign of fan-out, and of other sizes."""
+    """Every instance of two weak topics or more: of the students, with either sign of fan-out, and of other sizes."""
     found = []
     for row in Table(planned).rows:
         for of in (row["guarantee"], row["guarantee_use"]):
             found.append({"n": of["n_weak_reachable"], "most": of["most"]} | {k: of[k] for k in ("greedy", "optimal")})
     found += [{"n": row["weak"], **row} for row in Table(scaled).rows]
-    return [row | {"harmonic": harmonic(row["most"])} for row in found if row["n"]]
+    return [row | {"harmonic": harmonic(row["most"])} for row in found if row["n"] >= 2]
 
 
 def covered(rows: list) -> list[float]:
@@ -183,44 +197,59 @@ def covered(rows: list) -> list[float]:
 
 
 def sessions(rows: list) -> dict[str, Evidence]:
-    """What C1 says of a state that is kept. ``rows``: of `measure.sessions`."""
+    """C1: the fourth session, with the state kept or another, over the state wiped. ``rows``: of `measure.sessions`."""
+    plain = Table(rows).rows
 
     def last(field: str, state: str) -> np.ndarray:
-        return np.array([row[field][state][-1] for row in Table(rows).rows])
+        return np.array([row[field][state][-1] for row in plain], dtype=float)
 
-    def found(state: str) -> dict[str, Estimate]:
-        fields = {"finds_more": "f1", "wastes_less": "wasted"}
-        return {part: ratio(last(field, state), last(field, "wiped")) for part, field in fields.items()}
+    def finds(state: str) -> Estimate:
+        return ratio(last("f1", state), last("f1", "wiped"))
 
-    ceiling = ratio(np.ones(len(rows)), last("f1", "wiped"))
-    return {"C1": Evidence(found("kept"), found("another's"), {"finds_more": ceiling})}
+    def wastes(state: str) -> Estimate:
+        return ratio_of_shares(*(last(field, of) for of in (state, "wiped") for field in ("wasted", "planned")))
+
+    return {
+        "C1": Evidence(
+            {"finds_more": finds("kept"), "wastes_less": wastes("kept")},
+            {"finds_more": finds("another's"), "wastes_less": wastes("frozen")},
+            {"finds_more": ratio(np.ones(len(rows)), last("f1", "wiped"))},
+            {"covers_as_much": mean(last("coverage_true", "kept") - last("coverage_true", "wiped"), -1, 1)},
+        )
+    }
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------
 
 
 def conversations(rows: list) -> dict[str, Evidence]:
-    """C2, C16, and what C1 says of a process that dies. ``rows``: of the stored run ``grounding``."""
-    of, unit = Table(rows), "conversations"
-    traced, shuffled = (of[edges].sum() / of[all_].sum() for edges, all_ in (TRACED, SHUFFLED))
+    """C2 and C16. ``rows``: of the stored run ``grounding``."""
+    of = Table(rows)
+    planned = [row for row in of.rows if row["has_plan"]]
+
+    def every(field: str) -> Exact:
+        return Exact(float(of[field].mean()), len(of))
+
+    def steps(edges: str, among: str) -> Exact:
+        return Exact(float(of[edges].sum() / of[among].sum()), len(of))
+
     return {
-        "C1": Evidence({"persistent": share(of["kept"], unit)}, {"persistent": share(of["not_kept"], unit)}),
         "C2": Evidence(
             {
-                "all_three": Exact(float(np.mean([in_order(row) for row in of.rows])), len(of)),
-                "resumed": Exact(float(of["resumed_equal"].mean()), len(of)),
+                "all_three": Exact(float(np.mean([in_order(row) for row in planned])), len(planned)),
+                "persistent": every("kept"),
+                "resumed": every("resumed_equal"),
             },
-            {"resumed": Exact(float(of["unsaved_equal"].mean()), len(of))},
+            {"persistent": every("not_kept"), "resumed": every("unsaved_equal")},
         ),
-        "C16": Evidence({"traced": Exact(float(traced), len(of))}, {"traced": Exact(float(shuffled), len(of))}),
+        "C16": Evidence(
+            {"traced": steps("edges_in_graph", "edges")}, {"traced": steps("shuffled_in_graph", "shuffled_edges")}
+        ),
     }
 
 
-TRACED, SHUFFLED = ("edges_in_graph", "edges"), ("shuffled_in_graph", "shuffled_edges")
-
-
 def in_order(row: dict) -> bool:
-    """Whether a conversation passed the three agents in their order, and ended."""
+    """Whether a conversation passed the three agents in their order, others in between or not, and ended."""
     visits = iter(row["visited"])
     return row["ended"] and all(agent in visits for agent in ("diagnostician", "planner", "tutor"))
 
@@ -229,24 +258,26 @@ def in_order(row: dict) -> bool:
 
 
 def prompts(rows: list) -> dict[str, Evidence]:
-    """C5, C9, C12, and what C7 and C8 say of prompting. ``rows``: of one language model."""
-    of, found = Table(rows, "plans"), Table(rows, "diagnoses")
-    ways = {"free": FREE, "choice": CHOICE}
+    """C5, C7, C9, C12, and what C8 says of prompts. ``rows``: of one language model."""
+    of = Table(rows, "plans")
+    free = of.best(ORDER, RANDOM, EVERYTHING)  # what needs no planning, the better of two
+
+    def aligned(who: str) -> dict:
+        ahead = of(ORDER, who) > np.maximum(*(of(ORDER, way) for way in PROMPTS.values()))
+        parts = {f"{name}_below": of.ratio(ORDER, way, who) for name, way in PROMPTS.items()}
+        return parts | {"in_every_profile": by_profile(of["profile"], ahead)}
+
+    def covers(who: str) -> dict:
+        return {f"{name}_below": of.ratio("coverage_true", way, who) for name, way in PROMPTS.items()}
+
+    def cheaper(who: str) -> dict:
+        return {f"per_topic_than_{name}": per_topic(of, who, way) for name, way in PROMPTS.items()}
+
     return {
-        "C5": aligned(of, ways),
-        "C7": Evidence(
-            *(
-                {f"over_{name}": of.ratio("coverage_true", who, way) for name, way in ways.items()}
-                for who in (PLANNER, RANDOM)
-            )
-        ),
-        "C8": Evidence(
-            {f"than_{name}": of.ratio("cost", PLANNER, way) for name, way in ways.items()}
-            | {f"per_topic_than_{name}": per_topic(of, PLANNER, way) for name, way in ways.items()},
-            {f"per_topic_than_{name}": per_topic(of, RANDOM, way) for name, way in ways.items()},
-            preconditions={f"covers_as_{name}": of.less("coverage", PLANNER, way) for name, way in ways.items()},
-        ),
-        "C9": diagnosed(found),
+        "C5": Evidence(aligned(PLANNER), aligned(free)),
+        "C7": Evidence(covers(PLANNER), covers(RANDOM)),
+        "C8": Evidence(cheaper(PLANNER), cheaper(LIST)),
+        "C9": diagnosed(Table(rows, "diagnoses")),
         "C12": Evidence(
             {"matched": Exact(float(of["facts_match"].mean()), len(of))},
             {"matched": Exact(float(of["facts_other"].mean()), len(of))},
@@ -254,37 +285,26 @@ def prompts(rows: list) -> dict[str, Evidence]:
     }
 
 
-def aligned(of: Table, ways: dict[str, str]) -> Evidence:
-    """C5: PathSim of the planner over that of prompts; the null puts random topics in the planner's place."""
-
-    def found(who: str) -> dict[str, Estimate]:
-        both = np.maximum(*(of("sim_order", way) for way in ways.values()))
-        return {
-            f"{reference}_over_{name}": of.ratio(field, who, way)
-            for reference, field in REFERENCES.items()
-            for name, way in ways.items()
-        } | {"consistently": share(of("sim_order", who) > both)}
-
-    return Evidence(found(PLANNER), found(RANDOM))
-
-
 def per_topic(of: Table, way: str, other: str) -> Estimate:
-    """Cost for each weak topic covered, one way over another, over students of whom both cover one at least."""
-    cost, cover = ([of(field, which) for which in (way, other)] for field in ("cost", "coverage"))
-    both = (cover[0] > 0) & (cover[1] > 0)
-    a, b = (np.log(c[both] / k[both]) for c, k in zip(cost, cover, strict=True))
-    return stats.ratio_of_exp(a, b, unit=UNIT)
+    """Cost for each weak topic covered, all students together, one way over another."""
+    weak = of("weak_true")
+    cost, held = ([of(field, one) for one in (way, other)] for field in ("cost_true", "coverage_true"))
+    held = [np.where(weak > 0, weak * np.nan_to_num(share), 0) for share in held]
+    return ratio_of_shares(cost[0], held[0], cost[1], held[1])
 
 
 def diagnosed(of: Table) -> Evidence:
-    """C9: the graph over yes-or-no prompts; the nulls call all weak, or read no answer."""
+    """C9: the best prompt over the graph; in its place the nulls call every topic weak, or read no answer."""
+    there = [way for way in ASKED if way in of.rows[0][of.ways]]
+    best = {field: of.best(field, *there) for field in ("f1", "f1_asked")}
+    least = min(there, key=lambda way: of("brier", way).mean())
 
-    def found(who: str, brier: str) -> dict[str, Estimate]:
+    def found(who: str, brier: str) -> dict:
         return {
-            "all_topics": of.ratio("f1", who, YES_NO),
-            "asked_topics": of.ratio("f1_asked", who, YES_NO),
-            "probabilities": of.ratio("brier", brier, YES_NO),
-            "consistently": share(of("f1", who) > of("f1", YES_NO)),
+            "all_topics": of.ratio("f1", best["f1"], who),
+            "asked_topics": of.ratio("f1_asked", best["f1_asked"], who),
+            "probabilities": of.ratio("brier", brier, least),
+            "in_every_profile": by_profile(of["profile"], of("f1", who) > of("f1", best["f1"])),
         }
 
     return Evidence(found("graph", "graph"), found(ALL_WEAK, PRIOR))
@@ -293,45 +313,59 @@ def diagnosed(of: Table) -> Evidence:
 # --- retrieval --------------------------------------------------------------------------------------------------------
 
 
-def by_section(rows: list, values: Iterable) -> np.ndarray:
-    """Means by section, (S,), of values by training and query, (T, Q)."""
-    sections = np.array(Table(rows).rows[0]["sections"])
-    over = np.mean([np.asarray(of, dtype=float) for of in values], axis=0)
-    return np.array([over[sections == name].mean() for name in dict.fromkeys(sections.tolist())])
-
-
 def ndcg(rows: list, stage: str) -> np.ndarray:
-    """nDCG@10 by section, the mean over its queries and the trainings."""
+    """nDCG@10 by section, (S,), the mean over its queries and the trainings."""
     return by_section(rows, (metrics.ndcg(row["ranks"][stage]) for row in Table(rows).rows))
 
 
-def calibration(rows: list, stage: str) -> np.ndarray:
-    """Expected calibration error of a stage by training, (T,)."""
-    return np.array([metrics.calibration_error(row["stated"][stage], row["right"][stage]) for row in Table(rows).rows])
+def by_section(rows: list, values: Iterable) -> np.ndarray:
+    """Means by section, (S,), of values by training and query, (T, Q)."""
+    over = np.mean([np.asarray(of, dtype=float) for of in values], axis=0)
+    return np.array([over[at].mean() for at in sections(rows)])
+
+
+def sections(rows: list) -> list[np.ndarray]:
+    """For each section that is asked for, which queries ask for it."""
+    asked = np.array(Table(rows).rows[0]["sections"])
+    return [np.flatnonzero(asked == name) for name in dict.fromkeys(asked.tolist())]
+
+
+def calibration(rows: list, stage: str, queries: np.ndarray | None = None) -> float:
+    """Expected calibration error of what a stage states of its first card, over queries, the mean of the trainings."""
+    at = slice(None) if queries is None else queries
+    plain = [(np.asarray(row["stated"][stage])[at], np.asarray(row["right"][stage])[at]) for row in Table(rows).rows]
+    return float(np.mean([metrics.calibration_error(stated, right) for stated, right in plain]))
 
 
 def retrieval(rows: list) -> dict[str, Evidence]:
-    """C3. ``rows``: trainings of the reranker."""
-    unit = "sections"
-    brier = {of: by_section(rows, (row["brier"][of] for row in Table(rows).rows)) for of in ("fused", "base")}
+    """C3 and C19. ``rows``: trainings of the reranker."""
+    unit, plain, groups = "sections", Table(rows).rows, sections(rows)
+    brier = {of: by_section(plain, (row["brier"][of] for row in plain)) for of in ("fused", "base")}
 
     def over(stage: str, other: str) -> Estimate:
-        return ratio(ndcg(rows, stage), ndcg(rows, other), unit)
+        return ratio(ndcg(plain, stage), ndcg(plain, other), unit)
 
+    def errors(kept: np.ndarray) -> float:
+        queries = np.concatenate([groups[i] for i in kept])
+        return calibration(plain, "fused", queries) / calibration(plain, "raw", queries)
+
+    better = max(("dual", "rerank"), key=lambda stage: ndcg(plain, stage).mean())
     return {
         "C3": Evidence(
+            {"calibrated": jackknife(errors, len(groups), unit)},
+            preconditions={"informative": ratio(brier["fused"], brier["base"], unit)},
+        ),
+        "C19": Evidence(
             {
                 "reranking_helps": over("rerank", "dual"),
-                "fusion_helps": over("fused", "dual"),
-                "calibrated": ratio(calibration(rows, "fused"), calibration(rows, "fixed"), "trainings"),
+                "fusion_helps": over("fused", better),
                 "graph_helps": over("fused", "fused, no graph"),
             },
             {"reranking_helps": over("fresh", "dual")},
             {
                 "reranking_helps": over("best", "dual"),
-                "fusion_helps": over("best", "dual"),
+                "fusion_helps": over("best", better),
                 "graph_helps": over("best", "fused, no graph"),
             },
-            {"informative": ratio(brier["fused"], brier["base"], unit)},
-        )
+        ),
     }
