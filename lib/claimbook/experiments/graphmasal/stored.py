@@ -9,6 +9,25 @@ def _students(run: str, n_students: int, level: str = "sections", **config) -> S
     return Stored(f"measure.{run}:run", config, prefix={"n_students": 1})
 
 
+def _prompts(model: str) -> Stored:
+    """Students of few enough topics for a prompt, put to a language model."""
+    config = {"model": model, "level": "topics", "n_students": 24, "seed": 0, "picks": 4, "most_tokens": 160}
+    return Stored("prompts:run", config, assets=[model], prefix={"n_students": 1})
+
+
+_RETRIEVAL = {
+    "model": "minilm-l6",
+    "seed": 0,
+    "n_queries": {"train": 1500, "validation": 80, "test": 160},
+    "n_seeds": 5,
+    "k": 16,  # cards reranked
+    "joint": 2,  # layers that read query and card together
+    "list": 8,
+    "batch": 8,
+    "steps": 45,
+    "rate": 1e-4,
+}
+
 STORED = {
     "planning": _students("planning", 120, sinks="asked"),
     "planning_all": _students("planning", 60, sinks="all"),
@@ -16,6 +35,10 @@ STORED = {
     "diagnosis": _students("diagnosed", 120),
     "sessions": _students("sessions", 60, n_sessions=4),
     "edges": _students("edges", 60, sinks="asked", shares=[0.025, 0.05, 0.1]),
+    "grounding": Stored("agents:run", {"level": "sections", "n_students": 24, "seed": 0}, prefix={"n_students": 1}),
+    "retrieval": Stored("retrieval:run", _RETRIEVAL, assets=["minilm-l6"], prefix={"n_seeds": 1}),
+    "prompts": _prompts("smollm2-135m"),
+    "prompts_gemma": _prompts("gemma-3-270m"),
     "scale": Stored(
         "measure.scale:run",
         {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 5, "seed": 0},

@@ -1,0 +1,267 @@
+"""A language model in the place of planner and diagnosis, asked by prompt. All wording is ours (reconstructed).
+
+It reads what the graph's methods read: topics, prerequisites, the test's answers, the goals. Asked for a plan, it
+writes freely, or it chooses among the topics by likelihood, so that it cannot fail on format. Asked whether a topic is
+known, it says yes or no. Each likelihood is compared with that of the same words where no student is described
+(Holtzman et al. 2021; Zhao et al. 2021): small models prefer some words whatever they read.
+"""
+
+import copy
+import difflib
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from claimbook.experiments.graphmasal import diagnosis, learners
+from claimbook.experiments.graphmasal.learners import Student
+from claimbook.experiments.graphmasal.measure import classes, diagnosed, planning
+from claimbook.experiments.graphmasal.measure.diagnosed import Found
+from claimbook.experiments.graphmasal.measure.planning import Score
+from claimbook.experiments.graphmasal.topics import Course
+from claimbook.experiments.units import Experiment
+from claimbook.lm.load import LM, load
+
+PLAN = "Study plan, one topic a line:\n"
+ASK = "Does the student know {}? Answer:"
+EXAMPLE = """Topics{needs}:
+- Counting{0}
+- Adding{1}
+- Multiplying{2}
+- Fractions{3}
+Test results:
+- Counting: 3 of 3 right
+- Adding: 1 of 3 right
+- Fractions: 0 of 2 right
+Goals: Fractions
+"""
+EXAMPLE_NEEDS = ("", " (needs: Counting)", " (needs: Adding)", " (needs: Multiplying)")
+EXAMPLE_PLAN = f"{PLAN}Adding\nMultiplying\nFractions\n\n"
+EXAMPLE_KNOWN = f"{ASK.format('Counting')} yes\n{ASK.format('Fractions')} no\n\n"
+ALIKE = 0.8  # of difflib: from here a line names a topic, for the lenient reading
+AT_ONCE = 8  # continuations read together
+
+
+@dataclass(frozen=True)
+class Format:
+    """Lines of a free reply: ``named``, all that are not empty; ``strict``, those that are a topic's very name.
+
+    ``in_graph``: those that are like a topic's name; ``lenient``: the different topics among them, which make the plan.
+    """
+
+    named: int
+    strict: int
+    in_graph: int
+    lenient: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One simulated student: ``plans`` scored as in `planning`, ``diagnoses`` as in `diagnosed`, by arm.
+
+    ``facts_match``: whether the prompt, read back, holds the very answers that the graph's diagnosis had;
+    ``facts_other``: whether it holds the next student's. ``prompt`` and ``reply`` are those of the free plan.
+    """
+
+    student: str
+    profile: str
+    topics: int
+    tokens: int
+    facts_match: bool
+    facts_other: bool
+    plans: dict[str, Score]
+    diagnoses: dict[str, Found]
+    format: dict[str, Format]
+    prompt: str
+    reply: str
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def facts(course: Course, student: Student, graph: bool = True) -> str:
+    """Topics that the goals need, with prerequisites or without, the test's results, and the goals."""
+    lines = [f"Topics{' and what each needs first' if graph else ''}:"]
+    for v in student.relevant:
+        needs = ", ".join(course.names[u] for u in course.graph.parents[v])
+        lines.append(f"- {course.names[v]}{f' (needs: {needs})' if graph and needs else ''}")
+    lines.append("Test results:")
+    for v, given in zip(student.asked, student.answers, strict=True):
+        lines.append(f"- {course.names[v]}: {sum(given)} of {len(given)} right")
+    return "\n".join([*lines, f"Goals: {', '.join(course.names[v] for v in student.goals)}", ""])
+
+
+def example(graph: bool = True) -> str:
+    """The solved case that stands before every question."""
+    needs = EXAMPLE_NEEDS if graph else [""] * 4
+    return EXAMPLE.format(*needs, needs=" and what each needs first" if graph else "")
+
+
+def results(course: Course, prompt: str) -> dict[int, tuple[int, int]]:
+    """{topic: (right, of)} as a prompt states them of the student asked about, that is, behind the example."""
+    number = {name: v for v, name in enumerate(course.names)}
+    stated = prompt.rpartition("Test results:\n")[2].partition("\nGoals:")[0]
+    found = re.findall(r"^- (.*): (\d+) of (\d+) right$", stated, re.MULTILINE)
+    return {number[name]: (int(right), int(of)) for name, right, of in found}
+
+
+def given(student: Student) -> dict[int, tuple[int, int]]:
+    """{topic: (right, of)} as the graph's diagnosis reads them."""
+    return {v: (sum(of), len(of)) for v, of in zip(student.asked, student.answers, strict=True)}
+
+
+def parsed(course: Course, reply: str) -> tuple[list[int], Format]:
+    """The plan that a free reply makes under the lenient reading, and how its lines keep to the format."""
+    lines = [re.sub(r"^[\s\d.)*-]+", "", line).strip() for line in reply.splitlines()]
+    lines = [line for line in lines if line]
+    exact = {name: v for v, name in enumerate(course.names)}
+    lower = {name.lower(): v for name, v in exact.items()}
+    like = [difflib.get_close_matches(line.lower(), lower, n=1, cutoff=ALIKE) for line in lines]
+    plan = list(dict.fromkeys(lower[names[0]] for names in like if names))
+    return plan, Format(len(lines), sum(line in exact for line in lines), sum(map(bool, like)), len(plan))
+
+
+# --- what the model makes of it ---------------------------------------------------------------------------------------
+
+
+class Reading:
+    """A text that was read once, and what the model expects behind it."""
+
+    def __init__(self, lm: LM, text: str):
+        self.lm, self.device = lm, next(lm.model.parameters()).device
+        self.ids = lm.document(text)
+        self.cache, self.logits = self._read(self.ids[None], None)
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor, cache, keep: int = 1) -> tuple[object, Tensor]:
+        """The cache behind ids (B, T), and the logits (B, keep, V) of their last places."""
+        out = self.lm.model(ids.to(self.device), past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        return out.past_key_values, out.logits.float()
+
+    def more(self, text: str) -> "Reading":
+        """The same with ``text`` behind it; what was read stays as it is."""
+        longer = copy.copy(self)
+        ids = self.lm.encode(text)
+        longer.cache, longer.logits = self._read(ids[None], copy.deepcopy(self.cache))
+        longer.ids = torch.cat([self.ids, ids])
+        return longer
+
+    def likelihood(self, texts: Sequence[str]) -> np.ndarray:
+        """Log-likelihoods (n,) in nats of texts behind this one."""
+        pieces, found = [self.lm.encode(text) for text in texts], []
+        for start in range(0, len(pieces), AT_ONCE):
+            part = pieces[start : start + AT_ONCE]
+            ids = torch.nn.utils.rnn.pad_sequence(
+                part, batch_first=True
+            )  # what stands behind a text does not change it
+            cache = copy.deepcopy(self.cache)
+            cache.batch_repeat_interleave(len(part))
+            _, logits = self._read(ids, cache, keep=ids.shape[1])
+            logits = torch.cat([self.logits.expand(len(part), -1, -1), logits[:, :-1]], dim=1)
+            chosen = logits.log_softmax(-1).gather(2, ids.to(self.device)[..., None])[..., 0]
+            found += [float(row[: len(piece)].sum()) for row, piece in zip(chosen, part, strict=True)]
+        return np.array(found)
+
+    def write(self, most: int) -> str:
+        """The likeliest token, again and again, up to an empty line or ``most`` tokens."""
+        cache, logits, ids = copy.deepcopy(self.cache), self.logits, []
+        while len(ids) < most:
+            ids.append(int(logits[0, -1].argmax()))
+            text = self.lm.tokenizer.decode(ids, skip_special_tokens=True)
+            if "\n\n" in text or ids[-1] == self.lm.tokenizer.eos_token_id:
+                break
+            cache, logits = self._read(torch.tensor([ids[-1:]]), cache)
+        return self.lm.tokenizer.decode(ids, skip_special_tokens=True).partition("\n\n")[0]
+
+
+def choose(reading: Reading, neutral: Reading, names: Sequence[str], count: int, picks: int) -> list[int]:
+    """``count`` of the names in an order: those that the reading makes most likelier than the ``neutral`` one does.
+
+    ``picks`` are taken at a time; then the model reads its plan so far and the others are weighed anew.
+    """
+    lines = [f"{name}\n" for name in names]
+    plain, left, chosen = neutral.likelihood(lines), list(range(len(names))), []
+    while len(chosen) < min(count, len(names)):
+        gain = reading.likelihood([lines[i] for i in left]) - plain[left]
+        best = [left[i] for i in np.argsort(-gain, kind="stable")[: min(picks, count - len(chosen))]]
+        chosen += best
+        left = [i for i in left if i not in best]
+        reading = reading.more("".join(lines[i] for i in best))
+    return chosen
+
+
+def known(reading: Reading, neutral: Reading, names: Sequence[str]) -> np.ndarray:
+    """P(known) of each name, (n,): the odds of yes over no, over those where no student is described."""
+    odds = []
+    for name in names:
+        ways = [f"{ASK.format(name)} {answer}" for answer in ("yes", "no")]
+        yes, no = reading.likelihood(ways) - neutral.likelihood(ways)
+        odds.append(yes - no)
+    return expit(np.array(odds))
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def model(config: dict) -> LM:
+    return load(config["model"], "auto", config.get("dtype", "float32"))
+
+
+def about(lm: LM) -> dict:
+    return {"device": str(next(lm.model.parameters()).device.type)}
+
+
+def students(lm: LM, config: dict) -> dict[str, tuple[Student, Student]]:
+    """The students of a run by name, each with the one that comes next."""
+    cohort = learners.cohort(classes.course(config), config["n_students"] + 1, config["seed"])
+    return {student.name: (student, other) for student, other in itertools.pairwise(cohort)}
+
+
+def measure(lm: LM, unit: tuple[Student, Student], config: dict) -> Row:
+    student, other = unit
+    course, fit = classes.course(config), classes.fitted(config)
+    graph, relevant = course.graph, list(student.relevant)
+    mastery, weak, planner = planning.planned(graph, student, fit, "asked")
+    ways = planning.ways(graph, student, mastery, weak, "asked", classes.luck(student, config, 3))
+    sequences = {way: ways[way] for way in ("planner", "random topics", "weak only", "everything")}
+    masteries = {way: diagnosis.mastery(way, graph, student, fit) for way in ("graph", "prior", "all weak")}
+    names = [course.names[v] for v in relevant]
+    for arm, there in {"": True, ", no graph": False}.items():
+        shown = facts(course, student, there)
+        for_plan = Reading(lm, f"{example(there)}{EXAMPLE_PLAN}{shown}").more(PLAN)
+        for_known = Reading(lm, f"{example(there)}{EXAMPLE_KNOWN}{shown}")
+        no_plan, no_known = (Reading(lm, f"{example(there)}{end}") for end in (f"{EXAMPLE_PLAN}{PLAN}", EXAMPLE_KNOWN))
+        chosen = choose(for_plan, no_plan, names, len(planner), config["picks"])
+        sequences[f"constrained{arm}"] = [relevant[i] for i in chosen]
+        masteries[f"yes or no{arm}"] = np.full(len(graph), 0.5)
+        masteries[f"yes or no{arm}"][relevant] = known(for_known, no_known, names)
+        if there:
+            reply, stated = for_plan.write(config["most_tokens"]), results(course, f"{example(there)}{shown}")
+            sequences["free"], kept = parsed(course, reply)
+            prompt, tokens = f"{example(there)}{EXAMPLE_PLAN}{shown}{PLAN}", len(for_plan.ids)
+    references = planning.by_truth(graph, student, "asked")
+    return Row(
+        student=student.name,
+        profile=student.profile,
+        topics=len(relevant),
+        tokens=tokens,
+        facts_match=stated == given(student),
+        facts_other=stated == given(other),
+        plans={
+            arm: planning.score(graph, student, mastery, weak, sequence, "asked", references)
+            for arm, sequence in sequences.items()
+        },
+        diagnoses={arm: diagnosed.found(student, values) for arm, values in masteries.items()},
+        format={"free": kept},
+        prompt=prompt if student.name.endswith(" 0") else "",
+        reply=reply[:300],
+    )
+
+
+EXPERIMENT = Experiment("students", Row, students, measure, model=model, about=about)
+run = EXPERIMENT.run
