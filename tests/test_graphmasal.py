@@ -450,6 +450,7 @@ def test_score_by_hand():
     assert path.unmet == path.unmet_believed == pytest.approx(1 / 3)
     assert (path.learned_all, path.learned_any, path.new_all, path.new_any) == (0.5, 1, 1, 3)
     assert path.cost == pytest.approx(method.cost(DIAMOND, mastery)[[1, 3, 4]].sum())
+    assert path.cost_true == pytest.approx(method.cost(DIAMOND, planning.truth(one))[[1, 3, 4]].sum())
     assert path.sim_exact == 1 and path.sim_order == pytest.approx(method.path_sim((1, 3, 4), (1, 2, 3, 4)))
     closed = planning.score(DIAMOND, one, mastery, (1, 4), (1, 2, 3, 4))
     assert (closed.unmet, closed.learned_all, closed.goals, closed.sim_order) == (0, 1, 1, 1)
@@ -473,6 +474,13 @@ def test_planning_rows():
     assert arms["closed, same cost"]["cost"] <= arms["planner"]["cost"] + 1e-6
     assert arms["closed"]["unmet_believed"] == 0 and arms["weak only"]["coverage"] == 1
     assert arms["oracle mastery"]["wasted"] == 0
+    assert row["list_other"] < row["list_retest"] <= 1 and row["sim_other"] < 1
+
+
+def test_a_list_needs_no_graph():
+    one = student([True] * 5, (1, 3, 4), ((0, 1), (1, 1), (0, 0)))
+    assert planning.listed(DIAMOND, one) == (1, 4)
+    assert math.isnan(planning._alike((), (1,))) and planning._alike((1,), (1,)) == 1
 
 
 def test_rows_hang_on_the_seed_and_nothing_else():
@@ -483,11 +491,11 @@ def test_rows_hang_on_the_seed_and_nothing_else():
 
 
 @given(graphs())
-def test_a_shuffled_graph_keeps_counts_and_order(graph):
+def test_a_shuffled_graph_keeps_counts_and_depths(graph):
     wrong = planning.shuffled(graph, np.random.default_rng(0))
-    place = {v: i for i, v in enumerate(graph.order)}
-    assert [len(parents) for parents in wrong.parents] == [len(parents) for parents in graph.parents]
-    assert all(place[u] < place[v] for u, v in wrong.edges)
+    assert wrong.depth == graph.depth
+    for right, drawn in zip(graph.parents, wrong.parents, strict=True):
+        assert sorted(graph.depth[u] for u in right) == sorted(graph.depth[u] for u in drawn)
 
 
 @given(learning(), st.floats(0, 5))
@@ -509,7 +517,7 @@ def test_diagnosis_rows():
 
 def test_sessions_begin_alike():
     row = sessions.EXPERIMENT.now(None, CONFIG | {"n_students": 1})[0]
-    for of in (row.f1, row.brier, row.cost, row.wasted, row.length):
+    for of in (row.f1, row.brier, row.cost, row.wasted, row.planned, row.coverage_true):
         assert set(of) == set(sessions.STATES) and {len(values) for values in of.values()} == {3}
         assert len({values[0] for values in of.values()}) == 1
     assert row.brier["kept"][2] != row.brier["wiped"][2] != row.brier["frozen"][2]
@@ -521,7 +529,7 @@ def test_edges_and_scale_rows():
     assert (row.unmet, row.unmet_closed) == (same["planner"].unmet, same["closed"].unmet)
     assert (row.n_topics, row.n_edges) == (93, len(topics.load("topics").graph.edges))
     for row in scale.EXPERIMENT.now(None, {"graphs": ["topics", 200], "weak": [5], "n_each": 1, "seed": 0}):
-        assert row.n_weak == 5 and row.optimal <= row.greedy <= method.harmonic(row.most) * row.optimal * (1 + 1e-9)
+        assert row.weak == 5 and row.optimal <= row.greedy <= method.harmonic(row.most) * row.optimal * (1 + 1e-9)
 
 
 def test_the_diagnosis_is_fitted_to_other_students():

@@ -22,12 +22,12 @@ class Score:
     """A plan against what is true of the student, who is simulated. NaN where there is nothing to ask.
 
     ``coverage`` of the topics diagnosed as weak; ``coverage_true`` of those not known, ``weak_true`` of them. ``cost``:
-    summed over the plan's topics at the diagnosed mastery; ``cost_use`` with the other sign of fan-out. ``wasted``:
-    planned topics that are known already. ``unmet``: share of planned topics with a prerequisite that is neither known
-    nor planned before; ``unmet_believed`` by the diagnosis. ``learned_…``: share of the weak topics learned by the rule
-    of `study`; ``new_…``: topics learned in all; ``goals``: share of the goals known after it, by the rule "all".
-    ``sim_order``: PathSim with all that is missing, in the library's order; ``sim_exact``: with the cheapest plan by
-    true mastery.
+    summed over the plan's topics at the diagnosed mastery; ``cost_true`` at the true one; ``cost_use`` with the other
+    sign of fan-out. ``wasted``: planned topics that are known already. ``unmet``: share of planned topics with a
+    prerequisite that is neither known nor planned before; ``unmet_believed`` by the diagnosis. ``learned_…``: share of
+    the weak topics learned by the rule of `study`; ``new_…``: topics learned in all; ``goals``: share of the goals
+    known after it, by the rule "all". ``sim_order``: PathSim with all that is missing, in the library's order;
+    ``sim_exact``: with the cheapest plan by true mastery.
     """
 
     length: int
@@ -36,6 +36,7 @@ class Score:
     coverage: float
     coverage_true: float
     cost: float
+    cost_true: float
     cost_use: float
     unmet: float
     unmet_believed: float
@@ -72,7 +73,8 @@ class Row:
     """``arms``: a `Score` by way of planning. ``guarantee`` with fan-out as load, ``guarantee_use`` as use.
 
     ``sim_retest``: PathSim of the plans from two tests of the student on the same topics; ``sim_other``: of the student
-    and another of the same profile and goals, tested on the same topics.
+    and another of the same profile and goals, tested on the same topics. ``list_…``: the same of lists that need
+    neither graph nor planner. NaN where one of the two is empty.
     """
 
     student: str
@@ -84,6 +86,8 @@ class Row:
     guarantee_use: Guarantee
     sim_retest: float
     sim_other: float
+    list_retest: float
+    list_other: float
     length_retest: int
     arms: dict[str, Score]
 
@@ -96,8 +100,10 @@ def truth(student: Student) -> np.ndarray:
 def measure(model, student: Student, config: dict) -> Row:
     graph, fit, sinks = classes.course(config).graph, classes.fitted(config), config["sinks"]
     mastery, weak, planner = planned(graph, student, fit, sinks)
-    _, _, again = planned(graph, retested(student, graph, classes.luck(student, config, 1)), fit, sinks)
-    _, _, other = planned(graph, another(student, graph, classes.luck(student, config, 2)), fit, sinks)
+    again = retested(student, graph, classes.luck(student, config, 1))
+    other = another(student, graph, classes.luck(student, config, 2))
+    plans = [planner, *(planned(graph, of, fit, sinks)[2] for of in (again, other))]
+    lists = [listed(graph, of) for of in (student, again, other)]
     arms = ways(graph, student, mastery, weak, sinks, classes.luck(student, config, 3)) | unseen(
         graph, student, diagnosis.mastery("prior", graph, student, fit), classes.average(config), sinks
     )
@@ -111,9 +117,8 @@ def measure(model, student: Student, config: dict) -> Row:
         len(weak) - load.n_weak_reachable,
         load,
         use,
-        method.path_sim(planner, again),
-        method.path_sim(planner, other),
-        len(again),
+        *(_alike(made[0], of) for made in (plans, lists) for of in made[1:]),
+        len(plans[1]),
         {way: score(graph, student, mastery, weak, sequence, sinks, references) for way, sequence in arms.items()},
     )
 
@@ -123,6 +128,15 @@ def planned(graph: Graph, student: Student, fit: Fit, sinks: str) -> tuple[np.nd
     mastery = diagnosis.mastery("graph", graph, student, fit)
     weak = diagnosis.weak(student, mastery, sinks)
     return mastery, weak, method.plan(graph, mastery, weak).sequence
+
+
+def listed(graph: Graph, student: Student) -> Topics:
+    """What was asked and has a mean score of a half or less, in the library's order."""
+    return diagnosis.weak(student, diagnosis.mean_score(len(graph), student))
+
+
+def _alike(a: Topics, b: Topics) -> float:
+    return method.path_sim(a, b) if len(a) and len(b) else math.nan
 
 
 def guarantee(graph: Graph, mastery: np.ndarray, weak: Topics, fan: str) -> Guarantee:
@@ -175,12 +189,12 @@ def ways(
         "separate": paths(choose="separate"),
         "closed": method.closed_plan(graph, mastery, weak).sequence,
         "closed, same cost": closed_within(graph, mastery, weak, _sum(costs, planner)),
-        "shuffled graph": paths(shuffled(graph, rng)),
+        "shuffled graph": method.sequence(graph, paths(shuffled(graph, rng)), mastery),
         "oracle mastery": paths(mastery=truth(student), weak=lacking),
         "closed, oracle mastery": method.closed_plan(graph, truth(student), lacking).sequence,
         "random order": rng.permutation(planner).astype(int).tolist(),
-        "random topics": rng.permutation(unknown)[: len(planner)].astype(int).tolist(),
-        "weak only": rng.permutation(weak).astype(int).tolist(),
+        "random topics": method.sequence(graph, rng.permutation(unknown)[: len(planner)], mastery),
+        "weak only": method.sequence(graph, weak, mastery),
         "everything": [v for v in graph.order if v in set(student.relevant)],
         "empty": (),
     }
@@ -206,6 +220,7 @@ def score(
         method.coverage(sequence, weak),
         method.coverage(sequence, lacking),
         _sum(method.cost(graph, mastery), sequence),
+        _sum(method.cost(graph, truth(student)), sequence),
         _sum(method.cost(graph, mastery, fan="use"), sequence),
         _mean(method.unmet(graph, sequence, known)),
         _mean(method.unmet(graph, sequence, mastery >= KNOWN)),
@@ -244,11 +259,12 @@ def closed_within(graph: Graph, mastery: np.ndarray, weak: Topics, budget: float
 
 
 def shuffled(graph: Graph, rng: np.random.Generator) -> Graph:
-    """A wrong graph: each topic with as many prerequisites as before, drawn from all topics that come before it."""
-    edges = []
-    for i, v in enumerate(graph.order):
-        earlier = np.array(graph.order[:i], dtype=int)
-        edges += [(int(u), v) for u in rng.choice(earlier, len(graph.parents[v]), replace=False)]
+    """A wrong graph: each topic with as many prerequisites of each depth as before, but drawn anew among that depth."""
+    edges, depth = [], np.array(graph.depth)
+    for v, parents in enumerate(graph.parents):
+        for level in sorted({depth[u] for u in parents}):
+            count = sum(depth[u] == level for u in parents)
+            edges += [(int(u), v) for u in rng.choice(np.flatnonzero(depth == level), count, replace=False)]
     return Graph.of(len(graph), edges)
 
 

@@ -19,7 +19,7 @@ class Row:
 
     n_topics: int
     real: bool
-    n_weak: int
+    weak: int
     paths: int
     most: int
     greedy: float

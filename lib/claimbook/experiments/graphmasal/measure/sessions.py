@@ -4,7 +4,6 @@ Each session asks a few topics anew. Between sessions the student learns and for
 does so alike whatever is remembered.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from claimbook.experiments.graphmasal import diagnosis
 from claimbook.experiments.graphmasal.learners import PROFILES, Student, another, retested, study, tested
 from claimbook.experiments.graphmasal.measure import classes
 from claimbook.experiments.graphmasal.measure.diagnosed import found
+from claimbook.experiments.graphmasal.measure.planning import missing, truth
 from claimbook.experiments.units import Experiment
 from claimbook.papers import graphmasal as method
 from claimbook.papers.graphmasal import Graph
@@ -29,8 +29,8 @@ class Row:
 
     It is "kept" and updated; "wiped"; "scrambled": kept, but dealt to other topics; "another's": kept, of
     one with the same profile and goals, tested on the same topics; or "frozen" in the first session. ``f1`` and
-    ``brier`` over all that the goals need; ``cost`` of the plan made from that diagnosis, at true mastery; ``wasted``:
-    the share of its topics, ``length`` of them, that are known already, NaN for an empty plan.
+    ``brier`` over all that the goals need; ``cost`` of the plan made from that diagnosis, at true mastery;
+    ``wasted``: how many of its ``planned`` topics are known already; ``coverage_true`` of the asked topics not known.
     """
 
     student: str
@@ -38,14 +38,15 @@ class Row:
     f1: dict[str, list[float]]
     brier: dict[str, list[float]]
     cost: dict[str, list[float]]
-    wasted: dict[str, list[float]]
-    length: dict[str, list[int]]
+    wasted: dict[str, list[int]]
+    planned: dict[str, list[int]]
+    coverage_true: dict[str, list[float]]
 
 
 def measure(model, student: Student, config: dict) -> Row:
     graph, fit = classes.course(config).graph, classes.fitted(config)
     rng = classes.luck(student, config, 4)
-    row = Row(student.name, student.profile, *({state: [] for state in STATES} for _ in range(5)))
+    row = Row(student.name, student.profile, *({state: [] for state in STATES} for _ in range(6)))
     kept = others = np.zeros(len(graph))
     other, first = another(student, graph, rng), None
     for _ in range(config["n_sessions"]):
@@ -70,9 +71,10 @@ def _add(row: Row, state: str, graph: Graph, student: Student, mastery: np.ndarr
     planned = list(method.plan(graph, mastery, diagnosis.weak(student, mastery, "asked")).sequence)
     row.f1[state].append(diagnosed.f1)
     row.brier[state].append(diagnosed.brier)
-    row.cost[state].append(float(method.cost(graph, student.known)[planned].sum()))
-    row.wasted[state].append(float(student.known[planned].mean()) if planned else math.nan)
-    row.length[state].append(len(planned))
+    row.cost[state].append(float(method.cost(graph, truth(student))[planned].sum()))
+    row.wasted[state].append(int(student.known[planned].sum()))
+    row.planned[state].append(len(planned))
+    row.coverage_true[state].append(method.coverage(planned, missing(student)))
 
 
 def _later(graph: Graph, student: Student, rng: np.random.Generator) -> np.ndarray:
