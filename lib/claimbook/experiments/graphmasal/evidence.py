@@ -63,8 +63,10 @@ class Table:
         return max(ways, key=lambda way: np.nanmean(self(field, way)))
 
     def way_to(self, field: str, start: str, end: str, way: str = PLANNER) -> Estimate:
-        """How far a way of planning has come from one to another: 0 at the start, 1 at the end."""
-        return ratio(self(field, way) - self(field, start), self(field, end) - self(field, start))
+        """How far a way of planning has come from one to another, up or down: 0 at the start, 1 at the end."""
+        whole = self(field, end) - self(field, start)
+        sign = np.sign(np.nanmean(whole))  # a ratio of means has an interval where its denominator is positive
+        return ratio(sign * (self(field, way) - self(field, start)), sign * whole)
 
 
 def ratio(a: np.ndarray, b: np.ndarray, unit: str = UNIT) -> Estimate:
@@ -117,13 +119,11 @@ def planning(rows: list) -> dict[str, Evidence]:
         "C8": Evidence(
             {
                 "than_separate": ratio(paid["greedy"], paid["separate"]),
-                "than_no_cost": of.ratio("cost_true", PLANNER, "no cost"),
+                "than_no_cost": of.ratio("cost_true", PLANNER, "no cost").of("planning"),
             },
-            preconditions={"covers_as_much": of.less("coverage_true", PLANNER, "no cost")},
+            preconditions={"covers_as_much": of.less("coverage_true", PLANNER, "no cost").of("planning")},
         ),
-        "C11": Evidence(
-            *({name: mean(agreement(of, by, gain), -1, 1) for name, gain in GAINS.items()} for by in (ORDER, "length"))
-        ),
+        "C11": Evidence(ratings(of), ratings(of, "length")),
         "C14": Evidence({"retest": again(of, "sim")}, {"retest": again(of, "list")}),
         "C15": Evidence(*(plausible(of, who) for who in (PLANNER, RANDOM))),
         "C17": Evidence({"at_equal_cost": of.ratio("learned_all", CLOSED_WITHIN, PLANNER)}),
@@ -147,6 +147,11 @@ def again(of: Table, kind: str) -> Estimate:
     """C14: how much more alike two tests of one learner are than those of two, of what could be, for plans or lists."""
     same, other = (of[f"{kind}_{which}"].astype(float) for which in ("retest", "other"))
     return ratio(same - other, 1 - other)
+
+
+def ratings(of: Table, by: str = ORDER) -> dict[str, Estimate]:
+    """C11: rank correlation of PathSim, or of another field, with either gain."""
+    return {name: mean(agreement(of, by, gain), -1, 1) for name, gain in GAINS.items()}
 
 
 def agreement(of: Table, measure: str, gain: str) -> np.ndarray:
@@ -209,12 +214,13 @@ def sessions(rows: list) -> dict[str, Evidence]:
     def wastes(state: str) -> Estimate:
         return ratio_of_shares(*(last(field, of) for of in (state, "wiped") for field in ("wasted", "planned")))
 
+    covers = last("coverage_true", "kept") - last("coverage_true", "wiped")
     return {
         "C1": Evidence(
-            {"finds_more": finds("kept"), "wastes_less": wastes("kept")},
+            {"finds_more": finds("kept"), "wastes_less": wastes("kept").of("sessions")},
             {"finds_more": finds("another's"), "wastes_less": wastes("frozen")},
             {"finds_more": ratio(np.ones(len(rows)), last("f1", "wiped"))},
-            {"covers_as_much": mean(last("coverage_true", "kept") - last("coverage_true", "wiped"), -1, 1)},
+            {"covers_as_much": mean(covers, -1, 1).of("sessions")},
         )
     }
 
@@ -352,8 +358,8 @@ def retrieval(rows: list) -> dict[str, Evidence]:
     better = max(("dual", "rerank"), key=lambda stage: ndcg(plain, stage).mean())
     return {
         "C3": Evidence(
-            {"calibrated": jackknife(errors, len(groups), unit)},
-            preconditions={"informative": ratio(brier["fused"], brier["base"], unit)},
+            {"calibrated": jackknife(errors, len(groups), unit).of("retrieval")},
+            preconditions={"informative": ratio(brier["fused"], brier["base"], unit).of("retrieval")},
         ),
         "C19": Evidence(
             {
