@@ -30,19 +30,19 @@ _RETRIEVAL = {
 
 STORED = {
     "planning": _students("planning", 120, sinks="asked"),
-    "planning_all": _students("planning", 60, sinks="all"),
-    "planning_topics": _students("planning", 60, level="topics", sinks="asked"),
+    "planning_all": _students("planning", 30, sinks="all"),
+    "planning_topics": _students("planning", 30, level="topics", sinks="asked"),
     "diagnosis": _students("diagnosed", 120),
     "planning_seed1": _students("planning", 60, sinks="asked", seed=1),
     "sessions": _students("sessions", 80, n_sessions=4),
-    "edges": _students("edges", 60, sinks="asked", shares=[0.025, 0.05, 0.1]),
+    "edges": _students("edges", 40, sinks="asked", shares=[0.025, 0.05, 0.1]),
     "grounding": Stored("agents:run", {"level": "sections", "n_students": 24, "seed": 0}, prefix={"n_students": 1}),
     "retrieval": Stored("retrieval:run", _RETRIEVAL, assets=["minilm-l6"], prefix={"n_seeds": 1}),
     "prompts": _prompts("smollm2-135m"),
     "prompts_gemma": _prompts("gemma-3-270m"),
     "scale": Stored(
         "measure.scale:run",
-        {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 5, "seed": 0},
+        {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 3, "seed": 0},
         machine_curves=("instances",),
     ),
 }

@@ -15,6 +15,7 @@ from claimbook.papers import graphmasal as method
 from claimbook.papers.graphmasal import KNOWN, Graph
 
 Topics = Sequence[int]
+DIGITS = 6  # of what a plan is worth
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def score(
     known, lacking = student.known, missing(student, sinks)
     whole, exact = references or by_truth(graph, student, sinks)
     after = {rule: study(graph, known, sequence, rule) for rule in ("all", "any", "share")}
-    return Score(
+    found = (
         len(sequence),
         int(known[list(sequence)].sum()),
         len(lacking),
@@ -230,6 +231,7 @@ def score(
         method.path_sim(sequence, whole),
         method.path_sim(sequence, exact),
     )
+    return Score(*(round(value, DIGITS) if isinstance(value, float) else value for value in found))
 
 
 def missing(student: Student, sinks: str = "asked") -> list[int]:
