@@ -205,8 +205,31 @@ def stages(rows) -> Plot:
     )
 
 
+# --- cells of tables --------------------------------------------------------------------------------------------------
+
+
+def in_percent(values) -> str:
+    """Mean of shares in percent, of those that can be asked."""
+    values = np.asarray(values, dtype=float)
+    return f"{100 * np.nanmean(values):.0f}" if np.isfinite(values).any() else ""
+
+
+def plain(values: np.ndarray, field: str) -> str:
+    """Mean of a field of a plan's score, PathSim to two digits, shares in percent."""
+    if field.startswith("sim_"):
+        return f"{np.nanmean(values):.2f}"
+    return f"{np.mean(values):.1f}" if field in ("length", "cost_true") else in_percent(values)
+
+
+def reached(found: list[dict]) -> list[str]:
+    """What conversations reached: the share that ended, lessons, weak topics covered and learned."""
+    ended, lessons = (np.mean([one[name] for one in found]) for name in ("ended", "lessons"))
+    shares = [in_percent([one[name] for one in found]) for name in ("coverage_true", "learned_any")]
+    return [f"{100 * ended:.0f} %", f"{lessons:.1f}", *(f"{share} %" if share else "" for share in shares)]
+
+
 def quality(rows: list, stage: str) -> list[str]:
-    """nDCG@10, MRR@10, recall@10 of a stage, and the calibration error of what it states, as text."""
+    """nDCG@10, MRR@10, recall@10 of a stage, and the calibration error of what it states."""
     plain = Table(rows).rows
     measures = (metrics.ndcg, metrics.reciprocal, metrics.among)
     values = [

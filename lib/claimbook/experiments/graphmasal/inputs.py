@@ -7,7 +7,7 @@ from claimbook.provenance import declarations
 from claimbook.runs import stored_runs
 
 # Where no stored run speaks for a run: a smoke run on the small graph, another seed on fewer students than are stored.
-LIVE = {"smoke": {"level": "topics", "n_students": 6}, "cpu": {"n_students": 24}, "gpu": {}}
+LIVE = {"smoke": {"level": "topics", "n_students": 6}, "cpu": {"n_students": 12}, "gpu": {}}
 
 
 def check(parameters: dict[str, object]) -> None:
@@ -23,15 +23,22 @@ def own(run) -> Own:
 
 
 def rows(run, name: str) -> list:
-    """Rows of a stored run on simulated learners where it speaks for this run, else measured now."""
-    same = run.seed == declarations.declared(run.chapter, name).config["seed"] and not run.smoke
-    return (run.read(name, of="") if same else []) or now(run, name, **LIVE[run.tier])
+    """Rows of a stored run on simulated learners where one speaks for this run and its seed, else measured now."""
+    stored = declarations.table(run.chapter)
+    same = [key for key in (name, f"{name}_seed{run.seed}") if key in stored and stored[key].config["seed"] == run.seed]
+    kept = run.read(same[0], of="") if same and not run.smoke else []
+    return kept or now(run, name, **LIVE[run.tier])
 
 
 def now(run, name: str, **live) -> list:
     """Rows measured here and now, the stored run's config changed by ``live``."""
     declared = declarations.declared(run.chapter, name).config
     return stored_runs.experiment(run.chapter, name).now(None, declared | {"seed": run.seed} | live)
+
+
+def prompted(run) -> dict:
+    """How a language model is prompted live where no stored run speaks for it: on a few students, but for a GPU."""
+    return {"seed": run.seed} | ({} if run.tier == "gpu" else {"n_students": 1 if run.smoke else 6})
 
 
 def stored(run, name: str) -> list:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Never
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from scipy.stats import spearmanr
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
@@ -94,6 +95,20 @@ def plans(course: Course, student: Student) -> dict[str, method.Path]:
 
 
 WAYS = ("planner", "closed", "weak only")
+
+
+def rated(own: Own, made: dict[str, dict[str, method.Path]]) -> str:
+    """How the ratings' order agrees with that of PathSim to the closed plan in the order of the file, in a line."""
+    score, sim = [], []
+    for rating in own.ratings:
+        of = made[rating.student]
+        score.append(rating.score)
+        sim.append(method.path_sim(of[rating.plan], sorted(of["closed"])))
+    if len(set(score)) < 2 or len(set(sim)) < 2:
+        return f"{len(score)} ratings: nothing to rank"
+    raters = ", ".join(sorted({rating.rater for rating in own.ratings}))
+    found = spearmanr(score, sim).statistic
+    return f"{len(score)} ratings ({raters}), rank correlation with PathSim: {found:.2f}"
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
