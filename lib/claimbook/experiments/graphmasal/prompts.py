@@ -10,7 +10,7 @@ import copy
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,19 +153,29 @@ class Reading:
 
     def likelihood(self, texts: Sequence[str]) -> np.ndarray:
         """Log-likelihoods (n,) in nats of texts behind this one."""
-        pieces, found = [self.lm.encode(text) for text in texts], []
-        for start in range(0, len(pieces), AT_ONCE):
-            part = pieces[start : start + AT_ONCE]
+        found = []
+        for ids, logits in self._behind(texts):
+            before = torch.cat([self.logits[0], logits[:-1]])
+            found.append(float(before.log_softmax(-1).gather(1, ids[:, None]).sum()))
+        return np.array(found)
+
+    def odds(self, texts: Sequence[str], yes: str, no: str) -> np.ndarray:
+        """Log-odds (n,) of one word, of one token, over another one behind each text."""
+        ids = [self.lm.single(word) for word in (yes, no)]
+        return np.array([float(logits[-1, ids[0]] - logits[-1, ids[1]]) for _, logits in self._behind(texts)])
+
+    def _behind(self, texts: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Ids (T,) of each text and the logits (T, V) at them, when it stands behind this one."""
+        for start in range(0, len(texts), AT_ONCE):
+            part = [self.lm.encode(text) for text in texts[start : start + AT_ONCE]]
             ids = torch.nn.utils.rnn.pad_sequence(
                 part, batch_first=True
             )  # what stands behind a text does not change it
             cache = copy.deepcopy(self.cache)
             cache.batch_repeat_interleave(len(part))
             _, logits = self._read(ids, cache, keep=ids.shape[1])
-            logits = torch.cat([self.logits.expand(len(part), -1, -1), logits[:, :-1]], dim=1)
-            chosen = logits.log_softmax(-1).gather(2, ids.to(self.device)[..., None])[..., 0]
-            found += [float(row[: len(piece)].sum()) for row, piece in zip(chosen, part, strict=True)]
-        return np.array(found)
+            for piece, row in zip(part, logits, strict=True):
+                yield piece.to(self.device), row[: len(piece)]
 
     def write(self, most: int) -> str:
         """The likeliest token, again and again, up to an empty line or ``most`` tokens."""
@@ -197,12 +207,8 @@ def choose(reading: Reading, neutral: Reading, names: Sequence[str], count: int,
 
 def known(reading: Reading, neutral: Reading, names: Sequence[str]) -> np.ndarray:
     """P(known) of each name, (n,): the odds of yes over no, over those where no student is described."""
-    odds = []
-    for name in names:
-        ways = [f"{ASK.format(name)} {answer}" for answer in ("yes", "no")]
-        yes, no = reading.likelihood(ways) - neutral.likelihood(ways)
-        odds.append(yes - no)
-    return expit(np.array(odds))
+    asked = [ASK.format(name) for name in names]
+    return expit(reading.odds(asked, " yes", " no") - neutral.odds(asked, " yes", " no"))
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from claimbook.assets import catalogue
 from claimbook.experiments.graphmasal import topics
 from claimbook.experiments.units import Experiment
+from claimbook.lm.load import pick_device
 from claimbook.metrics.retrieval import rank_of
 
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}  # of the sections
@@ -128,6 +129,10 @@ class Encoder:
     model: nn.Module
     tokenizer: object
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     @classmethod
     def load(cls, name: str, trained: bool = True, seed: int = 0) -> "Encoder":
         """``name``: a key of the catalogue or a local folder; not ``trained``: the same with random weights."""
@@ -142,7 +147,7 @@ class Encoder:
         if not trained:
             torch.manual_seed(seed)
             model = AutoModel.from_config(model.config).eval()
-        return cls(model.requires_grad_(False), AutoTokenizer.from_pretrained(folder, **options))
+        return cls(model.requires_grad_(False).to(pick_device()), AutoTokenizer.from_pretrained(folder, **options))
 
     @torch.no_grad()
     def vectors(self, texts: list[str], batch: int = 32) -> np.ndarray:
@@ -153,9 +158,10 @@ class Encoder:
             at = by_length[i : i + batch]
             part = [texts[j] for j in at]
             read = self.tokenizer(part, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+            read = {name: ids.to(self.device) for name, ids in read.items()}
             mask = read["attention_mask"][..., None]
             hidden = self.model(**read).last_hidden_state * mask
-            found[at] = nn.functional.normalize(hidden.sum(1) / mask.sum(1), dim=1).numpy()
+            found[at] = nn.functional.normalize(hidden.sum(1) / mask.sum(1), dim=1).cpu().numpy()
         return found
 
 
@@ -183,13 +189,16 @@ class Reranker(nn.Module):
         layers = encoder.model.encoder.layer
         self.tokenizer, self.below = encoder.tokenizer, (encoder.model.embeddings, layers[: len(layers) - joint])
         self.joint = nn.ModuleList(copy.deepcopy(layers[len(layers) - joint :])).requires_grad_(True)
-        self.head = nn.Linear(encoder.model.config.hidden_size, 1)
+        self.head = nn.Linear(encoder.model.config.hidden_size, 1).to(encoder.device)
 
     @torch.no_grad()
     def read(self, texts: list[str], kind: str, batch: int = 64) -> tuple[Tensor, Tensor]:
         """What the lower layers make of queries or cards, (N, T, D), and which places hold a token, (N, T)."""
         options = {"padding": "max_length", "truncation": True, "max_length": TOKENS[kind], "return_tensors": "pt"}
-        ids, there = (self.tokenizer(texts, **options)[name] for name in ("input_ids", "attention_mask"))
+        ids, there = (
+            self.tokenizer(texts, **options)[name].to(self.head.weight.device)
+            for name in ("input_ids", "attention_mask")
+        )
         embeddings, layers = self.below
         found = []
         for part, mask in zip(ids.split(batch), there.bool().split(batch), strict=True):
@@ -334,7 +343,7 @@ class Side:
     def second(self, split: str) -> np.ndarray:
         """The second stage's scores (Q, k) of the first stage's best."""
         best = self.lists(split)[0]
-        return torch.cat([self.score(split, [i], best[[i]]) for i in range(len(best))]).double().numpy()
+        return torch.cat([self.score(split, [i], best[[i]]) for i in range(len(best))]).double().cpu().numpy()
 
     def stated(self) -> dict[str, np.ndarray]:
         """Probabilities (Q, k) by stage on test; "dual", "rerank" and "fused" are fitted on validation."""
@@ -375,7 +384,7 @@ def _train(side: Side, config: dict, seed: int) -> None:
     for rows in order[: steps * batch].reshape(steps, batch):
         others = [rng.permutation(best[i][best[i] != right[i]])[: config["list"] - 1] for i in rows]
         scores = side.score("train", rows, np.column_stack([right[rows], np.array(others)]))
-        first = torch.eye(scores.shape[1])[0]
+        first = torch.eye(scores.shape[1], device=scores.device)[0]
         loss = torch.stack([listnet(one, first) for one in scores]).mean()
         optimiser.zero_grad()
         loss.backward()
