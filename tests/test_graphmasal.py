@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from claimbook.experiments.graphmasal import diagnosis, learners, topics
 from claimbook.experiments.graphmasal.diagnosis import Fit
 from claimbook.experiments.graphmasal.learners import Student
-from claimbook.experiments.graphmasal.measure import classes, diagnosed, edges, planning, scale, sessions
+from claimbook.experiments.graphmasal.measure import classes, diagnosed, edges, planning, real, scale, sessions
 from claimbook.papers import graphmasal as method
 from claimbook.papers.graphmasal import Graph
 
@@ -538,3 +538,28 @@ def test_the_diagnosis_is_fitted_to_other_students():
     answers = {s.answers for s in classes.students(None, config).values()}
     assert len(training) == classes.TRAINING and not answers & {s.answers for s in training}
     assert 0.05 < classes.fitted(config).slip < 0.2 and len(classes.average(config)) == len(there.graph)
+
+
+# --- real answers -----------------------------------------------------------------------------------------------------
+
+
+def test_rates_of_one_topic_are_found():
+    rng = np.random.default_rng(0)
+    knows, right, guess = rng.random(3000) < 0.6, np.linspace(0.7, 0.95, 10), np.linspace(0.1, 0.4, 10)
+    solved = (rng.random((3000, 10)) < np.where(knows[:, None], right, guess)).astype(float)
+    known, found_right, found_guess = real.rates(solved, apart=True)
+    assert known == pytest.approx(0.6, abs=0.03)
+    assert found_right == pytest.approx(right, abs=0.04) and found_guess == pytest.approx(guess, abs=0.05)
+    _, same, _ = real.rates(solved, apart=False)
+    assert np.ptp(same) == 0 and same[0] == pytest.approx(right.mean(), abs=0.04)
+
+
+def test_real_answers_are_foretold_from_others():
+    solved = real.answers()
+    assert solved.shape == (1008, 28) and set(np.unique(solved)) == {0, 1}
+    rows = real.EXPERIMENT.now(None, {"seed": 0})
+    assert sorted(row.pupil for row in rows) == list(range(1008))
+    brier = {way: np.mean([row.brier[way] for row in rows]) for way in real.METHODS}
+    assert brier["known or not, items apart"] < brier["items alone"] < 0.25
+    alike = real.foretold(solved[10:], solved[:2][:, :14], np.arange(14), np.arange(14, 28))
+    assert (alike["items alone"][0] == solved[10:, 14:].mean(axis=0)).all()
