@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from langgraph.checkpoint.memory import InMemorySaver
@@ -26,6 +26,7 @@ from claimbook.metrics import retrieval as metrics
 pytestmark = pytest.mark.numeric
 
 CONFIG = {"level": "topics", "n_students": 4, "seed": 0}
+unhurried = settings(deadline=None)
 RANKS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
 
 
@@ -153,6 +154,7 @@ def test_a_process_is_really_killed_and_another_goes_on(tmp_path, class_):
 # --- retrieval --------------------------------------------------------------------------------------------------------
 
 
+@unhurried
 @given(RANKS)
 def test_ndcg_is_that_of_another_library(ranks):
     for rank, found in zip(ranks, metrics.ndcg(ranks), strict=True):
@@ -176,6 +178,7 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_error(right, right) == 0
 
 
+@unhurried
 @given(arrays(float, 30, elements=st.floats(0, 1)), arrays(bool, 30))
 def test_calibration_error_is_bounded_and_stating_the_share_has_none(stated, right):
     assert 0 <= metrics.calibration_error(stated, right) <= 1
@@ -214,6 +217,7 @@ def test_a_second_query_of_a_section_comes_after_all_first_ones():
     assert len(retrieval.spread(found, 9, 0)) == 5
 
 
+@unhurried
 @given(arrays(np.float64, 6, elements=st.floats(-5, 5)), st.integers(0, 5))
 def test_listnet_is_the_cross_entropy_of_the_right_card(scores, right):
     scores = torch.tensor(scores)
@@ -376,6 +380,27 @@ def test_likelihoods_are_those_of_the_whole_text(lm):
         logits = lm.model(ids[None]).logits[0].log_softmax(-1)
         alone = sum(float(logits[i - 1, ids[i]]) for i in range(len(reading.ids), len(ids)))
         assert found == pytest.approx(alone, abs=1e-3)
+
+
+@torch.no_grad()
+def test_odds_are_those_of_the_whole_words_up_to_where_they_differ(lm):
+    """By letters, " yes" and " no" differ after the space."""
+    reading = prompts.Reading(lm, "A student knows")
+    texts = ["one?", "another one?"]
+    for text, found in zip(texts, reading.odds(texts, " yes", " no"), strict=True):
+        yes, no = reading.likelihood([f"{text} y", f"{text} n"])
+        assert found == pytest.approx(yes - no, abs=1e-3)
+
+
+def test_a_row_has_every_arm_and_plans_of_the_planners_length(lm):
+    config = {"level": "topics", "n_students": 1, "seed": 0, "picks": 20, "most_tokens": 5}
+    (row,) = prompts.EXPERIMENT.now(lm, config)
+    assert row.facts_match and not row.facts_other
+    arms = ("planner", "constrained", "constrained, no graph", "random topics")
+    assert len({row.plans[arm].length for arm in arms}) == 1
+    assert row.plans["weak only"].coverage == 1 and {"free", "everything"} < set(row.plans)
+    assert set(row.diagnoses) == {"graph", "prior", "all weak", "yes or no", "yes or no, no graph"}
+    assert row.prompt.startswith("Topics and what each needs first:") and row.prompt.endswith(prompts.PLAN)
 
 
 class Likes:

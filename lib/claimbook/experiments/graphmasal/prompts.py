@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ EXAMPLE_NEEDS = ("", " (needs: Counting)", " (needs: Adding)", " (needs: Multipl
 EXAMPLE_PLAN = f"{PLAN}Adding\nMultiplying\nFractions\n\n"
 EXAMPLE_KNOWN = f"{ASK.format('Counting')} yes\n{ASK.format('Fractions')} no\n\n"
 ALIKE = 0.8  # of difflib: from here a line names a topic, for the lenient reading
-AT_ONCE = 8  # continuations read together
+AT_ONCE = {"cpu": 8, "cuda": 64}  # continuations read together
 
 
 @dataclass(frozen=True)
@@ -154,20 +155,24 @@ class Reading:
     def likelihood(self, texts: Sequence[str]) -> np.ndarray:
         """Log-likelihoods (n,) in nats of texts behind this one."""
         found = []
-        for ids, logits in self._behind(texts):
+        for ids, logits in self._behind([self.lm.encode(text) for text in texts]):
             before = torch.cat([self.logits[0], logits[:-1]])
             found.append(float(before.log_softmax(-1).gather(1, ids[:, None]).sum()))
         return np.array(found)
 
     def odds(self, texts: Sequence[str], yes: str, no: str) -> np.ndarray:
-        """Log-odds (n,) of one word, of one token, over another one behind each text."""
-        ids = [self.lm.single(word) for word in (yes, no)]
-        return np.array([float(logits[-1, ids[0]] - logits[-1, ids[1]]) for _, logits in self._behind(texts)])
+        """Log-odds (n,) of one word over another behind each text, at the first token in which they differ."""
+        words = [self.lm.encode(word).tolist() for word in (yes, no)]
+        same = commonprefix(words)
+        a, b = (word[len(same)] for word in words)
+        texts = [torch.cat([self.lm.encode(text), torch.tensor(same, dtype=torch.long)]) for text in texts]
+        return np.array([float(logits[-1, a] - logits[-1, b]) for _, logits in self._behind(texts)])
 
-    def _behind(self, texts: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _behind(self, texts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Ids (T,) of each text and the logits (T, V) at them, when it stands behind this one."""
-        for start in range(0, len(texts), AT_ONCE):
-            part = [self.lm.encode(text) for text in texts[start : start + AT_ONCE]]
+        size = AT_ONCE.get(self.device.type, 8)
+        for start in range(0, len(texts), size):
+            part = texts[start : start + size]
             ids = torch.nn.utils.rnn.pad_sequence(
                 part, batch_first=True
             )  # what stands behind a text does not change it
