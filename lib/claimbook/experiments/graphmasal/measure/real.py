@@ -1,18 +1,19 @@
 """Real answers: what half of a test says of the other half, by the diagnosis' model of one topic. Descriptive.
 
-``data/graphmasal/mathematics.csv`` holds the points of 1,008 pupils in 28 items of a Swedish national test in
-mathematics, from the package irtorch 0.5.6 (MIT licence). Nothing says what an item is about, so that there is no graph
-of prerequisites; what can be tried is whether "knows the topic or not", with slips and guesses, foretells answers.
+They are the points of 1,008 pupils in 28 items of a Swedish national test in mathematics. Nothing says what an item is
+about, so that there is no graph of prerequisites; what can be tried is whether "knows the topic or not", with slips and
+guesses, foretells answers.
 """
 
-import csv
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from claimbook import paths
+from claimbook.assets import catalogue
 from claimbook.experiments.units import Experiment
 
+ASSET = "maths-test"
 FOLDS, ROUNDS = 5, 60
 METHODS = ("items alone", "mean score", "known or not", "known or not, items apart")
 
@@ -28,8 +29,7 @@ class Row:
 
 def answers() -> np.ndarray:
     """(P, I) of 0 and 1: at least half of an item's points."""
-    with (paths.chapter_data("graphmasal") / "mathematics.csv").open(encoding="utf-8", newline="") as file:
-        points = np.array([[int(value) for value in row] for row in list(csv.reader(file))[1:]])
+    points = torch.load(catalogue.get(ASSET), weights_only=True).numpy()
     return (2 * points >= points.max(axis=0)).astype(float)
 
 
