@@ -12,7 +12,6 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 import numpy as np
 import torch
@@ -163,7 +162,7 @@ class Reading:
     def odds(self, texts: Sequence[str], yes: str, no: str) -> np.ndarray:
         """Log-odds (n,) of one word over another behind each text, at the first token in which they differ."""
         words = [self.lm.encode(word).tolist() for word in (yes, no)]
-        same = commonprefix(words)
+        same = [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False))]
         a, b = (word[len(same)] for word in words)
         texts = [torch.cat([self.lm.encode(text), torch.tensor(same, dtype=torch.long)]) for text in texts]
         return np.array([float(logits[-1, a] - logits[-1, b]) for _, logits in self._behind(texts)])
