@@ -1,10 +1,11 @@
 """What a run measures by tier, what it reads of stored runs, and the reader's own files."""
 
+import importlib
+
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.graphmasal import own_files
 from claimbook.experiments.graphmasal.own_files import Own
 from claimbook.provenance import declarations
-from claimbook.runs import stored_runs
 
 # Where no stored run speaks for a run: a smoke run on the small graph, another seed on fewer students than are stored.
 LIVE = {"smoke": {"level": "topics", "n_students": 6}, "cpu": {"n_students": 12}, "gpu": {}}
@@ -32,8 +33,9 @@ def rows(run, name: str) -> list:
 
 def now(run, name: str, **live) -> list:
     """Rows measured here and now, the stored run's config changed by ``live``."""
-    declared = declarations.declared(run.chapter, name).config
-    return stored_runs.experiment(run.chapter, name).now(None, declared | {"seed": run.seed} | live)
+    declared = declarations.declared(run.chapter, name)
+    module, _ = declarations.target(run.chapter, declared)
+    return importlib.import_module(module).EXPERIMENT.now(None, declared.config | {"seed": run.seed} | live)
 
 
 def prompted(run) -> dict:
