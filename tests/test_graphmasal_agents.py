@@ -45,8 +45,7 @@ def team(course, class_):
     return agents.Team(course, diagnosis.Fit(), class_[1])
 
 
-def hold(team, **options):
-    return agents.converse(team, InMemorySaver(), InMemoryStore(), **options)
+hold = agents.converse
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------
@@ -101,9 +100,9 @@ def test_a_plan_that_is_empty_is_widened_once_and_then_ends(team):
 
 def test_a_second_conversation_begins_from_what_the_first_has_left(team):
     store = InMemoryStore()
-    agents.converse(team, InMemorySaver(), store)
+    agents.states(team, InMemorySaver(), store)
     later = replace(team, student=replace(team.student, asked=(), answers=()))
-    again = agents.converse(later, InMemorySaver(), store, without="tutor")
+    again = agents.states(later, InMemorySaver(), store, without="tutor")[-1]
     assert dict(agents.remembered(store, team.student.name)).keys() == set(dict(again["answers"]))
     assert set(team.student.asked) <= set(dict(again["answers"])), "the first test is remembered"
     assert hold(later, without="tutor")["answers"] == [], "another store remembers nothing"
@@ -112,7 +111,7 @@ def test_a_second_conversation_begins_from_what_the_first_has_left(team):
 def test_answers_of_a_topic_asked_again_replace_the_old_ones(team):
     store, topic = InMemoryStore(), team.student.asked[0]
     store.put(agents.LAYER, team.student.name, {"answers": [[topic, [1, 1, 1]]], "mastery": []})
-    end = agents.converse(team, InMemorySaver(), store, without="tutor")
+    end = agents.states(team, InMemorySaver(), store, without="tutor")[-1]
     assert dict(end["answers"])[topic] == list(team.student.answers[0])
 
 
@@ -130,25 +129,33 @@ def test_what_is_resumed_ends_as_if_nothing_had_happened(team, monkeypatch, kill
     whole, saver, store = hold(team), InMemorySaver(), InMemoryStore()
     monkeypatch.setattr(agents.os, "kill", dies)
     with pytest.raises(Died):
-        agents.converse(replace(team, kill_at=kill_at), saver, store)
-    assert agents.converse(team, saver, store, resume=True) == whole
-    assert agents.converse(team, InMemorySaver(), store, resume=True) is None
+        agents.states(replace(team, kill_at=kill_at), saver, store)
+    assert agents.states(team, saver, store, resume=True)[-1] == whole
+    assert agents.states(team, InMemorySaver(), store, resume=True) == []
 
 
 def test_a_process_is_really_killed_and_another_goes_on(tmp_path, class_):
     """A kill in the fifth step: the checkpoint holds four, and the store what the Diagnostician had written."""
     student, fit = class_[2], classes.fitted(CONFIG)
-    order = {"config": CONFIG, "fit": vars(fit), "number": 2, "kill_at": 4}
-    (tmp_path / "kill").mkdir()
-    assert agents.process(tmp_path / "kill", resume=False, on_disk=True, **order) == -9
-    assert not (tmp_path / "kill" / "end.json").exists()
-    with closing(sqlite3.connect(tmp_path / "kill" / "talk.sqlite")) as file:
+    order = {"config": CONFIG, "fit": vars(fit), "number": 2, "kill_at": 4, "on_disk": ["talk", "learner"]}
+    folder = agents.killed(tmp_path / "talk", **order)
+    assert not (folder / "end.json").exists()
+    with closing(sqlite3.connect(folder / "talk.sqlite")) as file:
         left = SqliteSaver(file).get_tuple({"configurable": {"thread_id": f"{student.name} "}})
     assert left.checkpoint["channel_values"]["visited"] == ["diagnostician", "planner", "tutor", "learner"]
-    assert agents.layer(tmp_path / "kill", student.name)["answers"]
-    end = agents.killed(tmp_path / "again", True, **order)
-    assert end == hold(agents.Team(classes.course(CONFIG), fit, student, 0))
-    assert agents.layer(tmp_path / "again", student.name) == {"answers": end["answers"], "mastery": end["mastery"]}
+    team = agents.Team(classes.course(CONFIG), fit, student, 0)
+    after = agents.states(team, InMemorySaver(), InMemoryStore())[1:]
+    assert agents.layer(folder, student.name) == agents.known(after[4]) != agents.known(after[0])
+    assert agents.resumed(folder, **order) == after[-1]
+
+
+def test_what_lies_in_memory_dies_with_the_process(class_):
+    row = agents.measure(None, (1, class_[1]), CONFIG)
+    assert (row.kept, row.not_kept, row.resumed_equal, row.unsaved_equal) == (True, False, True, False)
+    assert row.edges == row.edges_in_graph > row.shuffled_in_graph
+    assert 0 <= row.edges_of_sequence < row.steps_of_sequence
+    assert row.ended and row.has_plan and row.whole.lessons == agents.TURNS * agents.LESSONS
+    assert not row.without["tutor"].ended and row.without["tutor"].lessons == 0
 
 
 # --- retrieval --------------------------------------------------------------------------------------------------------
@@ -343,19 +350,20 @@ def lm():
 def test_a_prompt_read_back_holds_the_students_answers_and_not_anothers(course, class_):
     for student, other in itertools.pairwise(class_):
         for graph in (True, False):
-            stated = prompts.results(course, prompts.example(graph) + prompts.facts(course, student, graph))
+            shown = prompts.facts(course, student, student.relevant[::-1], graph)
+            stated = prompts.results(course, prompts.example(graph) + shown)
             assert stated == prompts.given(student) != prompts.given(other)
 
 
 def test_what_is_shown_are_the_topics_that_are_scored(course, class_):
-    """Names in the list of topics are those of the relevant topics, each with its own prerequisites."""
-    shown = prompts.facts(course, class_[0]).splitlines()
+    """Names in the list of topics are those of the menu, in its order, each with its own prerequisites."""
+    menu = np.random.default_rng(0).permutation(class_[0].relevant).tolist()
+    shown = prompts.facts(course, class_[0], menu).splitlines()
     listed = shown[1 : shown.index("Test results:")]
-    assert len(listed) == len(class_[0].relevant)
-    for v, line in zip(class_[0].relevant, listed, strict=True):
+    for v, line in zip(menu, listed, strict=True):
         needs = ", ".join(course.names[u] for u in course.graph.parents[v])
         assert line == f"- {course.names[v]}" + (f" (needs: {needs})" if needs else "")
-    assert not any("needs" in line for line in prompts.facts(course, class_[0], graph=False).splitlines())
+    assert not any("needs" in line for line in prompts.facts(course, class_[0], menu, graph=False).splitlines())
 
 
 def test_a_free_reply_is_read_strictly_and_leniently(course):
@@ -399,8 +407,17 @@ def test_a_row_has_every_arm_and_plans_of_the_planners_length(lm):
     arms = ("planner", "constrained", "constrained, no graph", "random topics")
     assert len({row.plans[arm].length for arm in arms}) == 1
     assert row.plans["weak only"].coverage == 1 and {"free", "everything"} < set(row.plans)
-    assert set(row.diagnoses) == {"graph", "prior", "all weak", "yes or no", "yes or no, no graph"}
+    told = {"yes or no", "yes or no, no graph", "yes or no, true count"}
+    assert set(row.diagnoses) == told | {"graph", "topic", "mean score", "prior", "all weak"}
+    assert row.diagnoses["yes or no, true count"].brier == row.diagnoses["yes or no"].brier
     assert row.prompt.startswith("Topics and what each needs first:") and row.prompt.endswith(prompts.PLAN)
+
+
+def test_the_true_count_takes_the_topics_that_are_thought_least_known(class_):
+    student = replace(class_[0], relevant=(2, 5, 7), known=np.arange(93) == 5)
+    believed = np.full(93, 0.9)
+    believed[[2, 5, 7]] = 0.8, 0.3, 0.6
+    assert np.flatnonzero(prompts.fewest(student, believed) == 0).tolist() == [5, 7]
 
 
 class Likes:
@@ -417,11 +434,11 @@ class Likes:
 
 
 def test_choice_takes_what_the_facts_make_likelier_and_weighs_anew():
-    neutral = Likes({"a": -1, "b": -9, "c": -5, "d": -2})
+    plain = np.array([-1, -9, -5, -2])
     reading = Likes({"a": -1, "b": -5, "c": -4, "d": -2}, {"b": {"d": 3}})
-    assert prompts.choose(reading, neutral, list("abcd"), 4, picks=1) == [1, 3, 2, 0]
-    assert prompts.choose(reading, neutral, list("abcd"), 2, picks=2) == [1, 2]
-    assert prompts.choose(reading, neutral, list("abcd"), 9, picks=4) == [1, 2, 0, 3]
+    assert prompts.choose(reading, plain, list("abcd"), 4, picks=1) == [1, 3, 2, 0]
+    assert prompts.choose(reading, plain, list("abcd"), 2, picks=2) == [1, 2]
+    assert prompts.choose(reading, plain, list("abcd"), 9, picks=4) == [1, 2, 0, 3]
 
 
 class Says:
@@ -433,5 +450,5 @@ class Says:
 
 
 def test_a_model_that_says_yes_to_all_alike_knows_nothing():
-    assert prompts.known(Says([3, 3]), Says([3, 3]), ["a", "b"]).tolist() == [0.5, 0.5]
-    assert prompts.known(Says([4, 2]), Says([3, 3]), ["a", "b"]) == pytest.approx(1 / (1 + np.exp([-1, 1])))
+    assert prompts.known(Says([3, 3]), np.array([3, 3]), ["a", "b"]).tolist() == [0.5, 0.5]
+    assert prompts.known(Says([4, 2]), np.array([3, 3]), ["a", "b"]) == pytest.approx(1 / (1 + np.exp([-1, 1])))

@@ -210,17 +210,23 @@ def passage(course: topics.Course, topic: int) -> str:
 # --- conversations, held and killed -----------------------------------------------------------------------------------
 
 
-def converse(team: Team, saver, store: BaseStore, *, without: str = "", resume: bool = False) -> State | None:
-    """The state in which a conversation ends; ``resume``: of one that was broken off, None where nothing is left of it.
+def states(team: Team, saver, store: BaseStore, *, without: str = "", resume: bool = False) -> list[State]:
+    """What a conversation holds after each agent, to its end; ``resume``: of one that was broken off.
 
-    Checkpoints are written before the next agent begins.
+    Checkpoints are written before the next agent begins. Nothing where nothing is left to go on from.
     """
     app = team.graph(without).compile(checkpointer=saver, store=store)
     thread = {"configurable": {"thread_id": f"{team.student.name} {without}"}, "recursion_limit": 100}
+    begin = None if resume else team.opening()
     try:
-        return app.invoke(None if resume else team.opening(), thread, durability="sync")
+        return list(app.stream(begin, thread, stream_mode="values", durability="sync"))
     except EmptyInputError:
-        return None
+        return []
+
+
+def converse(team: Team, without: str = "") -> State:
+    """The state in which an undisturbed conversation ends."""
+    return states(team, InMemorySaver(), InMemoryStore(), without=without)[-1]
 
 
 def carry_on(folder: Path) -> None:
@@ -239,9 +245,10 @@ def carry_on(folder: Path) -> None:
         SqliteStore.from_conn_string(str(folder / "learners.sqlite")) as store,
     ):
         store.setup()
-        kept, held = (SqliteSaver(file), store) if order["on_disk"] else (InMemorySaver(), InMemoryStore())
-        end = converse(team, kept, held, resume=order["resume"])
-    files.write_json(folder / "end.json", {"state": end})
+        saver = SqliteSaver(file) if "talk" in order["on_disk"] else InMemorySaver()
+        learner = store if "learner" in order["on_disk"] else InMemoryStore()
+        found = states(team, saver, learner, resume=order["resume"])
+    files.write_json(folder / "end.json", {"state": found[-1] if found else None})
 
 
 def process(folder: Path, **order) -> int:
@@ -251,13 +258,18 @@ def process(folder: Path, **order) -> int:
     return subprocess.run(command, capture_output=True).returncode
 
 
-def killed(folder: Path, on_disk: bool, kill_at: int, **order) -> State | None:
-    """A conversation whose process is killed in the middle, and goes on in another one; None where nothing is left."""
+def killed(folder: Path, **order) -> Path:
+    """A conversation whose process is killed in the middle; the folder in which it left what it had on disk."""
     folder.mkdir()
-    code = process(folder, kill_at=kill_at, resume=False, on_disk=on_disk, **order)
+    code = process(folder, resume=False, **order)
     if code != -signal.SIGKILL:
         raise RuntimeError(f"the conversation was to be killed, but ended with {code}")
-    code = process(folder, kill_at=None, resume=True, on_disk=on_disk, **order)
+    return folder
+
+
+def resumed(folder: Path, **order) -> State | None:
+    """The end of a conversation that goes on in another process; None where nothing is left of it."""
+    code = process(folder, resume=True, **order | {"kill_at": None})
     if code:
         raise RuntimeError(f"the conversation that was resumed ended with {code}")
     return files.read_json(folder / "end.json")["state"]
@@ -289,17 +301,19 @@ class Worth:
 class Row:
     """One simulated learner's conversation. ``visited``: agents in order; ``killed_in``: the one the kill broke off.
 
-    ``resumed_equal``: whether the killed conversation ended in the very state of an uninterrupted one;
-    ``unsaved_equal``: the same, with checkpoints in memory only. ``kept``: whether another process finds of the learner
-    what the conversation ended with; ``not_kept``: the same of a store in memory. ``edges``: steps of all plans' paths;
-    ``edges_in_graph``: those that are edges of the graph; ``shuffled_…``: of a plan made on a wrong graph.
-    ``whole``, ``without``: what is reached by all three agents, and without each.
+    ``has_plan``: whether anything was planned. ``resumed_equal``: whether the killed conversation ended in the very
+    state of an undisturbed one; ``unsaved_equal``: the same, with checkpoints in memory. ``kept``: whether a second
+    process finds of the learner, before anything is resumed, what was written last; ``not_kept``: the same with a store
+    in memory. ``edges``: steps of all plans' paths; ``edges_in_graph``: those that are edges of the graph;
+    ``shuffled_…``: of a plan made on a wrong graph; ``…_of_sequence``: consecutive topics of the first plan as it is
+    shown. ``whole``, ``without``: what is reached by all three agents, and without each.
     """
 
     student: str
     profile: str
     visited: list[str]
     ended: bool
+    has_plan: bool
     killed_in: str
     resumed_equal: bool
     unsaved_equal: bool
@@ -309,6 +323,8 @@ class Row:
     edges_in_graph: int
     shuffled_edges: int
     shuffled_in_graph: int
+    steps_of_sequence: int
+    edges_of_sequence: int
     whole: Worth
     without: dict[str, Worth]
     transcript: list[dict]
@@ -322,39 +338,46 @@ def numbered(model, config: dict) -> dict[str, tuple[int, Student]]:
 def measure(model, unit: tuple[int, Student], config: dict) -> Row:
     number, student = unit
     course, fit = classes.course(config), classes.fitted(config)
-    team = Team(course, fit, student, config["seed"])
-    end = converse(team, InMemorySaver(), InMemoryStore())
-    rng = np.random.default_rng([config["seed"], 2, number])
-    kill_at = int(rng.integers(1, len(end["visited"])))
+    team, rng = Team(course, fit, student, config["seed"]), classes.luck(student, config, 5)
+    after = states(team, InMemorySaver(), InMemoryStore())[1:]  # after each agent; the first holds the opening alone
+    end, kill_at = after[-1], int(rng.integers(1, len(after)))
+    written = next(state for state in after[kill_at::-1] if state["visited"][-1] == "diagnostician")
     order = {"config": config, "fit": asdict(fit), "number": number, "kill_at": kill_at}
     with tempfile.TemporaryDirectory() as name:
-        resumed = killed(Path(name) / "disk", True, **order)
-        unsaved = killed(Path(name) / "memory", False, **order)
-        found, lost = layer(Path(name) / "disk", student.name), layer(Path(name) / "memory", student.name)
-    written = {"answers": end["answers"], "mastery": end["mastery"]}
-    steps = end["steps"]
-    wrong = shuffled(course.graph, rng)
-    astray = _steps(method.plan(wrong, np.array(end["mastery"]), end["weak"]).paths)
+        both, layer_only, talk_only = (
+            (killed(Path(name) / "+".join(on_disk), on_disk=on_disk, **order), on_disk)
+            for on_disk in (["talk", "learner"], ["learner"], ["talk"])
+        )
+        kept, not_kept = (layer(folder, student.name) == known(written) for folder, _ in (both, talk_only))
+        again, lost = (resumed(folder, on_disk=on_disk, **order) for folder, on_disk in (both, layer_only))
+    astray = _steps(method.plan(shuffled(course.graph, rng), np.array(end["mastery"]), end["weak"]).paths)
+    sequence = [list(step) for step in itertools.pairwise(after[1]["plan"])]
     return Row(
         student=student.name,
         profile=student.profile,
         visited=end["visited"],
         ended=_ended(end),
+        has_plan=bool(end["steps"]),
         killed_in=end["visited"][kill_at],
-        resumed_equal=resumed == end,
-        unsaved_equal=unsaved == end,
-        kept=found == written,
-        not_kept=lost == written,
-        edges=len(steps),
-        edges_in_graph=len(_true(steps, course.graph)),
+        resumed_equal=again == end,
+        unsaved_equal=lost == end,
+        kept=kept,
+        not_kept=not_kept,
+        edges=len(end["steps"]),
+        edges_in_graph=len(_true(end["steps"], course.graph)),
         shuffled_edges=len(astray),
         shuffled_in_graph=len(_true(astray, course.graph)),
+        steps_of_sequence=len(sequence),
+        edges_of_sequence=len(_true(sequence, course.graph)),
         whole=worth(team, end),
-        without={
-            agent: worth(team, converse(team, InMemorySaver(), InMemoryStore(), without=agent)) for agent in AGENTS
-        },
+        without={agent: worth(team, converse(team, agent)) for agent in AGENTS},
         transcript=end["transcript"] if number == 0 else [],
     )
+
+
+def known(state: State) -> dict:
+    """What the store should hold of a learner when the Diagnostician has left a conversation in this state."""
+    return {"answers": state["answers"], "mastery": state["mastery"]}
 
 
 def worth(team: Team, end: State) -> Worth:

@@ -3,15 +3,17 @@
 It reads what the graph's methods read: topics, prerequisites, the test's answers, the goals. Asked for a plan, it
 writes freely, or it chooses among the topics by likelihood, so that it cannot fail on format. Asked whether a topic is
 known, it says yes or no. Each likelihood is compared with that of the same words where no student is described
-(Holtzman et al. 2021; Zhao et al. 2021): small models prefer some words whatever they read.
+(Holtzman et al. 2021; Zhao et al. 2021): small models prefer some words whatever they read. Topics are shown in an
+order drawn by the seed, so that the library's own order gives nothing away.
 """
 
 import copy
 import difflib
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,8 +43,14 @@ Test results:
 Goals: Fractions
 """
 EXAMPLE_NEEDS = ("", " (needs: Counting)", " (needs: Adding)", " (needs: Multiplying)")
-EXAMPLE_PLAN = f"{PLAN}Adding\nMultiplying\nFractions\n\n"
-EXAMPLE_KNOWN = f"{ASK.format('Counting')} yes\n{ASK.format('Fractions')} no\n\n"
+EXAMPLE_ANSWERS = f"""{ASK.format("Counting")} yes
+{ASK.format("Fractions")} no
+{PLAN}Adding
+Multiplying
+Fractions
+
+"""
+DIAGNOSES = ("graph", "topic", "mean score", "prior", "all weak")
 ALIKE = 0.8  # of difflib: from here a line names a topic, for the lenient reading
 AT_ONCE = {"cpu": 8, "cuda": 64}  # continuations read together
 
@@ -84,22 +92,25 @@ class Row:
 # --- what is read -----------------------------------------------------------------------------------------------------
 
 
-def facts(course: Course, student: Student, graph: bool = True) -> str:
-    """Topics that the goals need, with prerequisites or without, the test's results, and the goals."""
+def facts(course: Course, student: Student, menu: Sequence[int], graph: bool = True) -> str:
+    """Topics that the goals need, with prerequisites or without, the test's results, and the goals.
+
+    ``menu``: the relevant topics in the order in which they are shown.
+    """
     lines = [f"Topics{' and what each needs first' if graph else ''}:"]
-    for v in student.relevant:
+    for v in menu:
         needs = ", ".join(course.names[u] for u in course.graph.parents[v])
         lines.append(f"- {course.names[v]}{f' (needs: {needs})' if graph and needs else ''}")
+    answers = dict(zip(student.asked, student.answers, strict=True))
     lines.append("Test results:")
-    for v, given in zip(student.asked, student.answers, strict=True):
-        lines.append(f"- {course.names[v]}: {sum(given)} of {len(given)} right")
+    lines += [f"- {course.names[v]}: {sum(answers[v])} of {len(answers[v])} right" for v in menu if v in answers]
     return "\n".join([*lines, f"Goals: {', '.join(course.names[v] for v in student.goals)}", ""])
 
 
 def example(graph: bool = True) -> str:
     """The solved case that stands before every question."""
     needs = EXAMPLE_NEEDS if graph else [""] * 4
-    return EXAMPLE.format(*needs, needs=" and what each needs first" if graph else "")
+    return EXAMPLE.format(*needs, needs=" and what each needs first" if graph else "") + EXAMPLE_ANSWERS
 
 
 def results(course: Course, prompt: str) -> dict[int, tuple[int, int]]:
@@ -193,13 +204,19 @@ class Reading:
         return self.lm.tokenizer.decode(ids, skip_special_tokens=True).partition("\n\n")[0]
 
 
-def choose(reading: Reading, neutral: Reading, names: Sequence[str], count: int, picks: int) -> list[int]:
-    """``count`` of the names in an order: those that the reading makes most likelier than the ``neutral`` one does.
+@functools.cache
+def neutral(lm: LM, names: tuple[str, ...], graph: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Where no student is described: log-likelihoods of names as a plan's first line, and log-odds of yes, (n,)."""
+    nobody = Reading(lm, example(graph))
+    return nobody.more(PLAN).likelihood(_lines(names)), _odds(nobody, names)
+
+
+def choose(reading: Reading, plain: np.ndarray, names: Sequence[str], count: int, picks: int) -> list[int]:
+    """``count`` of the names in an order: those that the reading makes most likelier than they are at first, ``plain``.
 
     ``picks`` are taken at a time; then the model reads its plan so far and the others are weighed anew.
     """
-    lines = [f"{name}\n" for name in names]
-    plain, left, chosen = neutral.likelihood(lines), list(range(len(names))), []
+    lines, left, chosen = _lines(names), list(range(len(names))), []
     while len(chosen) < min(count, len(names)):
         gain = reading.likelihood([lines[i] for i in left]) - plain[left]
         best = [left[i] for i in np.argsort(-gain, kind="stable")[: min(picks, count - len(chosen))]]
@@ -209,10 +226,25 @@ def choose(reading: Reading, neutral: Reading, names: Sequence[str], count: int,
     return chosen
 
 
-def known(reading: Reading, neutral: Reading, names: Sequence[str]) -> np.ndarray:
-    """P(known) of each name, (n,): the odds of yes over no, over those where no student is described."""
-    asked = [ASK.format(name) for name in names]
-    return expit(reading.odds(asked, " yes", " no") - neutral.odds(asked, " yes", " no"))
+def known(reading: Reading, plain: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """P(known) of each name, (n,): the odds of yes over no, over the ``plain`` odds."""
+    return expit(_odds(reading, names) - plain)
+
+
+def fewest(student: Student, believed: np.ndarray) -> np.ndarray:
+    """Mastery (N,) that takes as weak as many relevant topics as truly are, those of the lowest ``believed``."""
+    relevant, found = np.array(student.relevant), np.ones(len(believed))
+    count = int((~student.known[relevant]).sum())
+    found[relevant[np.argsort(believed[relevant], kind="stable")[:count]]] = 0
+    return found
+
+
+def _lines(names: Sequence[str]) -> list[str]:
+    return [f"{name}\n" for name in names]
+
+
+def _odds(reading: Reading, names: Sequence[str]) -> np.ndarray:
+    return reading.odds([ASK.format(name) for name in names], " yes", " no")
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -235,30 +267,32 @@ def students(lm: LM, config: dict) -> dict[str, tuple[Student, Student]]:
 def measure(lm: LM, unit: tuple[Student, Student], config: dict) -> Row:
     student, other = unit
     course, fit = classes.course(config), classes.fitted(config)
-    graph, relevant = course.graph, list(student.relevant)
+    graph, menu = course.graph, classes.luck(student, config, 4).permutation(student.relevant).tolist()
     mastery, weak, planner = planning.planned(graph, student, fit, "asked")
     ways = planning.ways(graph, student, mastery, weak, "asked", classes.luck(student, config, 3))
     sequences = {way: ways[way] for way in ("planner", "random topics", "weak only", "everything")}
-    masteries = {way: diagnosis.mastery(way, graph, student, fit) for way in ("graph", "prior", "all weak")}
-    names = [course.names[v] for v in relevant]
+    diagnoses = {way: diagnosis.mastery(way, graph, student, fit) for way in DIAGNOSES}
+    names, place = [course.names[v] for v in menu], {name: i for i, name in enumerate(course.names)}
     for arm, there in {"": True, ", no graph": False}.items():
-        shown = facts(course, student, there)
-        for_plan = Reading(lm, f"{example(there)}{EXAMPLE_PLAN}{shown}").more(PLAN)
-        for_known = Reading(lm, f"{example(there)}{EXAMPLE_KNOWN}{shown}")
-        no_plan, no_known = (Reading(lm, f"{example(there)}{end}") for end in (f"{EXAMPLE_PLAN}{PLAN}", EXAMPLE_KNOWN))
-        chosen = choose(for_plan, no_plan, names, len(planner), config["picks"])
-        sequences[f"constrained{arm}"] = [relevant[i] for i in chosen]
-        masteries[f"yes or no{arm}"] = np.full(len(graph), 0.5)
-        masteries[f"yes or no{arm}"][relevant] = known(for_known, no_known, names)
+        prompt = example(there) + facts(course, student, menu, there)
+        reading, plain = Reading(lm, prompt), neutral(lm, course.names, there)
+        lines, odds = (of[[place[name] for name in names]] for of in plain)
+        planned = reading.more(PLAN)
+        sequences[f"constrained{arm}"] = [menu[i] for i in choose(planned, lines, names, len(planner), config["picks"])]
+        diagnoses[f"yes or no{arm}"] = np.full(len(graph), 0.5)
+        diagnoses[f"yes or no{arm}"][menu] = known(reading, odds, names)
         if there:
-            reply, stated = for_plan.write(config["most_tokens"]), results(course, f"{example(there)}{shown}")
+            stated, shown, tokens = results(course, prompt), prompt + PLAN, len(planned.ids)
+            reply = planned.write(config["most_tokens"])
             sequences["free"], kept = parsed(course, reply)
-            prompt, tokens = f"{example(there)}{EXAMPLE_PLAN}{shown}{PLAN}", len(for_plan.ids)
     references = planning.by_truth(graph, student, "asked")
+    found = {arm: diagnosed.found(student, values) for arm, values in diagnoses.items()}
+    asked, counted = found["yes or no"], diagnosed.found(student, fewest(student, diagnoses["yes or no"]))
+    found["yes or no, true count"] = replace(counted, brier=asked.brier)
     return Row(
         student=student.name,
         profile=student.profile,
-        topics=len(relevant),
+        topics=len(menu),
         tokens=tokens,
         facts_match=stated == given(student),
         facts_other=stated == given(other),
@@ -266,9 +300,9 @@ def measure(lm: LM, unit: tuple[Student, Student], config: dict) -> Row:
             arm: planning.score(graph, student, mastery, weak, sequence, "asked", references)
             for arm, sequence in sequences.items()
         },
-        diagnoses={arm: diagnosed.found(student, values) for arm, values in masteries.items()},
+        diagnoses=found,
         format={"free": kept},
-        prompt=prompt if student.name.endswith(" 0") else "",
+        prompt=shown if student.name.endswith(" 0") else "",
         reply=reply[:300],
     )
 

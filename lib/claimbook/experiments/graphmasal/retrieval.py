@@ -87,12 +87,15 @@ def repeats(text: str, card: str, run: int = REPEATED) -> bool:
 
 
 def cards(course: topics.Course, grounded: bool = True) -> list[str]:
-    """What is searched: name and description of each topic and, ``grounded`` in the graph, names of prerequisites."""
-    found = [f"{name}. {text}" for name, text in zip(course.names, course.descriptions, strict=True)]
-    if not grounded:
-        return found
+    """What is searched: name and description of each topic and, ``grounded`` in the graph, names of prerequisites.
+
+    These stand before the description, so that no encoder's limit cuts them off.
+    """
     needs = [", ".join(course.names[u] for u in parents) for parents in course.graph.parents]
-    return [f"{card} Needs: {names}." if names else card for card, names in zip(found, needs, strict=True)]
+    heads = [
+        f"{name}. Needs: {n}." if grounded and n else f"{name}." for name, n in zip(course.names, needs, strict=True)
+    ]
+    return [f"{head} {text}" for head, text in zip(heads, course.descriptions, strict=True)]
 
 
 def queries(course: topics.Course, broad: topics.Course, seed: int) -> dict[str, list[Query]]:
@@ -269,17 +272,17 @@ def library(config: dict) -> Library:
     encoder, whole, plain = Encoder.load(config["model"]), cards(course), cards(course, grounded=False)
     untrained = Encoder.load(config["model"], trained=False, seed=config["seed"])
     by_words = BM25Okapi([words(card) for card in whole])
-    held = {
-        "dual": (encoder, encoder.vectors(whole)),
-        "no graph": (encoder, encoder.vectors(plain)),
-        "untrained": (untrained, untrained.vectors(whole)),
-    }
+    dual, no_graph, nothing = encoder.vectors(whole), encoder.vectors(plain), untrained.vectors(whole)
     scores = {}
-    for name, found in asked.items():
+    for name, found in asked.items():  # the test is the last
         texts = [query.text for query in found]
-        scores[name] = {"bm25": np.array([by_words.get_scores(words(text)) for text in texts])}
-        scores[name] |= {stage: one.vectors(texts) @ vectors.T for stage, (one, vectors) in held.items()}
-        scores[name]["not stripped"] = encoder.vectors([query.whole for query in found]) @ held["dual"][1].T
+        read = encoder.vectors(texts)
+        scores[name] = {"dual": read @ dual.T, "no graph": read @ no_graph.T}
+    scores["test"] |= {
+        "bm25": np.array([by_words.get_scores(words(text)) for text in texts]),
+        "untrained": untrained.vectors(texts) @ nothing.T,
+        "not stripped": encoder.vectors([query.whole for query in found]) @ dual.T,
+    }
     lower = Reranker(encoder, config["joint"], seed=0)
     below = {name: lower.read([query.text for query in found], "query") for name, found in asked.items()}
     below |= {"dual": lower.read(whole, "card"), "no graph": lower.read(plain, "card")}
@@ -293,11 +296,13 @@ def trainings(of: Library, config: dict) -> dict[str, int]:
 
 
 def measure(of: Library, seed: int, config: dict) -> Row:
-    """One training of the reranker, the fusions fitted on validation, and all stages on test."""
-    reranker = Reranker(of.encoder, config["joint"], seed)
-    whole, plain = (Side(of, reranker, config["k"], graph) for graph in (True, False))
+    """One training of the reranker, with the graph and without, fusions fitted on validation, all stages on test."""
+    whole, plain = (
+        Side(of, Reranker(of.encoder, config["joint"], seed), config["k"], graph) for graph in (True, False)
+    )
     fresh = whole.second("test")
-    _train(whole, config, seed)
+    for side in (whole, plain):
+        _train(side, config, seed)
     stated = whole.stated()
     (best, truth), rng = whole.lists("test"), np.random.default_rng(seed)
     order = {"fresh": fresh, "rerank": stated["raw"], "best": truth} | {

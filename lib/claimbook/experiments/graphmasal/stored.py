@@ -9,16 +9,16 @@ def _students(run: str, n_students: int, level: str = "sections", **config) -> S
     return Stored(f"measure.{run}:run", config, prefix={"n_students": 1})
 
 
-def _prompts(model: str) -> Stored:
+def _prompts(model: str, n_students: int) -> Stored:
     """Students of few enough topics for a prompt, put to a language model."""
-    config = {"model": model, "level": "topics", "n_students": 24, "seed": 0, "picks": 4, "most_tokens": 160}
+    config = {"model": model, "level": "topics", "n_students": n_students, "seed": 0, "picks": 8, "most_tokens": 120}
     return Stored("prompts:run", config, assets=[model], prefix={"n_students": 1})
 
 
 _RETRIEVAL = {
     "model": "minilm-l6",
     "seed": 0,
-    "n_queries": {"train": 1500, "validation": 80, "test": 160},
+    "n_queries": {"train": 600, "validation": 91, "test": 308},
     "n_seeds": 5,
     "k": 16,  # cards reranked
     "joint": 2,  # layers that read query and card together
@@ -38,8 +38,8 @@ STORED = {
     "edges": _students("edges", 40, sinks="asked", shares=[0.025, 0.05, 0.1]),
     "grounding": Stored("agents:run", {"level": "sections", "n_students": 24, "seed": 0}, prefix={"n_students": 1}),
     "retrieval": Stored("retrieval:run", _RETRIEVAL, assets=["minilm-l6"], prefix={"n_seeds": 1}),
-    "prompts": _prompts("smollm2-135m"),
-    "prompts_gemma": _prompts("gemma-3-270m"),
+    "prompts": _prompts("smollm2-135m", 48),
+    "prompts_gemma": _prompts("gemma-3-270m", 24),
     "scale": Stored(
         "measure.scale:run",
         {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 3, "seed": 0},
