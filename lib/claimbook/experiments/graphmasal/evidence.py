@@ -197,7 +197,7 @@ def covered(rows: list) -> list[float]:
     found = []
     for row in Table(rows).rows:
         if reached := row["n_weak"] - row["unreachable"]:
-            found.append(round(row["arms"][PLANNER]["coverage"] * row["n_weak"], 6) / reached)
+            found.append(round(row["arms"][PLANNER]["coverage"] * row["n_weak"]) / reached)
     return found
 
 

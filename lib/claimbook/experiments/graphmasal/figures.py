@@ -82,6 +82,8 @@ def worth(rows) -> Plot:
 def aligned(by_model: dict[str, list]) -> Plot:
     """PathSim of prompted plans, of the planner, and of what needs no planning."""
     shown = {}
+    if not by_model:
+        return Plot(plotting.figure()[0], alt="Prompted plans were not measured in this run.")
     for model, rows in by_model.items():
         of = Table(rows, "plans")
         ways = {f"{model}, free": evidence.FREE, f"{model}, choice": evidence.CHOICE}
@@ -203,6 +205,26 @@ def stages(rows) -> Plot:
         "words of the headings are taken out of the queries.",
         alt="Intervals of nDCG at 10, a row for each stage of the retrieval and for what it is compared with.",
     )
+
+
+PROMPTED = (
+    *("n_prompted", "sim_planner", "sim_prompt", "sim_easy", "easy"),
+    *("length_free", "length_choice", "length_small", "reply", "sampled"),
+)
+
+
+def summary(rows: list) -> dict[str, str]:
+    """What the text says of one prompted model, by `PROMPTED`; nothing without rows."""
+    if not rows:
+        return {}
+    of = Table(rows, "plans")
+    prompt = of.best(evidence.ORDER, *evidence.PROMPTS.values())
+    easy = of.best(evidence.ORDER, evidence.RANDOM, evidence.EVERYTHING)
+    one = next((row for row in of.rows if row["reply"].strip()), of.rows[0])
+    sims = [f"{np.mean(of(evidence.ORDER, way)):.2f}" for way in (PLANNER, prompt, easy)]
+    lengths = [f"{np.mean(of('length', way)):.0f}" for way in (evidence.FREE, evidence.CHOICE, PLANNER)]
+    reply = " / ".join(one["reply"].strip().split("\n")[:5]) or "(nothing)"
+    return dict(zip(PROMPTED, [str(len(of)), *sims, easy, *lengths, reply, one["student"]], strict=True))
 
 
 # --- cells of tables --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from claimbook.experiments.graphmasal.own_files import Own
 from claimbook.provenance import declarations
 
 # Where no stored run speaks for a run: a smoke run on the small graph, another seed on fewer students than are stored.
-LIVE = {"smoke": {"level": "topics", "n_students": 6}, "cpu": {"n_students": 12}, "gpu": {}}
+LIVE = {"smoke": {"level": "topics", "n_students": 6}, "cpu": {"n_students": 12}, "gpu": {"n_students": 24}}
 
 
 def check(parameters: dict[str, object]) -> None:
@@ -31,16 +31,25 @@ def rows(run, name: str) -> list:
     return kept or now(run, name, **LIVE[run.tier])
 
 
-def now(run, name: str, **live) -> list:
+def now(run, name: str, lm=None, **live) -> list:
     """Rows measured here and now, the stored run's config changed by ``live``."""
     declared = declarations.declared(run.chapter, name)
     module, _ = declarations.target(run.chapter, declared)
-    return importlib.import_module(module).EXPERIMENT.now(None, declared.config | {"seed": run.seed} | live)
+    return importlib.import_module(module).EXPERIMENT.now(lm, declared.config | {"seed": run.seed} | live)
 
 
-def prompted(run) -> dict:
-    """How a language model is prompted live where no stored run speaks for it: on a few students, but for a GPU."""
-    return {"seed": run.seed} | ({} if run.tier == "gpu" else {"n_students": 1 if run.smoke else 6})
+def prompted(run) -> dict[str, list]:
+    """Rows of prompts by model: stored ones, and the run's own measured now where it is none of the ledger's.
+
+    A learner takes more than a minute on a processor, so that one of the ledger's models is never prompted live there.
+    """
+    runs = {declarations.declared(run.chapter, name).config["model"]: name for name in ("prompts", "prompts_gemma")}
+    same = run.seed == declarations.declared(run.chapter, "prompts").config["seed"]
+    found = {model: run.read(name, of=model) if same else [] for model, name in runs.items()}
+    if run.main not in runs or run.tier == "gpu":
+        own = LIVE[run.tier] | {"level": "topics", "n_students": 6 if run.tier == "gpu" else 2}
+        found[run.main] = now(run, "prompts", run.model(), **own)
+    return {model: rows for model, rows in sorted(found.items(), key=lambda one: one[0] != run.main) if rows}
 
 
 def stored(run, name: str) -> list:
