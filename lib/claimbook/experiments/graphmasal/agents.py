@@ -3,18 +3,15 @@
 The abstract names the agents and LangGraph; router, retry and closed loop are our reading (reconstructed). The learner
 is simulated. What a conversation holds is checkpointed after each agent; what is known of a learner lies in a store of
 its own, so that another conversation, of another process, begins from it.
-
-One conversation, which may be told to kill itself: ``python -m claimbook.experiments.graphmasal.agents FOLDER``.
 """
 
 import functools
 import itertools
+import multiprocessing
 import operator
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -146,7 +143,10 @@ class Team:
         if plan is None:
             plan = [topic for topic in state["weak"] if topic not in state["taught"]]
         now = plan[:LESSONS]
-        facts = " ".join(f"{self.course.names[v]}: {passage(self.course, v)}" for v in now) or "Nothing is left."
+        facts = (
+            " ".join(f"{name}: {passage(self.course.ids, name)}" for name in (self.course.names[v] for v in now))
+            or "Nothing is left."
+        )
         return {"taught": state["taught"] + now, "turn": state["turn"] + 1} | self._line("tutor", facts)
 
     def learner(self, state: State, store: BaseStore) -> dict:
@@ -199,12 +199,11 @@ def _library(ids: tuple[str, ...]) -> tuple[BM25Okapi, list[str]]:
     return BM25Okapi([text.lower().split() for text in own]), own
 
 
-def passage(course: topics.Course, topic: int) -> str:
-    """What the library says that is nearest to a topic's name and description, by BM25."""
-    index, texts = _library(course.ids)
-    return texts[
-        int(np.argmax(index.get_scores(f"{course.names[topic]} {course.descriptions[topic]}".lower().split())))
-    ]
+@functools.cache
+def passage(ids: tuple[str, ...], name: str) -> str:
+    """What the library says that is nearest to a topic's name, by BM25."""
+    index, texts = _library(ids)
+    return texts[int(np.argmax(index.get_scores(name.lower().split())))]
 
 
 # --- conversations, held and killed -----------------------------------------------------------------------------------
@@ -254,8 +253,12 @@ def carry_on(folder: Path) -> None:
 def process(folder: Path, **order) -> int:
     """`carry_on` in a process of its own; its exit code, -9 when it was killed."""
     files.write_json(folder / "order.json", order)
-    command = [sys.executable, "-m", "claimbook.experiments.graphmasal.agents", str(folder)]
-    return subprocess.run(command, capture_output=True).returncode
+    context = multiprocessing.get_context("forkserver")  # modules are read once; the processes share nothing else
+    context.set_forkserver_preload([__name__])
+    one = context.Process(target=carry_on, args=(folder,))
+    one.start()
+    one.join()
+    return one.exitcode
 
 
 def killed(folder: Path, **order) -> Path:
@@ -407,7 +410,3 @@ def _true(steps: list[list[int]], graph: Graph) -> list[list[int]]:
 
 EXPERIMENT = Experiment("conversations", Row, numbered, measure)
 run = EXPERIMENT.run
-
-
-if __name__ == "__main__":
-    carry_on(Path(sys.argv[1]))
