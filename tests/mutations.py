@@ -989,7 +989,7 @@ MUTATIONS = [
         "experiments/graphmasal/evidence.py",
         "for who in (PLANNER, EVERYTHING)",
         "for who in (PLANNER, PLANNER)",
-        "test_graphmasal_rows.py -k nulls_that_do_as_well",
+        "test_graphmasal_rows.py -k as_the_paper_says",
     ),
     (
         "a quantity that falls has no way from start to end",

@@ -5,7 +5,6 @@ import numpy as np
 from claimbook import plotting, stats
 from claimbook.experiments.graphmasal import evidence
 from claimbook.experiments.graphmasal.evidence import CLOSED, MIXED, PLANNER, Table, mean
-from claimbook.metrics import retrieval as metrics
 from claimbook.plotting import Plot
 
 SIMULATED = "Simulated learners, means with 95 % intervals over learners."
@@ -205,57 +204,3 @@ def stages(rows) -> Plot:
         "words of the headings are taken out of the queries.",
         alt="Intervals of nDCG at 10, a row for each stage of the retrieval and for what it is compared with.",
     )
-
-
-PROMPTED = (
-    *("n_prompted", "sim_planner", "sim_prompt", "sim_easy", "easy"),
-    *("length_free", "length_choice", "length_small", "reply", "sampled"),
-)
-
-
-def summary(rows: list) -> dict[str, str]:
-    """What the text says of one prompted model, by `PROMPTED`; nothing without rows."""
-    if not rows:
-        return {}
-    of = Table(rows, "plans")
-    prompt = of.best(evidence.ORDER, *evidence.PROMPTS.values())
-    easy = of.best(evidence.ORDER, evidence.RANDOM, evidence.EVERYTHING)
-    one = next((row for row in of.rows if row["reply"].strip()), of.rows[0])
-    sims = [f"{np.mean(of(evidence.ORDER, way)):.2f}" for way in (PLANNER, prompt, easy)]
-    lengths = [f"{np.mean(of('length', way)):.0f}" for way in (evidence.FREE, evidence.CHOICE, PLANNER)]
-    reply = " / ".join(one["reply"].strip().split("\n")[:5]) or "(nothing)"
-    return dict(zip(PROMPTED, [str(len(of)), *sims, easy, *lengths, reply, one["student"]], strict=True))
-
-
-# --- cells of tables --------------------------------------------------------------------------------------------------
-
-
-def in_percent(values) -> str:
-    """Mean of shares in percent, of those that can be asked."""
-    values = np.asarray(values, dtype=float)
-    return f"{100 * np.nanmean(values):.0f}" if np.isfinite(values).any() else ""
-
-
-def plain(values: np.ndarray, field: str) -> str:
-    """Mean of a field of a plan's score, PathSim to two digits, shares in percent."""
-    if field.startswith("sim_"):
-        return f"{np.nanmean(values):.2f}"
-    return f"{np.mean(values):.1f}" if field in ("length", "cost_true") else in_percent(values)
-
-
-def reached(found: list[dict]) -> list[str]:
-    """What conversations reached: the share that ended, lessons, weak topics covered and learned."""
-    ended, lessons = (np.mean([one[name] for one in found]) for name in ("ended", "lessons"))
-    shares = [in_percent([one[name] for one in found]) for name in ("coverage_true", "learned_any")]
-    return [f"{100 * ended:.0f} %", f"{lessons:.1f}", *(f"{share} %" if share else "" for share in shares)]
-
-
-def quality(rows: list, stage: str) -> list[str]:
-    """nDCG@10, MRR@10, recall@10 of a stage, and the calibration error of what it states."""
-    plain = Table(rows).rows
-    measures = (metrics.ndcg, metrics.reciprocal, metrics.among)
-    values = [
-        np.mean([of(row["ranks"][stage]) for row in plain]) if stage in plain[0]["ranks"] else None for of in measures
-    ]
-    values.append(evidence.calibration(plain, stage) if stage in plain[0]["stated"] else None)
-    return ["" if value is None else f"{value:.3f}" for value in values]
