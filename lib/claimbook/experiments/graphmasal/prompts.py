@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor
+from transformers import DynamicCache
 
 from claimbook.experiments.graphmasal import diagnosis, learners
 from claimbook.experiments.graphmasal.learners import Student
@@ -52,7 +53,6 @@ Fractions
 """
 DIAGNOSES = ("graph", "topic", "mean score", "prior", "all weak")
 ALIKE = 0.8  # of difflib: from here a line names a topic, for the lenient reading
-AT_ONCE = {"cpu": 8, "cuda": 64}  # continuations read together
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Reading:
     def __init__(self, lm: LM, text: str):
         self.lm, self.device = lm, next(lm.model.parameters()).device
         self.ids = lm.document(text)
-        self.cache, self.logits = self._read(self.ids[None], None)
+        self.cache, self.logits = self._read(self.ids[None], DynamicCache())  # all keys, whatever a layer's window
 
     @torch.no_grad()
     def _read(self, ids: Tensor, cache, keep: int = 1) -> tuple[object, Tensor]:
@@ -178,19 +178,26 @@ class Reading:
         texts = [torch.cat([self.lm.encode(text), torch.tensor(same, dtype=torch.long)]) for text in texts]
         return np.array([float(logits[-1, a] - logits[-1, b]) for _, logits in self._behind(texts)])
 
+    @torch.no_grad()
     def _behind(self, texts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Ids (T,) of each text and the logits (T, V) at them, when it stands behind this one."""
-        size = AT_ONCE.get(self.device.type, 8)
-        for start in range(0, len(texts), size):
-            part = texts[start : start + size]
-            ids = torch.nn.utils.rnn.pad_sequence(
-                part, batch_first=True
-            )  # what stands behind a text does not change it
-            cache = copy.deepcopy(self.cache)
-            cache.batch_repeat_interleave(len(part))
-            _, logits = self._read(ids, cache, keep=ids.shape[1])
-            for piece, row in zip(part, logits, strict=True):
-                yield piece.to(self.device), row[: len(piece)]
+        """Ids (T,) of each text and the logits (T, V) at them, when it stands behind this one.
+
+        All are read at once, in one row: each sees what was read and itself, at the places that it would have alone.
+        """
+        lengths, read = [len(text) for text in texts], len(self.ids)
+        ids = torch.cat(list(texts)).to(self.device)
+        places = torch.cat([read + torch.arange(length) for length in lengths]).to(self.device)
+        own = torch.block_diag(*(torch.ones(length, length).tril() for length in lengths)).bool().to(self.device)
+        seen = torch.cat([torch.ones(len(ids), read, dtype=torch.bool, device=self.device), own], dim=1)
+        distance = places[:, None] - torch.cat([torch.arange(read, device=self.device), places])
+        out = self.lm.model(
+            ids[None],
+            past_key_values=copy.deepcopy(self.cache),
+            use_cache=True,
+            position_ids=places[None],
+            attention_mask=_masks(self.lm.model.config, seen, distance),
+        )
+        return zip(ids.split(lengths), out.logits[0].float().split(lengths), strict=True)
 
     def write(self, most: int) -> str:
         """The likeliest token, again and again, up to an empty line or ``most`` tokens."""
@@ -202,6 +209,14 @@ class Reading:
                 break
             cache, logits = self._read(torch.tensor([ids[-1:]]), cache)
         return self.lm.tokenizer.decode(ids, skip_special_tokens=True).partition("\n\n")[0]
+
+
+def _masks(config, seen: Tensor, distance: Tensor) -> Tensor | dict[str, Tensor]:
+    """What each query (Q) sees of keys (K), (1, 1, Q, K); by kind of layer where some have a window."""
+    seen = seen[None, None]
+    if "sliding_attention" not in (getattr(config, "layer_types", None) or ()):
+        return seen
+    return {"full_attention": seen, "sliding_attention": seen & (distance < config.sliding_window)}
 
 
 @functools.cache

@@ -38,8 +38,8 @@ STORED = {
     "edges": _students("edges", 40, sinks="asked", shares=[0.025, 0.05, 0.1]),
     "grounding": Stored("agents:run", {"level": "sections", "n_students": 24, "seed": 0}, prefix={"n_students": 1}),
     "retrieval": Stored("retrieval:run", _RETRIEVAL, assets=["minilm-l6"], prefix={"n_seeds": 1}),
-    "prompts": _prompts("smollm2-135m", 48),
-    "prompts_gemma": _prompts("gemma-3-270m", 24),
+    "prompts": _prompts("smollm2-135m", 24),
+    "prompts_gemma": _prompts("gemma-3-270m", 12),
     "scale": Stored(
         "measure.scale:run",
         {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 3, "seed": 0},
