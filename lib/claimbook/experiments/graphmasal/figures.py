@@ -28,13 +28,13 @@ def means(of: Table, field: str, ways: dict[str, str]) -> dict[str, stats.Estima
 def hero(rows) -> Plot:
     """What a plan asks for too early, and what comes of it."""
     of = Table(rows)
-    ways = {"planned": PLANNER, "same topics, random order": MIXED, "closed": CLOSED}
-    fig, axes = plotting.figure(3, 1, height=6.6, sharex=True)
+    ways = {"planned": PLANNER, "random order": MIXED, "closed": CLOSED}
+    fig, axes = plotting.figure(3, 1, height=6.0, sharex=True)
     gaps, every, one = (means(of, field, ways) for field in ("unmet", "learned_all", "learned_any"))
     labels = (
-        "planned topics that lack a prerequisite, %",
-        "weak topics learned, all prerequisites needed, %",
-        "weak topics learned, one suffices, %",
+        "planned, but lacks a prerequisite, %",
+        "learned, if all are needed, %",
+        "learned, if one suffices, %",
     )
     for ax, shown, label in zip(axes, (gaps, every, one), labels, strict=True):
         plotting.interval_plot(ax, shown, xlabel=label)
@@ -45,8 +45,8 @@ def hero(rows) -> Plot:
         title=f"Of what a shortest-path plan asks to learn, {gaps['planned'].value:.0f} % lacks a prerequisite; where "
         f"all are needed, learners learn {every['planned'].value:.0f} % of their weak topics, with a plan that is "
         f"closed under prerequisites {every['closed'].value:.0f} %",
-        caption=f"{SIMULATED} Closed: each weak topic with all that it needs and that is not known by the same "
-        "diagnosis. A plan has gaps where the diagnosis errs, too.",
+        caption=f"{SIMULATED} Learned: of the weak topics that were tested, if all prerequisites of one are needed, "
+        "or if one suffices. Random order: of the planned topics. Closed: with all that the weak topics need.",
         alt="Three panels of intervals for the planned path, its topics in random order and the closed plan: gaps, and "
         "weak topics learned under two rules. The plan lies between the other two.",
     )

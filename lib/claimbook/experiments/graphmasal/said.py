@@ -38,6 +38,12 @@ def of_plans(rows: list) -> dict[str, str]:
     }
 
 
+def of_others(rows: dict[str, list]) -> dict[str, str]:
+    """Of the planner on other sinks and on another graph, by name."""
+    fields = {"gap": "unmet", "all": "learned_all"}
+    return {f"{key}_{name}": in_percent(Table(of)(field)) for name, of in rows.items() for key, field in fields.items()}
+
+
 def of_costs(rows: list, costs: list[dict]) -> dict[str, str]:
     """Of `evidence.instances`, and of what ``rows`` say of shared topics counted once and of the other greedy rule."""
     ratios = np.array([row["greedy"] / row["optimal"] for row in costs])
