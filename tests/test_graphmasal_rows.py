@@ -7,7 +7,7 @@ import pytest
 
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.graphmasal import evidence, figures, inputs, own_files
+from claimbook.experiments.graphmasal import evidence, figures, inputs, own_files, said
 from claimbook.experiments.graphmasal.evidence import (
     CHOICE,
     CLOSED,
@@ -383,3 +383,15 @@ def test_titles_state_what_was_drawn():
     assert figures.stages([]).title == "", "nothing is said of what was not measured"
     told = figures.aligned({"small": prompted()}).title
     assert "planner 0.6" in told and "small, " in told
+
+
+def test_the_text_takes_its_numbers_from_rows():
+    rows = [row | {"reply": "Adding\nDividing\n", "student": "Ann"} for row in prompted()]
+    texts = said.of_prompts({"small": rows})
+    assert "small reaches 0.2" in texts["answer_prompts"] and "planner 0.6" in texts["answer_prompts"]
+    assert texts["reply"] == "Adding / Dividing" and texts["n_prompted"] == "48"
+    assert said.of_prompts({})["n_prompted"] is None
+    assert said.of_talks([talk(edges_of_sequence=3, steps_of_sequence=12)])["in_sequence"] == "25"
+    assert said.quality(trainings({"dual": 1}), "dual")[2] == "1.000"
+    assert said.of_stages([])["ndcg_dual"] is None
+    assert said.in_percent([0.25, float("nan")]) == "25" and said.in_percent([]) == ""

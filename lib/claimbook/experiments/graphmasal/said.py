@@ -11,10 +11,8 @@ WAYS |= {"oracle": "oracle mastery", "closed_oracle": "closed, oracle mastery"}
 FIELDS = {"gap": "unmet", "all": "learned_all", "any": "learned_any", "share": "learned_share"}
 DIAGNOSES = {"graph": "graph", "topic": "topic", "scores": "mean score", "weak": "all weak"}
 STAGES = ("bm25", "dual", "rerank", "fused")
-PROMPTED = (
-    *("n_prompted", "sim_planner", "sim_prompt", "sim_easy", "easy"),
-    *("length_free", "length_choice", "length_small", "reply", "sampled"),
-)
+PROMPTED = ("first_prompted", "n_prompted", "easy", "length_free", "length_choice", "length_small", "reply", "sampled")
+LISTS = {evidence.RANDOM: "as many random topics", evidence.EVERYTHING: "the list of all topics that the goals need"}
 
 
 def of_plans(rows: list) -> dict[str, str]:
@@ -60,10 +58,12 @@ def of_costs(rows: list, costs: list[dict]) -> dict[str, str]:
     }
 
 
-def of_prompts(rows: list) -> dict[str, str | None]:
-    """Of one prompted model."""
-    if not rows:
-        return dict.fromkeys(PROMPTED)
+def of_prompts(by_model: dict[str, list]) -> dict[str, str | None]:
+    """Of prompted models, figures of the first; a sentence for the answer."""
+    said = {"prompted": ", ".join(by_model) or "none, as no run of them speaks for this one"}
+    if not by_model:
+        return said | dict.fromkeys(PROMPTED) | {"answer_prompts": "No language model was prompted in this run."}
+    first, rows = next(iter(by_model.items()))
     of = Table(rows, "plans")
     prompt = of.best(evidence.ORDER, *evidence.PROMPTS.values())
     easy = of.best(evidence.ORDER, evidence.RANDOM, evidence.EVERYTHING)
@@ -71,7 +71,12 @@ def of_prompts(rows: list) -> dict[str, str | None]:
     sims = [f"{np.mean(of(evidence.ORDER, way)):.2f}" for way in (PLANNER, prompt, easy)]
     lengths = [f"{np.mean(of('length', way)):.0f}" for way in (evidence.FREE, evidence.CHOICE, PLANNER)]
     reply = " / ".join(one["reply"].strip().split("\n")[:5]) or "(nothing)"
-    return dict(zip(PROMPTED, [str(len(of)), *sims, easy, *lengths, reply, one["student"]], strict=True))
+    answer = (
+        f"Of prompting only small models could be asked: by PathSim, likeness to a reference, {first} reaches "
+        f"{sims[1]}, the planner {sims[0]}, and {LISTS[easy]}, which takes no planning, {sims[2]}."
+    )
+    figures = dict(zip(PROMPTED, [first, str(len(of)), LISTS[easy], *lengths, reply, one["student"]], strict=True))
+    return said | figures | {"answer_prompts": answer}
 
 
 def of_diagnoses(rows: list) -> dict[str, str]:
