@@ -43,9 +43,11 @@ def prompted(run) -> dict[str, list]:
 
     A learner takes more than a minute on a processor, so that one of the ledger's models is never prompted live there.
     """
-    runs = {declarations.declared(run.chapter, name).config["model"]: name for name in ("prompts", "prompts_gemma")}
-    same = run.seed == declarations.declared(run.chapter, "prompts").config["seed"]
-    found = {model: run.read(name, of=model) if same else [] for model, name in runs.items()}
+    table = declarations.table(run.chapter)
+    runs = {
+        one.config["model"]: (name, one.config["seed"]) for name, one in table.items() if name.startswith("prompts")
+    }
+    found = {model: run.read(name, of=model) if seed == run.seed else [] for model, (name, seed) in runs.items()}
     if run.main not in runs or run.tier == "gpu":
         own = LIVE[run.tier] | {"level": "topics", "n_students": 6 if run.tier == "gpu" else 2}
         found[run.main] = now(run, "prompts", run.model(), **own)
@@ -53,5 +55,6 @@ def prompted(run) -> dict[str, list]:
 
 
 def stored(run, name: str) -> list:
-    """Rows of a stored run that is too long to be measured live; none where it does not speak for this run."""
-    return run.read(name, of=declarations.declared(run.chapter, name).config.get("model", ""))
+    """Rows of a stored run that is too long to be measured live; none where it is not there or speaks for another."""
+    declared = declarations.table(run.chapter).get(name)
+    return run.read(name, of=declared.config.get("model", "")) if declared else []
