@@ -61,7 +61,8 @@ def worth(rows) -> Plot:
         for i, way in enumerate(evidence.RATED):
             gain = 100 * np.nanmean(of(field, way))
             marker, colour = plotting.MARKERS[i % 7], plotting.COLOURS[i % 7]
-            ax.plot(x[way], gain, marker=marker, color=colour, linestyle="", label=way)
+            style = "full" if i < 7 else "none"
+            ax.plot(x[way], gain, marker=marker, color=colour, fillstyle=style, linestyle="", label=way)
         ax.set(xlabel="PathSim", title=label, ylim=(0, 104))
     axes[0].set_ylabel("weak topics learned, %")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
