@@ -30,7 +30,7 @@ _RETRIEVAL = {
 
 STORED = {
     "planning": _students("planning", 120, sinks="asked"),
-    "planning_all": _students("planning", 12, sinks="all"),
+    "planning_all": _students("planning", 60, sinks="all"),
     "planning_topics": _students("planning", 30, level="topics", sinks="asked"),
     "diagnosis": _students("diagnosed", 120),
     "planning_seed1": _students("planning", 60, sinks="asked", seed=1),
