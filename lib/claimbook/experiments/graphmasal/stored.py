@@ -19,7 +19,7 @@ _RETRIEVAL = {
     "model": "minilm-l6",
     "seed": 0,
     "n_queries": {"train": 600, "validation": 91, "test": 308},
-    "n_seeds": 5,
+    "n_seeds": 3,
     "k": 16,  # cards reranked
     "joint": 2,  # layers that read query and card together
     "list": 8,
