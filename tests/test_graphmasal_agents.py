@@ -380,8 +380,11 @@ def test_every_topic_is_read_as_itself(course):
 
 
 @torch.no_grad()
-def test_likelihoods_are_those_of_the_whole_text(lm):
-    reading = prompts.Reading(lm, "A student knows").more(" some of this.\n")
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_likelihoods_are_those_of_the_whole_text(family):
+    """Also where some layers see a window only, of 48 tokens, which what stands before is longer than."""
+    lm = load(f"tiny-random-{family}", "cpu")
+    reading = prompts.Reading(lm, "A student knows" + 20 * " much").more(" some of this.\n")
     texts = ["one\n", "another topic\n", "x\n"]
     for text, found in zip(texts, reading.likelihood(texts), strict=True):
         ids = torch.cat([reading.ids, lm.encode(text)])
