@@ -257,6 +257,7 @@ def test_vectors_do_not_hang_on_what_else_is_read(tiny):
     assert np.allclose(np.linalg.norm(alone, axis=1), 1)
 
 
+@torch.no_grad()
 def test_all_layers_joint_is_the_usual_cross_encoder(tiny):
     """Against the encoder itself, given query and card in one row and positions that begin anew."""
     reranker = Reranker(tiny, joint=3, seed=0)
