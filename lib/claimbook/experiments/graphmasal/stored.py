@@ -39,7 +39,6 @@ STORED = {
     "grounding": Stored("agents:run", {"level": "sections", "n_students": 24, "seed": 0}, prefix={"n_students": 1}),
     "retrieval": Stored("retrieval:run", _RETRIEVAL, assets=["minilm-l6"], prefix={"n_seeds": 1}),
     "prompts": _prompts("smollm2-135m", 24),
-    "prompts_gemma": _prompts("gemma-3-270m", 12),
     "scale": Stored(
         "measure.scale:run",
         {"graphs": ["topics", "sections", 2000], "weak": [5, 10, 20, 40], "n_each": 3, "seed": 0},
