@@ -4,9 +4,10 @@ import numpy as np
 
 from claimbook import plotting, stats
 from claimbook.experiments.graphmasal import evidence
-from claimbook.experiments.graphmasal.evidence import CLOSED, MIXED, PLANNER, Table, mean
+from claimbook.experiments.graphmasal.evidence import CLOSED, CLOSED_WITHIN, LIST, MIXED, PLANNER, Table, mean
 from claimbook.plotting import Plot
 
+NINE = [*plotting.MARKERS, "*", "<"]
 SIMULATED = "Simulated learners, means with 95 % intervals over learners."
 
 
@@ -28,8 +29,9 @@ def means(of: Table, field: str, ways: dict[str, str]) -> dict[str, stats.Estima
 def hero(rows) -> Plot:
     """What a plan asks for too early, and what comes of it."""
     of = Table(rows)
-    ways = {"planned": PLANNER, "random order": MIXED, "closed": CLOSED}
-    fig, axes = plotting.figure(3, 1, height=6.0, sharex=True)
+    ways = {"planned": PLANNER, "random order": MIXED, "list of weak topics": LIST}
+    ways |= {"closed": CLOSED, "closed, same cost": CLOSED_WITHIN}
+    fig, axes = plotting.figure(3, 1, height=8.0, sharex=True)
     gaps, every, one = (means(of, field, ways) for field in ("unmet", "learned_all", "learned_any"))
     labels = (
         "planned, but lacks a prerequisite, %",
@@ -42,28 +44,30 @@ def hero(rows) -> Plot:
         ax.tick_params(labelbottom=True)
     return Plot(
         fig,
-        title=f"Of what a shortest-path plan asks to learn, {gaps['planned'].value:.0f} % lacks a prerequisite; where "
-        f"all are needed, learners learn {every['planned'].value:.0f} % of their weak topics, with a plan that is "
-        f"closed under prerequisites {every['closed'].value:.0f} %",
-        caption=f"{SIMULATED} Learned: of the weak topics that were tested, if all prerequisites of one are needed, "
-        "or if one suffices. Random order: of the planned topics. Closed: with all that the weak topics need.",
-        alt="Three panels of intervals for the planned path, its topics in random order and the closed plan: gaps, and "
-        "weak topics learned under two rules. The plan lies between the other two.",
+        title=f"Of a shortest-path plan for simulated learners, planned for what a test asked, "
+        f"{gaps['planned'].value:.0f} % lacks a prerequisite when its turn comes; of the same topics in random order "
+        f"{gaps['random order'].value:.0f} %",
+        caption=f"{SIMULATED} Weak: tested topics that the learner does not know. Learned: of these, where a topic "
+        "needs all its prerequisites, and where it needs one of them. Random order: of the planned topics. Closed: "
+        "with every prerequisite that is missing; at the same cost, for as many weak topics as the plan's cost allows.",
+        alt="Three panels of intervals for the plan, its topics in random order, the list of weak topics, and the "
+        "closed plan, whole and at the plan's cost: gaps, and weak topics learned under two rules.",
     )
 
 
 def worth(rows) -> Plot:
     """PathSim against what learners gain, a point for each way of planning."""
     of = Table(rows)
-    fig, axes = plotting.figure(1, 2, height=4.2, sharey=True)
+    fig, axes = plotting.figure(1, 2, height=5.0, sharey=True)
     x = {way: np.nanmean(of(evidence.ORDER, way)) for way in evidence.RATED}
-    for ax, field, label in zip(axes, evidence.GAINS.values(), ("all needed", "one suffices"), strict=True):
+    labels = ("all prerequisites\nneeded", "one prerequisite\nsuffices")
+    for ax, field, label in zip(axes, evidence.GAINS.values(), labels, strict=True):
         for i, way in enumerate(evidence.RATED):
-            gain = 100 * np.nanmean(of(field, way))
-            marker, colour = plotting.MARKERS[i % 7], plotting.COLOURS[i % 7]
-            style = "full" if i < 7 else "none"
-            ax.plot(x[way], gain, marker=marker, color=colour, fillstyle=style, linestyle="", label=way)
-        ax.set(xlabel="PathSim", title=label, ylim=(0, 104))
+            look = {"marker": NINE[i], "color": plotting.COLOURS[i % 7], "linestyle": "", "markersize": 9}
+            look |= {"markersize": 15, "fillstyle": "none"} if way == PLANNER else {}  # another lies on top of it
+            ax.plot(x[way], 100 * np.nanmean(of(field, way)), label=way, **look)
+        ax.set(xlabel="PathSim", ylim=(0, 104))
+        ax.set_title(label, fontsize=13)
     axes[0].set_ylabel("weak topics learned, %")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
     first, last = evidence.ratings(of).values()
@@ -102,7 +106,8 @@ def aligned(by_model: dict[str, list]) -> Plot:
         fig,
         title=f"The best prompt ({best}) reaches a PathSim of {shown[best].value:.2f}, the planner "
         f"{shown['planner'].value:.2f}; without any planning {easy} have {shown[easy].value:.2f}",
-        caption=f"{SIMULATED} The graph of 93 chapters. Random, all and weak topics stand in an order that is free.",
+        caption=f"{SIMULATED} The graph of 93 chapters. Random and weak topics are sorted by depth, as a plan is; all "
+        "topics (everything that the goals need) stand in the library's own order, which is the reference's.",
         alt="Intervals of PathSim for prompted plans, for lists that need no planning, and for the planner.",
     )
 
@@ -110,9 +115,10 @@ def aligned(by_model: dict[str, list]) -> Plot:
 def found(rows, by_model: dict[str, list]) -> Plot:
     """F1 of weak topics, by diagnosis, where a language model is prompted and on the larger graph."""
     own = Table(next(iter(by_model.values())), "diagnoses") if by_model else None
-    fig, axes = plotting.figure(2, 1, height=6.6)
+    fig, axes = plotting.figure(2 if own else 1, 1, height=7.2 if own else 3.8, squeeze=False)
+    axes = axes.flat
     labels = {"graph": "graph", "topic by topic": "topic", "mean score": "mean score"}
-    labels |= {"graph, no answers": "prior", "all weak": "all weak"}
+    labels |= {"another's answers": "another's answers", "graph, no answers": "prior", "all weak": "all weak"}
     large = {label: mean(Table(rows, "methods")("f1", way)) for label, way in labels.items()}
     small = {}
     if own:
@@ -121,8 +127,8 @@ def found(rows, by_model: dict[str, list]) -> Plot:
             table = Table(of, "diagnoses")
             best = table.best("f1", *(way for way in evidence.ASKED if way in table.rows[0]["diagnoses"]))
             small[f"{model}, {best.removeprefix('yes or no, ')}"] = mean(table("f1", best))
-        plotting.interval_plot(axes[0], small, xlabel="F1 of weak topics, graph of chapters")
-    plotting.interval_plot(axes[1], large, xlabel="F1 of weak topics, graph of sections")
+        plotting.interval_plot(axes[0], small, xlabel="F1 of weak topics, chapters")
+    plotting.interval_plot(axes[-1], large, xlabel="F1 of weak topics, sections")
     for ax in axes:
         ax.set_xlim(0, 1)
     prompts = {label: one for label, one in small.items() if label not in labels}
@@ -132,8 +138,9 @@ def found(rows, by_model: dict[str, list]) -> Plot:
         fig,
         title=f"The graph finds weak topics with an F1 of {graph:.2f}{said}; calling every topic weak has "
         f"{small.get('all weak', large['all weak']).value:.2f}",
-        caption=f"{SIMULATED} For each model its best prompt; 'true count' was told how many topics are weak.",
-        alt="Two panels of intervals of F1 by diagnosis: with prompts on the small graph, without on the large one.",
+        caption=f"{SIMULATED} Another's answers: the graph is given those of another learner. For each model its best "
+        "prompt; 'true count' was told how many topics are weak.",
+        alt="Intervals of F1 by diagnosis on the large graph, and above them on the small one where a model is asked.",
     )
 
 
@@ -148,12 +155,14 @@ def remembered(rows) -> Plot:
         series[state] = (np.arange(1, len(values) + 1), *ends)
     plotting.curves(ax, series, xlabel="session", ylabel="F1 of weak topics")
     ax.set_xticks(series["kept"][0])
+    kept, other, wiped = (last[state] for state in ("kept", "another's", "wiped"))
     return Plot(
         fig,
-        title=f"In the fourth session a state that was kept finds weak topics with an F1 of {last['kept']:.2f}, one "
-        f"that starts anew {last['wiped']:.2f}",
+        title=f"In the fourth session a state that was kept finds weak topics with an F1 of {kept:.2f}, another "
+        f"learner's state {other:.2f}, one that starts anew {wiped:.2f}",
         caption=f"{SIMULATED} Twelve topics are asked in each session. Frozen: the state of the first session. "
-        "Another's: that of a learner with the same goals.",
+        "Another's: that of a learner with the same goals. The comparison is paired, learner by learner; the bands are "
+        "each state's own, so that their overlap does not decide.",
         alt="Four curves of F1 over four sessions: state kept, wiped, frozen, and another learner's.",
     )
 
@@ -162,23 +171,29 @@ def guaranteed(costs: list[dict], tight: list[dict]) -> Plot:
     """Greedy over the optimum against the number of weak topics, with the bound."""
     fig, ax = plotting.figure(height=4.0)
     n = np.arange(2, max(row["n"] for row in costs) + 1)
-    ratios = np.array([row["greedy"] / row["optimal"] for row in costs])
     ax.plot(n, [evidence.bound(k) for k in n], color=plotting.COLOURS[1], linestyle="--", label="1 + ln |W|")
-    look = {"linestyle": "", "alpha": 0.5, "color": plotting.COLOURS[0], "marker": "o", "markersize": 5}
-    ax.plot([row["n"] for row in costs], ratios, label="learners and made-up graphs", **look)
-    look |= {"alpha": 1, "color": plotting.COLOURS[2], "marker": "^", "markersize": 8}
-    ax.plot([row["n"] for row in tight], [row["ratio"] for row in tight], label="made to be hard", **look)
-    ax.set(xlabel="weak topics", ylabel="greedy cost over optimum", xscale="log")
+    made_up = [row for row in costs if "weak" in row]
+    hard = [row | {"greedy": row["ratio"], "optimal": 1} for row in tight]
+    kinds = {"learners": [row for row in costs if row not in made_up], "made-up graphs": made_up, "made hard": hard}
+    looks = (("o", 0, 5), ("D", 3, 5), ("^", 2, 8))
+    for (label, of), (marker, i, size) in zip(kinds.items(), looks, strict=True):
+        ratios = [row["greedy"] / row["optimal"] for row in of]
+        look = {"marker": marker, "color": plotting.COLOURS[i], "markersize": size, "fillstyle": "none"}
+        ax.plot([row["n"] for row in of], ratios, label=label, linestyle="", **look)
+    ax.set(xlabel="weak topics", ylabel="greedy cost over optimum", xscale="log", yscale="log", ylim=(0.9, 12))
     plotting.plain_ticks(ax.xaxis)
-    plotting.legend(ax)
+    plotting.plain_ticks(ax.yaxis)
+    ax.legend(loc="upper left", ncols=2)
+    worst, hardest = (max(of, key=lambda row: row["greedy"] / row["optimal"]) for of in (costs, hard))
     return Plot(
         fig,
-        title=f"On {len(costs)} instances greedy pays at most {ratios.max():.2f} times the optimum; on those made to "
-        f"be hard up to {max(row['ratio'] for row in tight):.2f} times",
+        title=f"On {len(costs)} instances greedy pays at most {worst['greedy'] / worst['optimal']:.2f} times the "
+        f"optimum, where the bound is {evidence.bound(worst['n']):.2f}; on those made to be hard up to "
+        f"{hardest['greedy']:.2f} times, where it is {evidence.bound(hardest['n']):.2f}",
         caption="Summed cost of the chosen paths over that of the best choice among the same candidates (integer "
         "programming). The triangles are Chvátal's family, on which greedy pays the harmonic number.",
-        alt="Cost ratios near one for all learners against the number of weak topics, a dashed curve of the bound far "
-        "above them, and triangles just below the curve.",
+        alt="Cost ratios near one for learners and made-up graphs against the number of weak topics, a dashed curve "
+        "of the bound far above them, and triangles just below the curve.",
     )
 
 
