@@ -54,7 +54,7 @@ GOOD = {
         "sim_order": 0.1,
         "coverage_true": 0.9,
         "cost_true": 5.0,
-        "learned_all": 0.0,
+        "learned_all": 0.1,
         "learned_any": 0.1,
         "length": 40,
     },
