@@ -35,8 +35,8 @@ def states(found):
 
 
 def spread(rng, value):
-    """A number near a value, so that there is an interval."""
-    return float(value + 0.02 * rng.normal())
+    """A number near a value and not below 0, so that there is an interval."""
+    return max(0.0, float(value + 0.02 * rng.normal()))
 
 
 def score(rng, **of):
@@ -62,7 +62,7 @@ GOOD = {
     "shuffled graph": {"sim_order": 0.3, "learned_all": 0.2, "learned_any": 0.4},
     "no cost": {"cost_true": 15.0, "coverage_true": 0.9},
 }
-WAYS = {*evidence.RATED, *evidence.ABLATIONS.values(), EVERYTHING, "no cost"}
+WAYS = sorted({*evidence.RATED, *evidence.ABLATIONS.values(), EVERYTHING, "no cost"})  # one order, one draw
 
 
 def planned(n=80, good=GOOD, retest=0.8, listed=0.3):

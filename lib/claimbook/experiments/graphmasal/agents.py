@@ -253,9 +253,7 @@ def carry_on(folder: Path) -> None:
 def process(folder: Path, **order) -> int:
     """`carry_on` in a process of its own; its exit code, -9 when it was killed."""
     files.write_json(folder / "order.json", order)
-    context = multiprocessing.get_context("forkserver")  # modules are read once; the processes share nothing else
-    context.set_forkserver_preload([__name__])
-    one = context.Process(target=carry_on, args=(folder,))
+    one = multiprocessing.get_context("spawn").Process(target=carry_on, args=(folder,))  # it shares nothing
     one.start()
     one.join()
     return one.exitcode
