@@ -209,15 +209,20 @@ def untrained(rows, name: str) -> np.ndarray:
     return np.array([[row.untrained[name]] for row in rows], dtype=float)
 
 
-def sink_heads(of, rows) -> int:
-    """The fewest heads in any training that hold the first token to the end of nine in ten documents."""
-    return int((of(rows, "first_kept").mean(axis=0) >= BEST_OF).sum(axis=-1).min())
+def sinks(of, rows) -> np.ndarray:
+    """Which heads (trainings, heads) hold the first token to the end of nine in ten documents."""
+    return of(rows, "first_kept").mean(axis=0) >= BEST_OF
 
 
-def window_heads(of, rows, budget: int = 64) -> int:
-    """The fewest heads in any training whose kept tokens are recent and whose soft size is below the budget."""
+def windows(of, rows, budget: int = 64) -> np.ndarray:
+    """Which heads keep recent tokens alone and have a soft size below the budget, (trainings, heads)."""
     recent, size = of(rows, "recent").mean(axis=0), of(rows, "size").mean(axis=0)
-    return int(((recent >= BEST_OF) & (size < budget)).sum(axis=-1).min())
+    return (recent >= BEST_OF) & (size < budget)
+
+
+def fewest(heads: np.ndarray, rows) -> Exact:
+    """How many heads in the training that has the fewest."""
+    return Exact(int(heads.sum(axis=1).min()), len(rows))
 
 
 def separators(rows) -> tuple[np.ndarray, np.ndarray]:
@@ -249,13 +254,13 @@ def learned(rows) -> Parts:
     return {
         "C12": Evidence(
             {
-                "sink_heads": Exact(sink_heads(held, rows), len(rows)),
-                "window_heads": Exact(window_heads(held, rows), len(rows)),
+                "sink_heads": fewest(sinks(held, rows), rows),
+                "window_heads": fewest(windows(held, rows), rows),
                 "gist_head": gist_head(rows),
             },
             nulls={
-                "sink_heads": Exact(sink_heads(untrained, rows), len(rows)),
-                "window_heads": Exact(window_heads(untrained, rows), len(rows)),
+                "sink_heads": fewest(sinks(untrained, rows), rows),
+                "window_heads": fewest(windows(untrained, rows), rows),
             },
         ),
         "C13": {"later_sparser": ratio_of_exp(late.mean(axis=1), early.mean(axis=1), unit="trainings")},
