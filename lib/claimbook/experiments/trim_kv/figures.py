@@ -111,9 +111,8 @@ def _lines(ax, found: Costs, names, x, budgets) -> None:
     for i, rule in enumerate(name for name in names if name in found.rules):
         look = {"linestyle": LINES[(i + 1) % len(LINES)], "marker": MARKERS[(i + 1) % len(MARKERS)], "markersize": 5}
         colour = SOFT if rule == "random" else COLOURS[1 + i % 5]
-        ax.plot(
-            x, [found.rules[rule][m].mean() for m in budgets], color=colour, linewidth=1.5, label=LABELS[rule], **look
-        )
+        look |= {"color": colour, "linewidth": 1.5, "label": LABELS[rule]}
+        ax.plot(x, [found.rules[rule][m].mean() for m in budgets], **look)
 
 
 def remembered(rows):
@@ -159,10 +158,8 @@ def longer(rows):
         full = np.array([[row.longer[length]["full"] for length in lengths] for row in rows])
         series = {"full cache": (x, *_band(full))}
         for m in ("48", "32"):
-            trim = np.array(
-                [evidence.over_gates(row.longer[length]["trim"] for row in rows)[m] for length in lengths]
-            ).T
-            series[f"TRIM-KV, {m}"] = (x, *_band(trim))
+            by_length = [evidence.over_gates(row.longer[length]["trim"] for row in rows)[m] for length in lengths]
+            series[f"TRIM-KV, {m}"] = (x, *_band(np.array(by_length).T))
         plotting.curves(ax, series, xlabel="tokens in the text (trained at 96)", ylabel="share of right answers")
         at = lengths.index("160")
         title = (
@@ -217,17 +214,20 @@ def sizes(rows, layers: int):
         bar = fig.colorbar(image, ax=ax, label="soft size, tokens", location="bottom", aspect=40)
         ticks = [t for t in (1, 3, 10, 30, 100, 300) if size.min() <= t <= size.max()]
         bar.set_ticks(np.log10(ticks), labels=[str(t) for t in ticks])
-        sink = (evidence.held(rows, "first_kept").mean(axis=0) >= evidence.BEST_OF).mean(axis=0).reshape(
-            layers, -1
-        ) > 0.5
-        recent = (evidence.held(rows, "recent").mean(axis=0) >= evidence.BEST_OF).mean(axis=0).reshape(layers, -1) > 0.5
-        for mark, where in (("S", sink), ("W", recent & (size < 64))):
+        sink, window = (
+            (heads(evidence.held, rows).mean(axis=0) > 0.5).reshape(layers, -1)
+            for heads in (evidence.sinks, evidence.windows)
+        )
+        for mark, where in (("S", sink), ("W", window)):
             for layer, head in np.argwhere(where):
                 ax.text(layer, head, mark, ha="center", va="center", fontsize=9, color="white", fontweight="bold")
         ax.set(xlabel="layer", ylabel="KV head")
         ax.set_yticks(range(size.shape[1]))
         ax.grid(visible=False)
-        title = f"{int(sink.sum())} of {sink.size} heads hold the first token to the end, {int((recent & (size < 64)).sum())} learned a window"
+        title = (
+            f"{int(sink.sum())} of {sink.size} heads hold the first token to the end, {int(window.sum())} learned a "
+            "window"
+        )
     return Plot(
         fig,
         title=title,
@@ -251,7 +251,7 @@ def tokens(rows):
             ax.yaxis.label.set_rotation(0)
             ax.set_yticks([])
         axes[-1, 0].set_xlabel("token of the document")
-        title = "One document, six heads: each has its own idea of what lasts"
+        title = f"The same document in {count} heads: what lasts differs from head to head"
     return Plot(
         fig,
         title=title,
