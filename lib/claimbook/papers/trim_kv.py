@@ -69,7 +69,9 @@ def gates_for(model, width: int | None, bias: float, seed: int) -> Gates:
     """New gates for a Llama-like decoder, drawn on the cpu, then of the model's device and dtype."""
     config = model.config.get_text_config()
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ClaimbookError(f"'{config.model_type}' has layers that see a window only: a gate has nothing to keep there")
+        raise ClaimbookError(
+            f"'{config.model_type}' has layers that see a window only: a gate has nothing to keep there"
+        )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     count, heads = config.num_hidden_layers, config.num_key_value_heads
