@@ -193,7 +193,7 @@ def test_a_full_budget_is_the_full_cache(llama, ids, name):
     assert all((gone == TOKENS).all() for gone in trace.gone.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     name=st.sampled_from(sorted(RULES)),
     budget=st.integers(6, 24),

@@ -503,8 +503,8 @@ def evicting(model, rule: Rule, budget: int, *, buffer: int = 1, record: bool = 
 def decoded(model, ids: Tensor, rule: Rule, budget: int, *, prompt: int = 0, buffer: int = 1) -> tuple[Tensor, Trace]:
     """``ids`` (B, T) through an evicting cache, token by token after the prompt: logits (B, T, V), and what went."""
     with evicting(model, rule, budget, buffer=buffer, record=True) as cache:
-        parts = [ids[:, :prompt]] * (prompt > 0) + list(ids[:, prompt:].split(1, dim=1))
-        logits = torch.cat([model(part, past_key_values=cache).logits for part in parts], dim=1)
+        parts = (ids[:, :prompt], *ids[:, prompt:].split(1, dim=1))
+        logits = torch.cat([model(part, past_key_values=cache).logits for part in parts if part.numel()], dim=1)
         return logits, cache.trace()
 
 
