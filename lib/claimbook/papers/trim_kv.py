@@ -81,7 +81,7 @@ def gates_for(model, width: int | None, bias: float, seed: int) -> Gates:
 
 
 def gate_parameters(size: int, heads: int, layers: int, width: int = 512) -> int:
-    """Parameters of the paper's gates for a model of so many layers and KV heads (section 5: Qwen3-4B, 47.4 million)."""
+    """Parameters of the paper's gates for a model of so many layers and KV heads (Qwen3-4B: 47.4 million)."""
     return layers * (size * width + width + width * heads + heads)
 
 

@@ -110,7 +110,7 @@ def run_base(config: dict, work: Path, progress) -> dict:
     path = work / "base.safetensors"
     save_file({name: one.float().cpu().contiguous() for name, one in _named(model).items()}, path)
     accuracy = float(right(model, ids, targets).double().mean()) / PAIRS
-    return {"metrics": {"accuracy": accuracy}, "curves": {"loss": sum(losses, [])}, "artefact": str(path)}
+    return {"metrics": {"accuracy": accuracy}, "curves": {"loss": [one for (one,) in losses]}, "artefact": str(path)}
 
 
 def _named(model) -> dict[str, Tensor]:
@@ -173,15 +173,10 @@ class Stack(nn.Module):
 
     def forward(self, layer: int, hidden: Tensor) -> Tensor:
         gates = [one[layer] for one in self.sets]
-        parameters = {
-            name: torch.stack([dict(gate.named_parameters())[name] for gate in gates]) for name in _names(gates)
-        }
+        named = zip(*(gate.named_parameters() for gate in gates), strict=True)
+        parameters = {same[0][0]: torch.stack([one for _, one in same]) for same in named}
         parts = hidden.unflatten(0, (len(gates), -1))
         return vmap(lambda own, part: functional_call(gates[0], own, (part,)))(parameters, parts).flatten(0, 1)
-
-
-def _names(gates: list[method.Gate]) -> list[str]:
-    return [name for name, _ in gates[0].named_parameters()]
 
 
 def stacks(jobs: dict[str, tuple[Arm, int]]) -> Iterator[dict[str, tuple[Arm, int]]]:

@@ -53,7 +53,7 @@ def run(config: dict, work: Path, progress) -> dict:
             "parameters": sum(one.numel() for one in gates.parameters()),
             "sizes": sizes(model, gates, windows(text, config, config["recipe"]["steps"])),
         },
-        "curves": {"loss": sum(losses, [])},
+        "curves": {"loss": [one for (one,) in losses]},
         "artefact": str(path),
     }
 

@@ -1,4 +1,4 @@
-"""What trained gates keep of an article: the first token, the newest, separators, secondary sinks; by layer and head."""
+"""What trained gates keep of an article, by layer and head: first token, newest, separators, secondary sinks."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Row:
-    """One article. ``gates``: one for each seed. ``picture``: of the first one, its tokens and the beta of six heads."""
+    """One article. ``gates``: one for each seed. ``picture``: of the first, its tokens and the beta of six heads."""
 
     document: int
     gates: list[Kept]
@@ -62,9 +62,9 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
         gates = untrained(lm, config) if name is None else stored_gates(lm, config, name)
         return held(lm, there, gates, kinds(), config["budget"])
 
-    pieces: dict[Place, Callable[[], list]] = {
-        ("gates", i): partial(kept, name) for i, name in enumerate(config["gates"])
-    }
+    pieces: dict[Place, Callable[[], list]] = {}
+    for i, name in enumerate(config["gates"]):
+        pieces["gates", i] = partial(kept, name)
     pieces["untrained",] = partial(kept, None)
     pieces["picture",] = lambda: pictures(lm, there, config)
     return pieces

@@ -10,7 +10,7 @@ _MODEL, _TEXT = "smollm2-135m", "wikipedia-excerpt"
 _ASSETS = [_MODEL, _TEXT]
 SEEDS = range(5)
 
-# --- the toy: five bases, three seeds of gates on each ------------------------------------------------------------------
+# --- the toy: five bases, three seeds of gates on each -------------------------------------------------------------
 
 _ARMS = [
     "whole",
@@ -19,7 +19,7 @@ _ARMS = [
     *("general", "narrow"),
 ]
 _BASE = {"batch": 64, "length": 96}
-_BASE_RECIPE = {"steps": 3000, "rate": 3e-3, "warmup": 150, "floor": 0.0, "weight_decay": 0.0}
+_BASE_RECIPE = {"steps": 4000, "rate": 3e-3, "warmup": 150, "floor": 0.0, "weight_decay": 0.0}
 _GATES = {"arms": _ARMS, "n_seeds": 3, "batch": 32, "length": 96, "loss_every": 5}
 _GATES_RECIPE = {"steps": 300, "rate": 1e-2, "warmup": 20}
 _RECALL = {
@@ -66,7 +66,7 @@ STORED |= {
     for seed in SEEDS
 }
 
-# --- a real model: five seeds of gates, trained on articles that are measured nowhere ------------------------------------
+# --- a real model: five seeds of gates, trained on articles that are measured nowhere ---------------------------
 
 _HELD_OUT = {"model": _MODEL, "text": _TEXT, "skip": 50}  # the first 50 articles are measured, the others train
 _SHAPE = {"width": 64, "bias": 7.8}  # bias: ln 256 + 2.3, so that beta ** 256 begins near 0.9

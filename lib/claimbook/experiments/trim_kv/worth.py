@@ -1,4 +1,4 @@
-"""Which tokens does a score put first? Scores of the tokens of a text, by every layer and KV head, with nothing evicted."""
+"""Which tokens does a score put first? Scores of a text's tokens by layer and KV head, with nothing evicted."""
 
 from collections.abc import Callable
 
