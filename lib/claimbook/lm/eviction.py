@@ -327,13 +327,19 @@ class Trace:
         """Which keys (last axis) each query sees, its own among them: bool (B, H_kv, T, T)."""
         return _seen(self.gone[layer])
 
-    def same(self, other: "Trace") -> float:
-        """The share of (layer, row, head, token) that go at the same step in both; of those that go in either."""
+    def same(self, other: "Trace") -> Tensor:
+        """The share (B,) of tokens that go at the same step in both traces, of those that go in either, by text.
+
+        Tokens are counted in each layer and head. 1 where nothing goes.
+        """
         ours, theirs = (
-            torch.stack([trace.gone[layer].cpu() for layer in sorted(self.gone)]) for trace in (self, other)
+            torch.stack([trace.gone[layer] for layer in sorted(self.gone)]).transpose(0, 1).flatten(1)
+            for trace in (self, other)
         )
-        either = (ours < ours.shape[-1]) | (theirs < theirs.shape[-1])
-        return float((ours == theirs)[either].double().mean()) if either.any() else 1.0
+        length = self.gone[0].shape[-1]
+        either = (ours < length) | (theirs < length)
+        shared = ((ours == theirs) & either).sum(dim=1) / either.sum(dim=1).clamp(min=1)
+        return shared.masked_fill(~either.any(dim=1), 1.0)
 
 
 def _seen(gone: Tensor) -> Tensor:
