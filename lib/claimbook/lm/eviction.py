@@ -291,13 +291,22 @@ class Held:
         """Cut down to the budget when it is due: positions (B, H_kv, k) that go, and which slots stay, in order."""
         if len(self) < self.budget + self.buffer:
             return None
-        order = self.rule.scores(self).sort(dim=-1, stable=True).indices
-        going, staying = order.split([len(self) - self.budget, self.budget], dim=-1)
-        gone, staying = self.positions.gather(2, going), staying.sort(dim=-1).values
+        going, staying = _lowest(self.rule.scores(self), len(self) - self.budget)
+        gone = self.positions.gather(2, going)
         self.positions = self.positions.gather(2, staying)
         self.features = _pick(self.features, staying)
         self.memory = self.memory.gather(3, staying[:, :, None].expand(-1, -1, self.memory.shape[2], -1))
         return gone, staying
+
+
+def _lowest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Slots of the ``count`` lowest of scores (B, H, n), and of the others, these in order. A tie: the first slot."""
+    if count == 1:  # the common case, at half the time
+        lowest = scores.argmin(dim=-1, keepdim=True)
+        others = torch.arange(scores.shape[-1] - 1, device=scores.device)
+        return lowest, others + (others >= lowest)
+    order = scores.sort(dim=-1, stable=True).indices
+    return order[..., :count], order[..., count:].sort(dim=-1).values
 
 
 def _pick(x: Tensor, slots: Tensor) -> Tensor:

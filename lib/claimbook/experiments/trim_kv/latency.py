@@ -1,4 +1,4 @@
-"""Time of a decoding step far into a text. Only a quiet machine gives numbers worth storing."""
+"""Time of a decoding step far into a text, on the cpu. Only a quiet machine gives numbers worth storing."""
 
 import copy
 from collections.abc import Callable
@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.utils import benchmark
 from transformers import DynamicCache
 
-from claimbook.experiments.models import about
-from claimbook.experiments.trim_kv.pieces import heuristics, model_of
-from claimbook.experiments.units import Experiment
+from claimbook.experiments.models import ModelExperiment
+from claimbook.experiments.trim_kv.pieces import heuristics
 from claimbook.lm import corpora, eviction
 from claimbook.lm.load import LM
 from claimbook.papers import trim_kv as method
@@ -94,5 +93,5 @@ def seconds(arm: Callable[[], object]) -> float:
     return timer.blocked_autorange(min_run_time=0.2).median
 
 
-EXPERIMENT = Experiment("rounds", Row, rounds, measure, model=model_of, about=about)
+EXPERIMENT = ModelExperiment("rounds", Row, rounds, measure)
 run = EXPERIMENT.run
