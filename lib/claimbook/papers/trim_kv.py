@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -227,7 +227,8 @@ class Recipe:
     warmup: int = 100
     floor: float = 0.005
     weight_decay: float = 0.01
-    horizon: int | None = field(default=None)  # steps that the cosine is laid out for, where fewer are made
+    eps: float = 1e-15  # at a bias of 18 gradients are 1e-8: the usual eps would hold them back
+    horizon: int | None = None  # steps that the cosine is laid out for, where fewer are made
 
     def at(self, step: int) -> float:
         """The rate of a step, counted from 0."""
@@ -249,7 +250,7 @@ def fit(
 
     Returns the losses of each step. ``loss`` must depend on the step alone; with ``work`` a killed training goes on.
     """
-    optimizer = torch.optim.AdamW(gates.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(gates.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, eps=recipe.eps)
     checkpoint, losses = work / "gates.pt" if work else None, []
     if checkpoint and checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)

@@ -186,10 +186,15 @@ def stacks(jobs: dict[str, tuple[Arm, int]]) -> Iterator[dict[str, tuple[Arm, in
         yield {name: job for name, job in jobs.items() if (job[0].width, job[0].form) == shape}
 
 
+def seeds_of(arm: str, config: dict) -> int:
+    """More seeds for arms of which the paper says that they differ little."""
+    return config["seeds"] if arm in config["close"] else config["n_seeds"]
+
+
 def run_gates(config: dict, work: Path, progress) -> dict:
     """Stored run: on one stored base, gates of every arm and seed; all gates are the artefact."""
     model, recipe = base(config["base"]), method.Recipe(**config["recipe"])
-    jobs = {f"{arm}.{seed}": (ARMS[arm], seed) for arm in config["arms"] for seed in range(config["n_seeds"])}
+    jobs = {f"{arm}.{seed}": (ARMS[arm], seed) for arm in config["arms"] for seed in range(seeds_of(arm, config))}
     losses, tensors = {}, {}
     for i, group in enumerate(stacks(jobs)):
         folder = work / str(i)

@@ -7,11 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from claimbook.assets import catalogue
 from claimbook.experiments.trim_kv import worth
 from claimbook.experiments.trim_kv.pieces import model_of
+from claimbook.experiments.trim_kv.rules import training_text
 from claimbook.experiments.units import Experiment
-from claimbook.lm.load import LM
 from claimbook.papers import trim_kv as method
 
 
@@ -63,12 +62,6 @@ def sizes(model, gates: method.Gates, ids: Tensor) -> list[float]:
     """S_T of each layer and KV head, layer by layer, mean over ids (B, T)."""
     found = method.retained(worth.log_beta(model, gates, ids.to(model.device)))[..., -1]
     return found.mean(dim=1).flatten().tolist()
-
-
-def training_text(lm: LM, config: dict) -> Tensor:
-    """Ids (n,) of all articles but the first ``skip``, end to end."""
-    texts = [text["text"] for text in catalogue.texts(config["text"])][config["skip"] :]
-    return torch.cat([lm.document(text) for text in texts])
 
 
 def windows(text: Tensor, config: dict, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What trained gates keep of an article, by layer and head: first token, newest, separators, secondary sinks."""
+"""What trained gates keep of an article, by layer and head: first token, newest, sentence ends, secondary sinks."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,7 +18,8 @@ from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states
 from claimbook.papers import trim_kv as method
 
-SEPARATORS = (".", ",", ";", ":", "!", "?", "\n")
+ENDS = (".", "!", "?")
+CLASSES = 20  # random classes of token ids, as frequent as sentence ends
 SHOWN = 6  # heads of the picture, evenly over layers and heads
 
 
@@ -28,14 +29,14 @@ class Kept:
 
     ``first_kept``: 1 where the first token is held. ``recent``: the share of the held that is among the last M tokens.
     ``size``: the soft size S_T. Of older tokens, how many there are (``_n``) and how many are held (``_kept``):
-    separators, all others, and secondary sinks (whether separators or not).
+    sentence ends (a token that ends in . ! ?), all others, and secondary sinks (of either kind).
     """
 
     first_kept: list[int]
     recent: list[float]
     size: list[float]
-    separator_kept: list[int]
-    separator_n: list[int]
+    period_kept: list[int]
+    period_n: list[int]
     other_kept: list[int]
     other_n: list[int]
     secondary_kept: list[int]
@@ -44,56 +45,85 @@ class Kept:
 
 @dataclass(frozen=True)
 class Row:
-    """One article. ``gates``: one for each seed. ``picture``: of the first, its tokens and the beta of six heads."""
+    """One article. ``gates``: one for each seed.
+
+    Of the first article only: ``picture``, its tokens and the beta of six heads by the first gates; ``classes``, sums
+    over even [0] and odd [1] articles of older tokens: "n" [2][20] in each random class, "kept" [2][seeds][20][heads]
+    of them, "all_n" [2], "all_kept" [2][seeds][heads].
+    """
 
     document: int
     gates: list[Kept]
     untrained: Kept | None
     picture: dict
+    classes: dict
 
 
 def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
     """What every set of gates keeps of all articles, by place in their rows."""
     ids = torch.stack(list(inputs.texts(lm, config).values()))
-    kinds = cache(lambda: [kinds_of(lm, row, config["budget"]) for row in ids])
-    there = ids.to(lm.model.device)
+    budget, there = config["budget"], ids.to(lm.model.device)
+    kinds = cache(lambda: [kinds_of(lm, row, budget) for row in ids])
+    gates = cache(lambda name: stored_gates(lm, config, name) if name else untrained(lm, config))
+    stays = cache(lambda name: held(lm, there, gates(name), budget))
 
     def kept(name: str | None) -> list[dict]:
-        gates = untrained(lm, config) if name is None else stored_gates(lm, config, name)
-        return held(lm, there, gates, kinds(), config["budget"])
+        sizes = method.retained(worth.log_beta(lm.model, gates(name), there))[..., -1].cpu()
+        return [asdict(_kept(stays(name)[:, i], sizes[:, i], kind)) for i, kind in enumerate(kinds())]
 
     pieces: dict[Place, Callable[[], list]] = {}
     for i, name in enumerate(config["gates"]):
         pieces["gates", i] = partial(kept, name)
     pieces["untrained",] = partial(kept, None)
-    pieces["picture",] = lambda: pictures(lm, there, config)
+    shown = [*config["gates"], None][0]
+    pieces["picture",] = lambda: _first(picture(lm, there[0], gates(shown)), ids)
+    pieces["classes",] = lambda: _first(classes(lm, ids, [stays(name) for name in config["gates"]], budget), ids)
     return pieces
 
 
+def _first(value: dict, ids: Tensor) -> list[dict]:
+    """``value`` for the first article, nothing for the others."""
+    return [value, *({} for _ in ids[1:])]
+
+
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    empty = {"gates": [], "untrained": None, "picture": {}}
+    empty = {"gates": [], "untrained": None, "picture": {}, "classes": {}}
     found = [empty | assembled(pieces, i) for i in range(len(next(iter(pieces.values()))))]
     return [
-        Row(i, [Kept(**one) for one in row["gates"]], row["untrained"] and Kept(**row["untrained"]), row["picture"])
+        Row(
+            document=i,
+            gates=[Kept(**one) for one in row["gates"]],
+            untrained=row["untrained"] and Kept(**row["untrained"]),
+            picture=row["picture"],
+            classes=row["classes"],
+        )
         for i, row in enumerate(found)
     ]
 
 
 def kinds_of(lm: LM, ids: Tensor, budget: int) -> dict[str, Tensor]:
     """Tokens (T,) by kind, bool; all but "first" and "recent" are older than the last ``budget``."""
-    length = len(ids)
-    older = torch.arange(length) < length - budget
-    older[0] = False
-    separator = torch.tensor([lm.tokenizer.decode([one]).endswith(SEPARATORS) for one in ids.tolist()])
-    secondary = torch.zeros_like(older)
+    old, period = older(ids, budget), ends_sentence(lm, ids)
+    secondary = torch.zeros_like(old)
     secondary[secondary_sinks(lm, ids)] = True
+    steps = torch.arange(len(ids))
     return {
-        "first": torch.arange(length) == 0,
-        "recent": torch.arange(length) >= length - budget,
-        "separator": older & separator,
-        "other": older & ~separator,
-        "secondary": older & secondary,
+        "first": steps == 0,
+        "recent": steps >= len(ids) - budget,
+        "period": old & period,
+        "other": old & ~period,
+        "secondary": old & secondary,
     }
+
+
+def older(ids: Tensor, budget: int) -> Tensor:
+    """bool (T,): neither the first token nor among the last ``budget``."""
+    steps = torch.arange(ids.shape[-1])
+    return (steps > 0) & (steps < ids.shape[-1] - budget)
+
+
+def ends_sentence(lm: LM, ids: Tensor) -> Tensor:
+    return torch.tensor([lm.tokenizer.decode([one]).endswith(ENDS) for one in ids.tolist()])
 
 
 def secondary_sinks(lm: LM, ids: Tensor) -> list[int]:
@@ -105,31 +135,56 @@ def secondary_sinks(lm: LM, ids: Tensor) -> list[int]:
 
 
 @torch.no_grad()
-def held(lm: LM, ids: Tensor, gates: method.Gates, kinds: list[dict[str, Tensor]], budget: int) -> list[dict]:
-    """What a budget of tokens, kept by ``gates``, holds at the end of each of ids (B, T)."""
+def held(lm: LM, ids: Tensor, gates: method.Gates, budget: int) -> Tensor:
+    """Which tokens of ids (B, T) are held at the end, when ``gates`` keep a budget of them: bool (L, B, K, T)."""
     with method.retention(lm.model, gates) as rule, eviction.masked(lm.model, rule, budget) as trace:
         hidden_states(lm.model, ids)
-    stays = torch.stack([trace.gone[layer] for layer in sorted(trace.gone)]).cpu() == ids.shape[1]  # (L, B, K, T)
-    sizes = method.retained(worth.log_beta(lm.model, gates, ids))[..., -1].cpu()
-    return [asdict(_kept(stays[:, i], sizes[:, i], kind)) for i, kind in enumerate(kinds)]
+    return torch.stack([trace.gone[layer] for layer in sorted(trace.gone)]).cpu() == ids.shape[1]
 
 
 def _kept(stays: Tensor, sizes: Tensor, kinds: dict[str, Tensor]) -> Kept:
     """stays (L, K, T), sizes (L, K)."""
     stays = stays.flatten(0, 1)
     counts = {name: (stays & kind).sum(dim=1).tolist() for name, kind in kinds.items()}
-    older = {}
-    for name in ("separator", "other", "secondary"):
-        older |= {f"{name}_kept": counts[name], f"{name}_n": [int(kinds[name].sum())] * len(stays)}
-    recent = [count / total for count, total in zip(counts["recent"], stays.sum(dim=1).tolist(), strict=True)]
-    return Kept(first_kept=counts["first"], recent=recent, size=sizes.flatten().tolist(), **older)
+    old = {}
+    for name in ("period", "other", "secondary"):
+        old |= {f"{name}_kept": counts[name], f"{name}_n": [int(kinds[name].sum())] * len(stays)}
+    share = [round(count / total, 6) for count, total in zip(counts["recent"], stays.sum(dim=1).tolist(), strict=True)]
+    return Kept(
+        first_kept=counts["first"], recent=share, size=[round(one, 4) for one in sizes.flatten().tolist()], **old
+    )
 
 
-def pictures(lm: LM, ids: Tensor, config: dict) -> list[dict]:
-    """A picture of the first article; nothing of the others."""
-    names = config["gates"]
-    gates = stored_gates(lm, config, names[0]) if names else untrained(lm, config)
-    return [picture(lm, ids[0], gates), *({} for _ in ids[1:])]
+def classes(lm: LM, ids: Tensor, stays: list[Tensor], budget: int) -> dict:
+    """Random classes of token ids (B, T), and what of their older tokens is held, ``stays`` (L, B, K, T) by seed."""
+    old = older(ids, budget)
+    wanted = int(sum((ends_sentence(lm, row) & old).sum() for row in ids))
+    members = random_classes(lm, ids[:, old], wanted)
+    held_old = [one.transpose(1, 2).flatten(0, 1)[..., old] for one in stays]  # (heads, B, n)
+    inside = torch.stack([torch.isin(ids[:, old], one) for one in members])  # (classes, B, n)
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    return {
+        "n": [inside[:, half].sum(dim=(1, 2)).tolist() for half in halves],
+        "kept": [
+            [[(one[:, half] & some[half]).sum(dim=(1, 2)).tolist() for some in inside] for one in held_old]
+            for half in halves
+        ],
+        "all_n": [len(ids[half]) * int(old.sum()) for half in halves],
+        "all_kept": [[one[:, half].sum(dim=(1, 2)).tolist() for one in held_old] for half in halves],
+    }
+
+
+def random_classes(lm: LM, ids: Tensor, wanted: int) -> list[Tensor]:
+    """Classes of token ids, none of them a sentence end, drawn until each has about ``wanted`` tokens among ``ids``."""
+    known, counts = ids.unique(return_counts=True)
+    plain = ~ends_sentence(lm, known)
+    known, counts = known[plain], counts[plain]
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(CLASSES):
+        order = torch.randperm(len(known), generator=generator)
+        enough = int((counts[order].cumsum(0) < wanted).sum()) + 1
+        found.append(known[order[:enough]])
+    return found
 
 
 def picture(lm: LM, ids: Tensor, gates: method.Gates) -> dict:

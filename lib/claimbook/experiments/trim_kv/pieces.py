@@ -21,6 +21,7 @@ from claimbook.lm.load import LM, load
 from claimbook.provenance.declarations import checkpointed
 
 Place = tuple[str | int, ...]
+UNPOOLED = "snapkv unpooled"  # neighbours are not averaged, and the window is short
 NAMES = {"key_norm": "key norm", "key_diff": "keydiff"}  # of rules on the page, where they differ from the engine's
 
 
@@ -41,8 +42,9 @@ def artefact(name: str) -> dict[str, Tensor]:
 
 
 def heuristics(budget: int) -> dict[str, eviction.Rule]:
-    """The rules without training at a budget, by the names of the page; "random" among them."""
-    return {NAMES.get(name, name): rule for name, rule in eviction.heuristics(budget).items()}
+    """The rules without training at a budget, by the names of the page; with "random" and a variant of SnapKV."""
+    known = {NAMES.get(name, name): rule for name, rule in eviction.heuristics(budget).items()}
+    return known | {UNPOOLED: eviction.SnapKV(window=min(4 if budget < 32 else 8, budget - 1), kernel=1)}
 
 
 @dataclass(frozen=True)

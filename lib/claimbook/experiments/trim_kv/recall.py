@@ -27,9 +27,10 @@ class Row:
     of the gates.
 
     ``full``: with everything kept. ``rules``: by rule and budget; "oracle" keeps the pair tokens, "untrained" are the
-    gates of seed 0 as initialised, "position" keeps by the mean log beta of those gates at each position, whatever the
-    token. ``auc``, ``auc_trim``: chance that a pair token has a higher score than noise just before the first question,
-    mean over texts, layers and heads; ``auc_heads``: by layer and head; ``auc_asked``: after the last question.
+    gates of seed 0 as initialised, "position" keeps by the mean log beta of trained gates at each position, whatever
+    the token. ``trim_printed``: with the ages of Algorithm 1. ``auc``, ``auc_trim``: chance that a pair token ranks
+    above noise just before the first question, ranks averaged over layers and heads, mean over texts; ``auc_heads``:
+    by layer and head; ``auc_asked``: after the last question.
     ``ablations``: by arm. ``longer``: by length, on the same texts for all rules. ``transfer``: on noise that neither
     gates had seen. ``picture``: one text, "beta" and "attention" received before the first question, [layer][head][T].
     """
@@ -38,6 +39,7 @@ class Row:
     full: float
     rules: dict[str, dict[str, float]]
     trim: list[dict[str, float]]
+    trim_printed: list[dict[str, float]] = field(default_factory=list)
     auc: dict[str, float] = field(default_factory=dict)
     auc_trim: list[float] = field(default_factory=list)
     auc_heads: dict[str, list[float]] = field(default_factory=dict)
@@ -62,9 +64,11 @@ class Subject:
     def untrained(self) -> method.Gates:
         return method.gates_for(self.model, toy.ARMS[toy.WHOLE].width, toy.ARMS[toy.WHOLE].bias, 0)
 
-    def texts(self, config: dict, length: int | None = None, noise: str = "all") -> tuple[Tensor, Tensor]:
+    def texts(
+        self, config: dict, length: int | None = None, count: int | None = None, noise: str = "all"
+    ) -> tuple[Tensor, Tensor]:
         """Ids and targets of the texts that are measured, the same for every rule."""
-        ids, targets = toy.sample(config["n_texts"], toy.EVALUATION, length or config["length"], noise)
+        ids, targets = toy.sample(count or config["n_texts"], toy.EVALUATION, length or config["length"], noise)
         return ids.to(self.model.device), targets.to(self.model.device)
 
 
@@ -82,22 +86,25 @@ def units(subject: Subject, config: dict) -> dict[Place, Callable[[], object]]:
 
 
 def _units(subject: Subject, config: dict) -> Iterator[tuple[Place, Callable[[], object]]]:
-    accurate, seeds = partial(accuracy, subject, config), range(config["n_seeds"])
+    accurate, seeds = partial(accuracy, subject, config), range(config["seeds"])
     budgets, few = config["budgets"], config["few_budgets"]
     yield ("full",), partial(accurate, None)
     for m, g in product(budgets, seeds):
         yield ("trim", g, str(m)), partial(accurate, TRIM, m, gates=(toy.WHOLE, g))
     for m, rule in product(budgets, (*RULES, UNTRAINED, POSITION)):
         yield ("rules", rule, str(m)), partial(accurate, rule, m)
+    for m, g in product(few, seeds):
+        yield ("trim_printed", g, str(m)), partial(accurate, TRIM, m, gates=(toy.WHOLE, g), offset=0)
     for place in ("auc", "auc_heads", "auc_asked", "picture"):
         yield (place,), partial(globals()[place], subject, config)
     for g in seeds:
         yield ("auc_trim", g), partial(auc_trim, subject, config, g)
     arms = [arm for arm in config["arms"] if arm not in (toy.WHOLE, GENERAL, NARROW)]
-    for arm, m, g in product(arms, few, seeds):
-        yield ("ablations", arm, g, str(m)), partial(accurate, TRIM, m, gates=(arm, g))
+    for arm, m in product(arms, few):
+        for g in range(toy.seeds_of(arm, config)):
+            yield ("ablations", arm, g, str(m)), partial(accurate, TRIM, m, gates=(arm, g))
     for length in config["lengths"]:
-        longer = partial(accurate, length=length)
+        longer = partial(accurate, length=length, count=config["n_long"])
         yield ("longer", str(length), "full"), partial(longer, None)
         for m, g in product(config["long_budgets"], seeds):
             yield ("longer", str(length), "trim", g, str(m)), partial(longer, TRIM, m, gates=(toy.WHOLE, g))
@@ -105,9 +112,9 @@ def _units(subject: Subject, config: dict) -> Iterator[tuple[Place, Callable[[],
             yield ("longer", str(length), "rules", rule, str(m)), partial(longer, rule, m)
     unseen = partial(accurate, noise=UNSEEN)
     yield ("transfer", "full"), partial(unseen, None)
-    for arm, m, g in product((GENERAL, NARROW), few, seeds):
+    for arm, m, g in product((GENERAL, NARROW), few, range(config["n_seeds"])):
         yield ("transfer", arm, g, str(m)), partial(unseen, TRIM, m, gates=(arm, g))
-    for m, rule in product(few, RULES):
+    for m, rule in product(few, (*RULES, UNTRAINED, POSITION)):
         yield ("transfer", "rules", rule, str(m)), partial(unseen, rule, m)
 
 
@@ -118,34 +125,39 @@ def accuracy(
     rule: str | None,
     budget: int = 0,
     gates: tuple[str, int] = (toy.WHOLE, 0),
+    offset: int = 2,
     length: int | None = None,
+    count: int | None = None,
     noise: str = "all",
 ) -> float:
     """Share of answers that are right when ``rule`` keeps ``budget`` tokens; None: all are kept."""
-    ids, targets = subject.texts(config, length, noise)
+    ids, targets = subject.texts(config, length, count, noise)
     if rule is None:
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
-    with asked(subject, rule, budget, gates, ids) as one, eviction.masked(subject.model, one, budget):
+    with asked(subject, config, rule, budget, gates, offset, ids) as one, eviction.masked(subject.model, one, budget):
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
 
 
-def asked(subject: Subject, rule: str, budget: int, gates: tuple[str, int], ids: Tensor) -> AbstractContextManager:
+def asked(
+    subject: Subject, config: dict, rule: str, budget: int, gates: tuple[str, int], offset: int, ids: Tensor
+) -> AbstractContextManager:
     """A context in which the rule can be asked about ``ids`` (B, T)."""
     if rule in (TRIM, UNTRAINED):
         own = subject.gates(*gates) if rule == TRIM else subject.untrained()
-        return method.retention(subject.model, own)
+        return method.retention(subject.model, own, offset)
     if rule == POSITION:
-        return nullcontext(eviction.Decayed(eviction.fixed(by_position(subject, ids.shape[1]))))
+        return nullcontext(eviction.Decayed(eviction.fixed(by_position(subject, config, ids.shape[1]))))
     if rule == ORACLE:  # pair tokens first, then the newest
         steps = torch.arange(ids.shape[1], device=ids.device).double()
         return nullcontext(eviction.Given(eviction.fixed(steps.masked_fill(toy.is_pair(ids), torch.inf))))
     return nullcontext(heuristics(budget)[rule])
 
 
-def by_position(subject: Subject, length: int) -> Tensor:
+def by_position(subject: Subject, config: dict, length: int) -> Tensor:
     """Mean log beta (L, 1, K, T) of trained gates at each position, over texts that are not measured."""
     ids = toy.sample(64, toy.EVALUATION + 1, length)[0].to(subject.model.device)
-    return worth.log_beta(subject.model, subject.gates(toy.WHOLE, 0), ids).mean(dim=1, keepdim=True)
+    every = [worth.log_beta(subject.model, subject.gates(toy.WHOLE, g), ids) for g in range(config["seeds"])]
+    return torch.stack(every).mean(dim=(0, 2))[:, None]
 
 
 # --- which score tells what will be needed ----------------------------------------------------------------------------
@@ -166,25 +178,24 @@ def auc(subject: Subject, config: dict) -> dict[str, float]:
     found = worth.scores(subject.model, ids, reach, reach - 1, reach - 1)
     found |= worth.unread(found["h2o"].shape, found["h2o"])
     found[UNTRAINED] = worth.log_beta(subject.model, subject.untrained(), ids)[..., :reach]
-    found[POSITION] = by_position(subject, config["length"])[..., :reach].expand_as(found["h2o"])
-    return {name: float(worth.auc(one, needed, counted).mean()) for name, one in found.items()}
+    found[POSITION] = by_position(subject, config, config["length"])[..., :reach].expand_as(found["h2o"])
+    return {name: float(worth.pooled(one, needed, counted).mean()) for name, one in found.items()}
 
 
 def auc_trim(subject: Subject, config: dict, seed: int) -> float:
-    return float(_auc_trim(subject, config, seed).mean())
-
-
-def _auc_trim(subject: Subject, config: dict, seed: int) -> Tensor:
     ids, reach, needed, counted = before(subject, config)
-    scores = worth.log_beta(subject.model, subject.gates(toy.WHOLE, seed), ids)[..., :reach]
-    return worth.auc(scores, needed, counted)
+    return float(worth.pooled(gate_scores(subject, ids, seed)[..., :reach], needed, counted).mean())
+
+
+def gate_scores(subject: Subject, ids: Tensor, seed: int) -> Tensor:
+    return worth.log_beta(subject.model, subject.gates(toy.WHOLE, seed), ids)
 
 
 def auc_heads(subject: Subject, config: dict) -> dict[str, list[float]]:
     ids, reach, needed, counted = before(subject, config)
     found = worth.scores(subject.model, ids, reach, reach - 1, reach - 1)
     heads = {name: worth.auc(found[name], needed, counted) for name in ATTENTION}
-    heads[TRIM] = _auc_trim(subject, config, 0)
+    heads[TRIM] = worth.auc(gate_scores(subject, ids, 0)[..., :reach], needed, counted)
     return {name: one.mean(dim=1).flatten().tolist() for name, one in heads.items()}
 
 
@@ -192,7 +203,7 @@ def auc_asked(subject: Subject, config: dict) -> dict[str, float]:
     """The same of attention when all has been asked; "tova": the mean over the rows of the six questions."""
     ids, reach, needed, counted = before(subject, config)
     found = worth.scores(subject.model, ids, reach, reach, config["length"] - 2)
-    return {name: float(worth.auc(found[name], needed, counted).mean()) for name in ATTENTION}
+    return {name: float(worth.pooled(found[name], needed, counted).mean()) for name in ATTENTION}
 
 
 def picture(subject: Subject, config: dict) -> dict:

@@ -20,7 +20,8 @@ from claimbook.lm.losses import hidden_states, token_losses
 class Row:
     """One article; losses are means in nats over the targets at positions ``from`` and later, the same for every rule.
 
-    ``losses``: by rule and budget; ``trim``: by budget, one for each seed of the gates. ``renumbered``: the same rules
+    ``losses``: by rule and budget; ``trim``: by budget, one for each seed of the gates; ``trim_printed``:
+    with the ages of Algorithm 1 in place of the code's. ``renumbered``: the same rules
     in a model that is told the position min(t, M), as a cache does that reports what it keeps.
     """
 
@@ -29,6 +30,7 @@ class Row:
     full: float
     losses: dict[str, dict[str, float]]
     trim: list[dict[str, float]]
+    trim_printed: list[dict[str, float]]
     renumbered: dict[str, dict[str, float]]
 
 
@@ -45,22 +47,31 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
             pieces["losses", name, str(budget)] = partial(late, name, budget)
         for name in config["renumbered"]:
             pieces["renumbered", name, str(budget)] = partial(late, name, budget, renumbered=True)
+    for budget in config["printed_budgets"]:
+        for i, name in enumerate(config["gates"]):
+            pieces["trim_printed", i, str(budget)] = partial(late, name, budget, offset=0)
     return pieces
 
 
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    empty = {"losses": {}, "trim": [], "renumbered": {}}
+    empty = {"losses": {}, "trim": [], "trim_printed": [], "renumbered": {}}
     return [Row(document=i, **empty | assembled(pieces, i)) for i in range(len(pieces["full",]))]
 
 
 @torch.no_grad()
 def losses(
-    lm: LM, ids: Tensor, config: dict, name: str | None = None, budget: int = 0, renumbered: bool = False
+    lm: LM,
+    ids: Tensor,
+    config: dict,
+    name: str | None = None,
+    budget: int = 0,
+    offset: int = 2,
+    renumbered: bool = False,
 ) -> list[float]:
     """Mean late loss of each row of ids (B, T) under the rule ``name``; None: with everything kept."""
     if name is None:
         return late_losses(lm, ids, config)
-    with rule(lm, config, name, budget) as one, eviction.masked(lm.model, one, budget):
+    with rule(lm, config, name, budget, ids.shape[1], offset) as one, eviction.masked(lm.model, one, budget):
         return late_losses(lm, ids, config, budget if renumbered else None)
 
 

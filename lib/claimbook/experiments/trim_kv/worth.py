@@ -49,6 +49,19 @@ def unread(shape: tuple[int, ...], like: Tensor) -> dict[str, Tensor]:
     return {"window": positions.double().expand(shape), "random": torch.stack(chance)}
 
 
+def pooled(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
+    """One AUC (B,) for all layers and heads: tokens are ranked within each head, and their ranks averaged.
+
+    scores (L, B, K, T); ``positive`` and ``counted`` (B, T), bool: as in `auc`.
+    """
+    seen = counted[:, None, None]
+    ranks = torch.zeros(positive.shape, dtype=torch.float64, device=scores.device)
+    for layer in scores:
+        mine, others = layer[..., :, None], layer[..., None, :]
+        ranks += ((others < mine) & seen).sum(dim=(1, 3)) + ((others == mine) & seen).sum(dim=(1, 3)) / 2
+    return auc(ranks[None, :, None], positive, counted)[0, :, 0]
+
+
 @torch.no_grad()
 def log_beta(model, gates: Callable[[int, Tensor], Tensor], ids: Tensor) -> Tensor:
     """log beta (L, B, K, T) of ids (B, T), with nothing evicted."""
