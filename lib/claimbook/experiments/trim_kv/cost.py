@@ -29,7 +29,7 @@ class Row:
 
 def gate_table() -> list[Row]:
     """A row for each model of the paper; nothing is loaded, shapes are enough."""
-    return [row_of(**one) for one in json.loads((paths.root() / "data/trim_kv/configurations.json").read_text())]
+    return [row_of(**one) for one in json.loads((paths.chapter_data("trim_kv") / "configurations.json").read_text())]
 
 
 def row_of(name: str, source: str, config: dict) -> Row:

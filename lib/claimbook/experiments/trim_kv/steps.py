@@ -11,9 +11,11 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from claimbook.experiments.models import about
 from claimbook.experiments.trim_kv import inputs
 from claimbook.experiments.trim_kv.pieces import Pieces, Place, assembled, model_of
-from claimbook.experiments.trim_kv.rules import TRIM, rule
+from claimbook.experiments.trim_kv.rules import rule
 from claimbook.lm import eviction
 from claimbook.lm.load import LM
+
+TRIM = "trim"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
 
 def named(lm: LM, config: dict, name: str):
     """The rule of a name; "trim": the first of the stored gates."""
-    return rule(lm, config, config["gates"][0] if name == TRIM else name, config["budget"])
+    return rule(lm, config, config["gates"][0] if name == TRIM else name, config["budget"], config["length"])
 
 
 @torch.no_grad()

@@ -116,3 +116,23 @@ STORED |= {
         reads=_READS,
     ),
 }
+
+# --- the engine and its cost --------------------------------------------------------------------------------------
+
+STORED |= {
+    "steps": Stored(
+        "steps:run",
+        _MEASURED
+        | {"n_texts": 20, "length": 384, "budget": 64, "prompt": 64, "new_tokens": 256}
+        | {"rules": ["trim", "streaming", "h2o", "tova", "snapkv", "keydiff"]},
+        assets=_ASSETS,
+        prefix={"n_texts": 1, "first": 1},
+        reads=_READS,
+    ),
+    "latency": Stored(
+        "latency:run",
+        {"model": _MODEL, "text": _TEXT, "context": 8192, "chunk": 512, "budget": 128, "width": 512, "rounds": 20}
+        | {"rules": ["streaming", "snapkv"]},
+        assets=_ASSETS,
+    ),
+}
