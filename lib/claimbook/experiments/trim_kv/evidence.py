@@ -141,6 +141,18 @@ def texts(rows) -> Parts:
     }
 
 
+def one_training(rows, training: int, budget: str = "64") -> Estimate:
+    """C7's ratio for a single training of gates."""
+    full = columns(row.full for row in rows)
+    return text_costs(rows).over(columns(row.trim[training][budget] for row in rows) - full, budget)
+
+
+def printed(rows, budget: str = "64") -> Estimate:
+    """C7's ratio with Algorithm 1's ages."""
+    full = columns(row.full for row in rows)
+    return text_costs(rows).over(over_gates(row.trim_printed for row in rows)[budget] - full, budget)
+
+
 def toys(rows) -> Parts:
     """All that delayed recall says, by base."""
     return ranks(rows) | ablations(rows) | longer(rows) | transfer(rows) | proxies(rows)

@@ -46,9 +46,7 @@ def check(parameters: dict) -> None:
     tier, model, gates = parameters["tier"], parameters["models"], parameters["gates"]
     if tier == "gpu":
         if not Path(gates).is_file():
-            raise ClaimbookError(
-                f"the gpu tier needs a file of released gates, `-p gates=trimkv_weights.pth`, not '{gates}'"
-            )
+            raise ClaimbookError(f"the gpu tier needs released gates, `-p gates=trimkv_weights.pth`, not '{gates}'")
     elif gates:
         raise ClaimbookError("gates of your own belong to the gpu tier, `--tier gpu`")
     elif model != MODEL and not model.startswith("tiny-random-"):
