@@ -231,6 +231,7 @@ def needle(i, full=0.9, trim=0.8, best=0.3, auc=(0.6, 0.9, 0.5), asked=0.9, orac
         return {m: (i + 0.5) / 40 < share for m in FEW}
 
     return Row(
+        article=i,
         full=(i + 0.5) / 40 < full,
         right=everywhere(found(best), evidence.HEURISTICS)
         | everywhere(found(0.1), evidence.BLIND)
@@ -255,6 +256,15 @@ def test_needles_both_ways():
     assert states("C1", other["C1"]) == {"blind_before_asking": "not_met"}
     assert states("C2", other["C2"]) == {"knows_before_asking": "not_met"}
     assert states("C7", other["C7"])["needle_64"] == states("C7", other["C7"])["needle_64_cut"] == "not_met"
+
+
+def test_facts_in_one_article_are_one_unit():
+    rows = [needle(i) for i in range(40)]
+    for row in rows:
+        row.article //= 2
+    assert evidence.needles(rows)["C1"].parts["blind_before_asking"].n == 20
+    assert [row.full for row in evidence.by_article(rows)][17:] == [1.0, 0.0, 0.0]
+    assert evidence.by_article(rows[:2])[0].auc["h2o"] == pytest.approx(0.6 + (spread(0) + spread(1)) / 2)
 
 
 def test_needles_that_say_nothing():

@@ -10,11 +10,11 @@ import numpy as np
 
 from claimbook.claims.verdicts import Evidence, Measurement
 from claimbook.experiments.units import columns
-from claimbook.stats import Estimate, Exact, mean, median_ratio, proportion, ratio_of_exp, ratio_of_means
+from claimbook.stats import Estimate, Exact, mean, median_ratio, ratio_of_exp, ratio_of_means
 
 Parts = dict[str, Evidence | dict[str, Measurement]]
 
-HEURISTICS = ("window", "streaming", "h2o", "tova", "snapkv", "key norm", "keydiff")
+HEURISTICS = ("window", "streaming", "h2o", "tova", "snapkv", "snapkv unpooled", "key norm", "keydiff")
 ATTENTION = ("h2o", "tova", "snapkv")  # those that score by attention received
 BLIND = ("random", "untrained", "position")  # that know nothing of the token
 RENUMBERED = "snapkv"  # the rule of C25
@@ -73,7 +73,7 @@ def toy_costs(rows) -> Costs:
 def needle_costs(rows, prefix: str = "") -> Costs:
     """Of hidden facts; ``prefix`` "cut_": where the text was read in full and then cut."""
     rules = [row.cut_right if prefix else row.right for row in rows]
-    return accuracy_costs([r.full for r in rows], rules, [getattr(r, f"{prefix}trim") for r in rows], "needles")
+    return accuracy_costs([r.full for r in rows], rules, [getattr(r, f"{prefix}trim") for r in rows], "articles")
 
 
 def text_costs(rows) -> Costs:
@@ -106,10 +106,28 @@ def named(one: Evidence, name: str) -> Evidence:
     return Evidence({name: one.parts[""]}, nulls={name: one.nulls[""]})
 
 
+def by_article(rows) -> list:
+    """Rows of hidden facts, those of one article averaged to a row: shares in place of yes and no."""
+    articles = dict.fromkeys(row.article for row in rows)
+    groups = [[vars(row) for row in rows if row.article == article] for article in articles]
+    return [type(rows[0])(**_averaged(group)) for group in groups]
+
+
+def _averaged(values: list):
+    """The mean of numbers, of dicts by key, of lists by place."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _averaged([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_averaged(list(same)) for same in zip(*values, strict=True)]
+    return float(np.mean(values))
+
+
 def needles(rows) -> Parts:
     """C1 and C2, and C7 by facts hidden in text."""
-    attention, gates = knowing(rows, "needles", ("untrained", "rarity", "key norm", "keydiff"))
-    found = sum(bool(row.full) for row in rows)
+    rows = by_article(rows)
+    attention, gates = knowing(rows, "articles", ("untrained", "rarity", "key norm", "keydiff"))
+    found = mean([row.full for row in rows], unit="articles", within=(0, 1))
     costs, cut = needle_costs(rows), needle_costs(rows, "cut_")
     return {
         "C1": named(attention, "blind_before_asking"),
@@ -118,7 +136,7 @@ def needles(rows) -> Parts:
             {"needle_64": costs.lead("64").of("needle"), "needle_64_cut": cut.lead("64").of("needle")},
             nulls={"needle_64": costs.lead_of(BLIND, "64")},
             ceilings={"needle_64": costs.lead_of(("oracle",), "64")},
-            preconditions={"finds_the_fact": proportion(found, len(rows), unit="needles").of("needle")},
+            preconditions={"finds_the_fact": found.of("needle")},
         ),
     }
 

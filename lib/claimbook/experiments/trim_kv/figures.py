@@ -16,6 +16,8 @@ LABELS = {
     "h2o": "H2O",
     "tova": "TOVA",
     "snapkv": "SnapKV",
+    "snapkv unpooled": "SnapKV, unpooled",
+    "rarity": "rarity of the word",
     "key norm": "key norm",
     "keydiff": "KeyDiff",
     "random": "random",
@@ -23,15 +25,16 @@ LABELS = {
     "position": "position alone",
     "oracle": "keeps the pairs",
 }
-SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "untrained")
+SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
 
 
 def knowing(needles, toys):
     """AUC of each score for what will be needed, before the question and with it."""
     fig, axes = plotting.figure(1, 2, height=4.2, sharey=True)
     shown = {}
-    for ax, rows, unit, name in ((axes[0], needles, "needles", "text"), (axes[1], toys, "bases", "toy")):
-        ax.set_title(f"{name} ({'real model' if rows is needles else 'trained here'})", fontsize=12)
+    articles = evidence.by_article(needles) if needles else []
+    for ax, rows, unit, name in ((axes[0], articles, "articles", "text"), (axes[1], toys, "bases", "toy")):
+        ax.set_title(f"{name} ({'real model' if name == 'text' else 'trained here'})", fontsize=12)
         if rows:
             shown[name] = _knowing(ax, rows, unit)
         ax.set(xlabel="AUC for what will be needed", xlim=(-0.02, 1.02))

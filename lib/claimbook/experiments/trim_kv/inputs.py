@@ -36,18 +36,23 @@ def texts(lm: LM, config: dict) -> dict[str, Tensor]:
 
 
 def settings(run) -> dict:
-    """What is other than in the stored runs where rows are measured now: the run's text and gates, smaller sizes."""
-    gates = GATES if MODEL in run.models else ("untrained",)  # a tiny random model stands for the plumbing
-    return {"text": run.text, "seed": run.seed, "gates": list(gates), "n_texts": 2, "n_needles": 2, "n_articles": 2}
+    """What is other than in the stored runs where rows are measured now: the run's text, fewer units.
+
+    Empty where no gates are stored for the model: then no such rows are measured.
+    """
+    if run.tier == "gpu" or MODEL not in run.models:
+        return {}
+    return {"text": run.text, "seed": run.seed, "n_texts": 2, "n_needles": 2, "n_articles": 2}
 
 
 def check(parameters: dict) -> None:
-    """ClaimbookError for a model without gates, and for released gates that are not there or not asked for."""
+    """ClaimbookError for a model without gates, and for gates of one's own that are not there or not asked for."""
     tier, model, gates = parameters["tier"], parameters["models"], parameters["gates"]
-    if tier == "gpu":
-        if not Path(gates).is_file():
-            raise ClaimbookError(f"the gpu tier needs released gates, `-p gates=trimkv_weights.pth`, not '{gates}'")
-    elif gates:
-        raise ClaimbookError("gates of your own belong to the gpu tier, `--tier gpu`")
-    elif model != MODEL and not model.startswith("tiny-random-"):
-        raise ClaimbookError(f"no gates are stored for '{model}': take {MODEL}, or the gpu tier with a file of gates")
+    if tier != "gpu" and gates:
+        raise ClaimbookError("gates of your own are read at the gpu tier alone, `--tier gpu`")
+    if tier != "gpu" and model != MODEL and not model.startswith("tiny-random-"):
+        raise ClaimbookError(f"no gates are stored for '{model}': take {MODEL}, or the gpu tier with released gates")
+    if tier == "gpu" and not gates and model not in PAPERS:
+        raise ClaimbookError(f"no gates are released for '{model}': take {' or '.join(PAPERS)}, or `-p gates=FILE`")
+    if gates and not Path(gates).is_file() and gates.count("/") != 1:
+        raise ClaimbookError(f"gates '{gates}' are neither a file nor a hub id (owner/name)")
