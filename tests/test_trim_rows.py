@@ -218,6 +218,16 @@ def test_text_both_ways():
     assert states("C7", recency["C7"])["text_64"] == "void", "what knows positions only does as well"
 
 
+def test_single_trainings_and_printed_ages_stand_beside():
+    rows = [text(i, trim=0.1) for i in range(20)]
+    for row in rows:
+        row.trim = [row.trim[0]] * 4 + [{m: row.full + 2 * (loss - row.full) for m, loss in row.trim[0].items()}]
+        row.trim_printed = row.trim[-1:]
+    assert evidence.single_trainings(rows) == pytest.approx([1 / 3] * 4 + [2 / 3], rel=0.01)
+    assert evidence.printed(rows).value == pytest.approx(2 / 3, rel=0.01)
+    assert evidence.single_trainings([]) == []
+
+
 def test_wrong_positions_both_ways():
     assert states("C25", evidence.texts([text(i) for i in range(20)])["C25"]) == {"degraded": "met"}
     assert states("C25", evidence.texts([text(i, wrong=0.01) for i in range(20)])["C25"]) == {"degraded": "not_met"}
@@ -265,6 +275,11 @@ def test_facts_in_one_article_are_one_unit():
     assert evidence.needles(rows)["C1"].parts["blind_before_asking"].n == 20
     assert [row.full for row in evidence.by_article(rows)][17:] == [1.0, 0.0, 0.0]
     assert evidence.by_article(rows[:2])[0].auc["h2o"] == pytest.approx(0.6 + (spread(0) + spread(1)) / 2)
+
+
+def test_what_scores_know_is_named():
+    assert evidence.knowledge([needle(i) for i in range(40)])["trim"] == pytest.approx(0.9)
+    assert evidence.knowledge([]) == {}
 
 
 def test_needles_that_say_nothing():
@@ -468,7 +483,7 @@ def test_figures_draw_rows_and_the_lack_of_them():
     heads[0].picture = {"tokens": ["a", "b"], "heads": {"L0H0": [0.9, 1.0], "L1H0": [0.99, 0.5]}}
     drawn = [
         figures.knowing(needles, bases),
-        figures.costs(evidence.text_costs(documents), "nats", FEW, "nats", log=True),
+        figures.costs(evidence.text_costs(documents), "nats", "nats", log=True),
         figures.remembered(bases),
         figures.longer(bases),
         figures.ablations(bases),
@@ -480,7 +495,7 @@ def test_figures_draw_rows_and_the_lack_of_them():
     assert all(plot.title for plot in drawn)
     empty = [
         figures.knowing([], []),
-        figures.costs(None, "nats", FEW, "nats"),
+        figures.costs(None, "nats", "nats"),
         *(draw([]) for draw in (figures.remembered, figures.longer, figures.ablations, figures.tokens)),
         *(draw([]) for draw in (figures.renumbered, figures.growth)),
         figures.sizes([], 30),

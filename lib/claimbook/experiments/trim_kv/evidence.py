@@ -102,6 +102,15 @@ def knowing(rows, unit: str, blind: tuple[str, ...]) -> tuple[Evidence, Evidence
     )
 
 
+def knowledge(rows) -> dict[str, float]:
+    """AUC of each score before the question, the gates' as "trim", means over articles."""
+    if not rows:
+        return {}
+    rows = by_article(rows)
+    found = columns(row.auc for row in rows) | {"trim": np.array([np.mean(row.auc_trim) for row in rows])}
+    return {score: float(values.mean()) for score, values in found.items()}
+
+
 def named(one: Evidence, name: str) -> Evidence:
     return Evidence({name: one.parts[""]}, nulls={name: one.nulls[""]})
 
@@ -159,10 +168,11 @@ def texts(rows) -> Parts:
     }
 
 
-def one_training(rows, training: int, budget: str = "64") -> Estimate:
-    """C7's ratio for a single training of gates."""
-    full = columns(row.full for row in rows)
-    return text_costs(rows).over(columns(row.trim[training][budget] for row in rows) - full, budget)
+def single_trainings(rows, budget: str = "64") -> list[float]:
+    """C7's ratio for each training of gates alone."""
+    full, trainings = columns(row.full for row in rows), range(len(rows[0].trim) if rows else 0)
+    own = [columns(row.trim[i][budget] for row in rows) - full for i in trainings]
+    return [text_costs(rows).over(cost, budget).value for cost in own]
 
 
 def printed(rows, budget: str = "64") -> Estimate:

@@ -76,13 +76,13 @@ def _knowing(ax, rows, unit: str) -> dict[str, float]:
     return {score: float(values.mean()) for score, values in before.items()}
 
 
-def costs(found: Costs | None, ylabel: str, budgets: tuple[str, ...], what: str, log: bool = False):
+def costs(found: Costs | None, ylabel: str, what: str, log: bool = False):
     """What each rule costs, by budget: the gates, the heuristics, and what knows nothing."""
     fig, ax = plotting.figure(height=4.6)
     title = ""
     if found:
-        names = [*HEURISTICS, "random"]
-        _lines(ax, found, names, [int(m) for m in budgets], budgets)
+        budgets = sorted(found.trim, key=int)
+        _lines(ax, found, [*HEURISTICS, "random"], [int(m) for m in budgets], budgets)
         middle = budgets[len(budgets) // 2]
         best = found.best(middle)
         lead = found.lead(middle)
