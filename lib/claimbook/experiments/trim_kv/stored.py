@@ -19,7 +19,7 @@ _ARMS = [
     *("general", "narrow"),
 ]
 _BASE = {"batch": 64, "length": 96}
-_BASE_RECIPE = {"steps": 4000, "rate": 3e-3, "warmup": 150, "floor": 0.0, "weight_decay": 0.0, "eps": 1e-8}
+_BASE_RECIPE = {"steps": 1000, "rate": 3e-3, "warmup": 100, "floor": 0.0, "weight_decay": 0.0, "eps": 1e-8}
 _CLOSE = ["whole", "no kl", "no ntp", "linear", "bias 0", "bias 18", "printed"]
 _SEEDS = {"arms": _ARMS, "close": _CLOSE, "seeds": 5, "n_seeds": 3}
 _GATES = _SEEDS | {"batch": 32, "length": 96, "loss_every": 5}
