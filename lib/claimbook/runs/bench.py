@@ -222,7 +222,7 @@ def model_and_text(length: int):
 
 
 def forward(lm, ids, kind: str) -> None:
-    """One forward pass of the body: plain, observed by a streaming reducer, with full attention tensors, or evicting."""
+    """One forward pass of the body: plain, observed by a streaming reducer, with full attention tensors, evicting."""
     import torch
 
     from claimbook.lm import eviction
