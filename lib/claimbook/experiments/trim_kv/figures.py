@@ -25,6 +25,15 @@ LABELS = {
     "position": "position alone",
     "oracle": "keeps the pairs",
 }
+ARMS = {
+    "no kl": "no distillation",
+    "no ntp": "no next token",
+    "linear": "linear gate",
+    "printed": "capacity as printed",
+    "multiplied": "logits multiplied",
+    "budget 6": "trained at 6",
+    "budget 24": "trained at 24",
+}
 SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
 
 
@@ -37,7 +46,7 @@ def knowing(needles, toys):
         ax.set_title(f"{name} ({'real model' if name == 'text' else 'trained here'})", fontsize=12)
         if rows:
             shown[name] = _knowing(ax, rows, unit)
-        ax.set(xlabel="AUC for what will be needed", xlim=(-0.02, 1.02))
+        ax.set(xlabel="AUC", xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
         plotting.reference_line(ax, 0.5, "chance", axis="x")
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(SCORES)), [LABELS[score] for score in SCORES])
@@ -78,7 +87,7 @@ def _knowing(ax, rows, unit: str) -> dict[str, float]:
 
 def costs(found: Costs | None, ylabel: str, what: str, log: bool = False):
     """What each rule costs, by budget: the gates, the heuristics, and what knows nothing."""
-    fig, ax = plotting.figure(height=4.6)
+    fig, ax = plotting.figure(height=5.4)
     title = ""
     if found:
         budgets = sorted(found.trim, key=int)
@@ -96,7 +105,7 @@ def costs(found: Costs | None, ylabel: str, what: str, log: bool = False):
             plotting.plain_ticks(ax.yaxis)
         ax.set_xticks([int(m) for m in budgets], budgets)
         ax.minorticks_off()
-        plotting.legend(ax, columns=3)
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.12, 1), ncols=2, fontsize=11, labelspacing=0.3)
     return Plot(
         fig,
         title=title,
@@ -193,7 +202,8 @@ def ablations(rows):
             arm: ratio_of_means(evidence.over_gates(row.ablations[arm] for row in rows)["16"], whole, unit="bases")
             for arm in rows[0].ablations
         }
-        plotting.interval_plot(ax, shown, xlabel="accuracy at M = 16, over the whole method's")
+        named = {ARMS.get(arm, arm): ratio for arm, ratio in shown.items()}
+        plotting.interval_plot(ax, named, xlabel="accuracy at M = 16, over the whole method's")
         plotting.reference_line(ax, 1, "whole method", axis="x")
         title = (
             f"Without the capacity loss the toy keeps {100 * shown['no capacity'].value:.0f} % of its accuracy; "
@@ -249,7 +259,7 @@ def tokens(rows):
     title = ""
     if picture:
         for ax, (name, beta) in zip(axes[:, 0], picture["heads"].items(), strict=True):
-            ax.bar(range(len(beta)), beta, width=1.0, color=COLOURS[0])
+            ax.bar(range(len(beta)), beta, width=1.0, color=COLOURS[0], linewidth=0)
             ax.set(ylim=(min(0.9, min(beta)), 1.0), ylabel=name)
             ax.yaxis.label.set_rotation(0)
             ax.set_yticks([])
