@@ -168,6 +168,9 @@ ARMS = {
 }
 
 
+TOGETHER = 16  # sets of gates: some gigabytes
+
+
 class Stack(nn.Module):
     """Sets of gates of one shape, trained side by side: n sets read a batch of n equal parts, each its own."""
 
@@ -187,7 +190,9 @@ def stacks(jobs: dict[str, tuple[Arm, int]]) -> Iterator[dict[str, tuple[Arm, in
     """Jobs by name, arm and seed, in groups that can be trained side by side."""
     shapes = {(arm.width, arm.form) for arm, _ in jobs.values()}
     for shape in sorted(shapes, key=str):
-        yield {name: job for name, job in jobs.items() if (job[0].width, job[0].form) == shape}
+        alike = [name for name, (arm, _) in jobs.items() if (arm.width, arm.form) == shape]
+        for start in range(0, len(alike), TOGETHER):
+            yield {name: jobs[name] for name in alike[start : start + TOGETHER]}
 
 
 def seeds_of(arm: str, config: dict) -> int:
