@@ -214,8 +214,14 @@ def test_text_both_ways():
     assert true["C22"].nulls["text_32_against_128"].value == pytest.approx(4, rel=0.01)
     assert states("C22", true["C22"]) == {"text_32_against_128": "met"}
     assert states("C22", level["C22"]) == {"text_32_against_128": "not_met"}
-    recency = evidence.texts([text(i, 0.05, blind=0.06) for i in range(20)])
-    assert states("C7", recency["C7"])["text_64"] == "void", "what knows positions only does as well"
+
+
+def test_a_lead_that_position_alone_has_too_is_void():
+    rows = [text(i, 0.05) for i in range(20)]
+    assert states("C7", evidence.texts(rows)["C7"])["text_64"] == "met"
+    for i, row in enumerate(rows):
+        row.losses["position"] = text(i, 0.06).trim[0]
+    assert states("C7", evidence.texts(rows)["C7"])["text_64"] == "void"
 
 
 def test_single_trainings_and_printed_ages_stand_beside():
