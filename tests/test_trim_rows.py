@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.trim_kv import evidence, figures
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.trim_kv import evidence, figures, inputs
 
 pytestmark = pytest.mark.numeric
 
@@ -507,3 +508,43 @@ def test_figures_draw_rows_and_the_lack_of_them():
         figures.sizes([], 30),
     ]
     assert not any(plot.title for plot in empty)
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"models": "gemma-3-270m"}, "no gates are stored for 'gemma-3-270m': take smollm2-135m"),
+        ({"gates": "mine.pth"}, "read at the gpu tier alone"),
+        ({"tier": "gpu"}, "no gates are released for 'smollm2-135m': take Qwen/Qwen3-1.7B"),
+        ({"tier": "gpu", "gates": "nowhere.pth"}, "gates 'nowhere.pth' are neither a file nor a hub id"),
+    ],
+)
+def test_what_has_no_gates_is_refused(changed, said):
+    with pytest.raises(ClaimbookError, match=said):
+        inputs.check({"tier": "cpu", "models": "smollm2-135m", "gates": ""} | changed)
+
+
+def test_what_has_gates_is_run(tmp_path):
+    (tmp_path / "own.pth").touch()
+    for tier, models, gates in (
+        ("cpu", "smollm2-135m", ""),
+        ("smoke", "tiny-random-llama", ""),
+        ("gpu", "Qwen/Qwen3-4B", ""),
+        ("gpu", "tiny-random-llama", str(tmp_path / "own.pth")),
+        ("gpu", "owner/model", "owner/gates"),
+    ):
+        inputs.check({"tier": tier, "models": models, "gates": gates})
+
+
+def test_without_stored_gates_no_rows_are_measured():
+    def run(tier="cpu", models=("smollm2-135m",), gone=""):
+        return Row(
+            tier=tier, models=models, text="", seed=0, stored=lambda name: None if name == gone else {"curves": {}}
+        )
+
+    assert inputs.settings(run())["n_texts"] == 2
+    assert inputs.settings(run(gone="gates_4")) == inputs.settings(run(tier="gpu")) == {}
+    assert inputs.settings(run(models=("tiny-random-llama",))) == {}

@@ -9,7 +9,7 @@ from claimbook.errors import ClaimbookError
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 
-PAPERS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-4B")
+PAPERS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-4B", "Qwen/Qwen3-8B", "Qwen/Qwen3-14B")
 MODEL = "smollm2-135m"  # for which gates are stored
 GATES = tuple(f"gates_{seed}" for seed in range(5))
 TOYS = tuple(f"toy_{seed}" for seed in range(5))
@@ -38,9 +38,9 @@ def texts(lm: LM, config: dict) -> dict[str, Tensor]:
 def settings(run) -> dict:
     """What is other than in the stored runs where rows are measured now: the run's text, fewer units.
 
-    Empty where no gates are stored for the model: then no such rows are measured.
+    Empty where no gates are stored, for the model or at all: then no such rows are measured.
     """
-    if run.tier == "gpu" or MODEL not in run.models:
+    if run.tier == "gpu" or MODEL not in run.models or not all(run.stored(name) for name in GATES):
         return {}
     return {"text": run.text, "seed": run.seed, "n_texts": 2, "n_needles": 2, "n_articles": 2}
 
