@@ -1,72 +1,172 @@
-"""Training from scratch on real text: does a sink emerge, and what does the recipe do to it? (sections 4 to 7)"""
+"""Decoders trained from scratch on text: does a sink emerge, what moves it, and what is it worth? (sections 4 to 7)"""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from claimbook import paths
 from claimbook.lm import geometry, variants
+from claimbook.lm.attention import replaced
 from claimbook.lm.decoder import Decoder, build
-from claimbook.lm.pretraining import Chunks, Corpus
+from claimbook.lm.pretraining import FIXED, Chunks, Corpus
 from claimbook.lm.training import Recipe, mean_loss, train
 from claimbook.metrics.sinks import Importance, sink_rate
 
 CHAPTER = "sink_emergence"
+EXCHANGED = 4  # Table 7 exchanges the first position with this one, from 0
+SHORT = 32  # tokens that even the narrowest window sees at once
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training. ``measured`` has an entry for each point of ``measure_at``, see `Probe.along`; ``loss`` is the mean
+    training loss of every ``loss_every`` steps in nats; ``end`` belongs to the trained decoder, see `Probe.at_the_end`.
+    """
+
+    seed: int
+    unique_tokens: int
+    parameters: int
+    loss: list[float]
+    measured: list[dict]
+    end: dict
 
 
 def run(config: dict, work: Path, progress) -> dict:
-    """Stored run: one arm with one seed, measured along the way."""
+    """Stored run: one arm with one seed, on a GPU where there is one."""
+    return {"metrics": {}, "curves": {"seeds": [asdict(one(config, work, progress))]}}
+
+
+def read(stored: dict) -> list[Row]:
+    """The rows of a stored run."""
+    return [Row(**row) for row in stored["curves"]["seeds"]]
+
+
+def one(config: dict, work: Path | None = None, progress=lambda *_: None) -> Row:
+    """Train and measure one arm with one seed."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     corpus, recipe = Corpus(**config["corpus"]), Recipe(**config["recipe"])
     chunks = Chunks(corpus, paths.chapter_data(CHAPTER))
     spec = Decoder(vocabulary=chunks.vocabulary, context=corpus.length, **config["decoder"])
-    model = build(spec, config["seed"])
-    probe = Probe(chunks, spec, config)
+    model = build(spec, config["seed"]).to(device)
+    probe = Probe(chunks, spec, config, device)
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        ids, targets = chunks.batch(step, config["batch"], config["seed"])
+        return ids.to(device), targets.to(device)
+
     found = train(
         model,
         recipe,
-        lambda step: chunks.batch(step, config["batch"], config["seed"]),
-        measure=probe,
+        batch,
+        measure=probe.along,
         measure_at=tuple(step for step in config["measure_at"] if step <= recipe.steps),
         loss_every=config["loss_every"],
-        work=work,
+        work=work if device.type == "cpu" else None,  # on a GPU it takes a few minutes, without checkpoints
         progress=progress,
     )
-    return {
-        "metrics": {
-            "unique_tokens": chunks.tokens,
-            "tokens_per_step": config["batch"] * corpus.length,
-            "parameters": sum(p.numel() for p in model.model.layers.parameters()),
-            "parameters_in_all": sum(p.numel() for p in model.parameters()),
-        },
-        "curves": found,
-    }
+    with torch.no_grad():
+        end = probe.at_the_end(model)
+    parameters = sum(parameter.numel() for parameter in model.model.layers.parameters())
+    return Row(config["seed"], chunks.tokens, parameters, found["loss"], found["measured"], end)
 
 
 class Probe:
     """Measures a decoder on held-out text: the paper's protocol, 100 samples of 64 tokens, nothing in front."""
 
-    def __init__(self, chunks: Chunks, spec: Decoder, config: dict):
-        self.loss_on = chunks.held_out(config["loss_chunks"])
-        self.ids, _ = chunks.held_out(config["samples"], config["sample_length"])
-        self.slots, self.keys = spec.attention.slots, config["keys"]
+    def __init__(self, chunks: Chunks, spec: Decoder, config: dict, device: torch.device):
+        held_out = chunks.held_out(config["loss_chunks"])
+        self.ids, self.targets = (rows.to(device) for rows in held_out)
+        count, length = config["samples"], config["sample_length"]
+        self.samples = self.ids[:count, :length]
+        drawn = torch.randint(FIXED + 1, chunks.vocabulary, (count, 1), generator=torch.Generator().manual_seed(0))
+        self.repeated = drawn.expand(-1, length).to(device)
+        self.slots, self.keys, self.positions = spec.attention.slots, config["keys"], spec.positions
 
-    def __call__(self, model) -> dict:
-        """Validation loss; Sink_k at epsilon 0.2 and 0.3, the bias first; by layer and head alpha; by layer norms."""
-        importance = Importance(self.keys, self.slots)
-        with variants.observed(model, importance):
-            model.base_model(input_ids=self.ids, use_cache=False)
-        alpha = importance.result()
-        seen = geometry.observe(model, self.ids[:16], variants.attend)
+    def along(self, model) -> dict:
+        """Validation loss in nats; by epsilon Sink_k, the bias first; alpha by layer and head; norms by layer, the
+        first token's over the mean of the others'."""
+        importance = self.importance(model, self.samples)
+        seen = geometry.observe(model, self.samples[:16], variants.attend)
+        losses = [mean_loss(model, *part) for part in zip(self.ids.split(32), self.targets.split(32), strict=True)]
         return {
-            "loss": _loss(model, *self.loss_on),
-            "sink": {str(epsilon): sink_rate(alpha, epsilon).mean(dim=0).tolist() for epsilon in (0.2, 0.3)},
-            "alpha": alpha[..., : self.slots + 1].mean(dim=0).tolist(),
+            "loss": float(torch.stack(losses).mean()),
+            "sink": {str(epsilon): sink_rate(importance, epsilon).mean(dim=0).tolist() for epsilon in (0.2, 0.3)},
+            "alpha": importance[..., : self.slots + 1].mean(dim=0).tolist(),
             "hidden_norm": seen.hidden_norm.mean(dim=1).tolist(),
             "key_norm": seen.key_norm.mean(dim=(1, 2)).tolist(),
             "value_norm": seen.value_norm.mean(dim=(1, 2)).tolist(),
         }
 
+    def at_the_end(self, model) -> dict:
+        """``short``: Sink_k over 32 tokens. ``repeated``: Sink_k of one token repeated, as it is and, with learnt
+        positions, with the first position ``replaced`` by the fifth or ``swapped`` with it (Table 7).
+        ``streamed``: loss under eviction, see `streamed`."""
+        repeated = {"as it is": self.sinks(model, self.repeated)}
+        if self.positions == "learned":
+            for name, swap in (("replaced", False), ("swapped", True)):
+                repeated[name] = self.sinks_exchanged(model, swap)
+        half = self.ids.shape[1] // 2
+        caches = {"all": None, "window": (0, SHORT), "first kept": (1, SHORT - 1), "first four kept": (4, SHORT - 4)}
+        return {
+            "short": self.sinks(model, self.samples[:, :SHORT]),
+            "repeated": repeated,
+            "streamed": {name: streamed(model, self.ids, self.targets, cache, half) for name, cache in caches.items()},
+        }
 
-def _loss(model, ids: torch.Tensor, targets: torch.Tensor) -> float:
-    losses = [mean_loss(model, *part) for part in zip(ids.split(32), targets.split(32), strict=True)]
+    def importance(self, model, ids: Tensor) -> Tensor:
+        """alpha (N, L, H, slots + keys)."""
+        found = Importance(self.keys, self.slots)
+        with variants.observed(model, found):
+            model.base_model(input_ids=ids, use_cache=False)
+        return found.result()
+
+    def sinks(self, model, ids: Tensor) -> list[float]:
+        """Sink_k at epsilon 0.3, the bias first, mean over samples."""
+        return sink_rate(self.importance(model, ids)).mean(dim=0).tolist()
+
+    def sinks_exchanged(self, model, swap: bool) -> list[float]:
+        """`sinks` of repeated tokens with the first learnt position replaced by, or swapped with, the fifth."""
+        places = model.model.embed_tokens.places.data
+        before = places.clone()
+        places[0] = before[EXCHANGED]
+        if swap:
+            places[EXCHANGED] = before[0]
+        try:
+            return self.sinks(model, self.repeated)
+        finally:
+            places.copy_(before)
+
+
+def streamed(model, ids: Tensor, targets: Tensor, cache: tuple[int, int] | None, start: int) -> float:
+    """Mean loss in nats of the targets from ``start`` on where queries see the ``cache``'s first and last keys only.
+
+    Keys that left stay away for good, as in a stream; positions are those in the text, all within the trained length.
+    The bias, where there is one, is always seen. None: everything.
+    """
+
+    def function(module, query, key, value, mask, scaling=None, **ignored):
+        weights = variants.scores(module, query, key, scaling)
+        if cache is not None:
+            weights = evicted(weights, cache, module.variant)
+        return variants.output(module, weights, value).transpose(1, 2), None
+
+    losses = []
+    with replaced(model, function):
+        for rows, wanted in zip(ids.split(32), targets.split(32), strict=True):
+            logits = model(input_ids=rows, use_cache=False).logits[:, start:].float()
+            losses.append(cross_entropy(logits.flatten(0, 1), wanted[:, start:].flatten()))
     return float(torch.stack(losses).mean())
+
+
+def evicted(weights: Tensor, cache: tuple[int, int], variant: variants.Attention) -> Tensor:
+    """Attention rows (B, H, T, slots + T) with only the first and last keys of ``cache`` kept, made whole again."""
+    first, recent = cache
+    steps = torch.arange(weights.shape[2], device=weights.device)
+    kept = (steps[:, None] - steps < recent) | (steps < first)
+    weights = weights * torch.nn.functional.pad(kept, (variant.slots, 0), value=True)
+    if not variant.normalised:
+        return weights
+    return weights * (variant.row_sum / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12))

@@ -4,6 +4,7 @@ The language is Bigram-Backcopy (`claimbook.lm.toy`) after a fixed first token. 
 to look up; a query does not see its own key (``strict``), or it would look there and no sink would form.
 """
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from claimbook.lm import geometry, variants
 from claimbook.lm.decoder import Decoder, PostNormLayer, build
 from claimbook.lm.toy import TRIGGERS, Backcopy
 from claimbook.lm.training import Recipe, mean_loss, train
-from claimbook.metrics.sinks import Importance
+from claimbook.metrics.sinks import EPSILON, Importance, sink_rate
 from claimbook.provenance.declarations import checkpointed
 
 LANGUAGE = Backcopy()
@@ -70,11 +71,44 @@ class Text(BaseModel):
         return ids[rows], targets[rows]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One trained toy, on fresh text. Attention is alpha of Gu et al., mean over samples, the bias first where one is.
+
+    ``alpha``: to the first key, at twenty points of the training; ``untrained``: Sink_k at epsilon 0.3 before it.
+    ``attention`` and ``sink``: alpha and Sink_k of the bias and the first 16 tokens, mean over layers and heads.
+    ``heads`` and ``shares``: by layer and head alpha and the share of samples above 0.3, of the bias and first token.
+    ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
+    ``most_attended``: in how many samples each of the first 16 tokens draws most; ``share_of_most``, ``most``: what the
+    most attended of the first five draws of their attention, and of all. ``values``: norm of the first value over the
+    mean of the others; ``hidden``: largest over layers of that of hidden states, taken before the norm with post-norm.
+    ``copied``: share of symbols after a trigger that are right. Losses in nats.
+    """
+
+    seed: int
+    loss: list[float]
+    alpha: list[float]
+    untrained: list[float]
+    validation: float
+    copied: float
+    attention: list[float]
+    sink: list[float]
+    heads: list[list[list[float]]]
+    shares: list[list[list[float]]]
+    most_attended: list[int]
+    share_of_most: float
+    most: float
+    row_sum: float
+    first_raw: float
+    values: float
+    hidden: float
+
+
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: every arm with every seed, one checkpoint each."""
     seeds = range(config["seed"], config["seed"] + config["n_seeds"])
     jobs = {
-        f"{arm}, seed {seed}": partial(one, change, config["recipe"], seed)
+        f"{arm}, seed {seed}": partial(stored_row, change, config["recipe"], seed)
         for arm, change in config["arms"].items()
         for seed in seeds
     }
@@ -82,8 +116,29 @@ def run(config: dict, work: Path, progress) -> dict:
     return {"metrics": {}, "curves": {arm: [found[f"{arm}, seed {seed}"] for seed in seeds] for arm in config["arms"]}}
 
 
-def one(change: dict, recipe: dict, seed: int, steps: int | None = None) -> dict:
-    """Train and measure one arm with one seed; ``steps`` ends it early."""
+def read(stored: dict) -> dict[str, list[Row]]:
+    """Arm -> its rows, one for each seed."""
+    return {arm: [Row(**row) for row in rows] for arm, rows in stored["curves"].items()}
+
+
+def stored_row(change: dict, recipe: dict, seed: int) -> dict:
+    return asdict(one(change, recipe, seed))
+
+
+def one(change: dict, recipe: dict, seed: int) -> Row:
+    """Train and measure one arm with one seed."""
+    model, found, spec, probe = trained(change, recipe, seed)
+    return Row(
+        seed=seed,
+        loss=found["loss"],
+        alpha=[row["alpha"] for row in found["measured"]],
+        untrained=untrained(spec, seed, probe[0]),
+        **measured(model, spec, *probe),
+    )
+
+
+def trained(change: dict, recipe: dict, seed: int, steps: int | None = None) -> tuple:
+    """A trained toy, its curves, its architecture, and fresh text: ids and targets. ``steps`` ends it early."""
     attention = {"strict": True} | change.get("attention", {})
     spec = Decoder(vocabulary=LANGUAGE.symbols + 1, **ARCHITECTURE | change.get("decoder", {}), attention=attention)
     text, whole = Text(**change.get("text", {})), Recipe(**recipe | change.get("recipe", {}))
@@ -98,22 +153,22 @@ def one(change: dict, recipe: dict, seed: int, steps: int | None = None) -> dict
         measure_at=tuple(range(every, plan.steps + 1, every)),
         loss_every=every,
     )
-    curves = {"seed": seed, "loss": found["loss"], "alpha": [row["alpha"] for row in found["measured"]]}
-    return curves if steps else curves | measured(model, spec, *probe)
+    return model, found, spec, probe
+
+
+@torch.no_grad()
+def untrained(spec: Decoder, seed: int, ids: Tensor) -> list[float]:
+    """Sink_k of the network before it is trained, the bias first."""
+    return sink_rate(alpha(build(spec, seed), ids, spec)).mean(dim=0).tolist()
 
 
 @torch.no_grad()
 def measured(model, spec: Decoder, ids: Tensor, targets: Tensor) -> dict:
-    """The trained toy on fresh text.
-
-    ``attention``: alpha of the bias (where there is one) and of the first 16 tokens, mean over samples and heads.
-    ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
-    ``values``: norm of the first value over the mean of the others. ``hidden``: largest over blocks of that of hidden
-    states, taken before the norm with post-norm. ``copied``: share of symbols after a trigger that are right.
-    """
+    """What `Row` holds of a trained toy."""
     importance = alpha(model, ids, spec)
-    by_sample = importance.mean(dim=(1, 2))[:, spec.attention.slots :]
-    raw = Raw(spec.attention.slots)
+    slots = spec.attention.slots
+    by_sample, firsts = importance.mean(dim=(1, 2))[:, slots:], importance[..., : slots + 1]
+    raw = Raw(slots)
     with variants.observed(model, raw):
         model.base_model(input_ids=ids, use_cache=False)
     seen = geometry.observe(model, ids, variants.attend)
@@ -123,6 +178,9 @@ def measured(model, spec: Decoder, ids: Tensor, targets: Tensor) -> dict:
         "validation": float(mean_loss(model, ids, targets)),
         "copied": float((guess == targets)[after].float().mean()),
         "attention": importance.mean(dim=(0, 1, 2)).tolist(),
+        "sink": sink_rate(importance).mean(dim=0).tolist(),
+        "heads": firsts.mean(dim=0).tolist(),
+        "shares": (firsts > EPSILON).float().mean(dim=0).tolist(),
         "most_attended": torch.bincount(by_sample.argmax(dim=1), minlength=KEYS).tolist(),
         "share_of_most": float((by_sample[:, :5].max(dim=1).values / by_sample[:, :5].sum(dim=1)).mean()),
         "most": float(by_sample[:, :5].max(dim=1).values.mean()),
