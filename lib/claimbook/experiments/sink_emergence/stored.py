@@ -8,7 +8,6 @@ FIRST_SEED, SEEDS = 10, 5  # earlier versions of the chapter trained seeds 0 to 
 
 _TEXTS = ["docstrings", "wikipedia-excerpt"]
 _RECIPE = {"steps": 2442, "rate": 3e-3, "warmup": 100, "weight_decay": 0.1, "precision": "bfloat16"}
-_LONGER = [*range(244, 7327, 244), 7326]
 _TRAINING = {
     "corpus": {"texts": _TEXTS, "tokenizer": "bpe.json", "length": 128},
     "decoder": {"layers": 6, "width": 128, "heads": 4, "mlp": 320},  # layers, width and heads of Pythia-14M
@@ -20,32 +19,42 @@ _TRAINING = {
     "samples": 100,
     "sample_length": 64,
     "keys": 5,
+    "unscored": 0,  # targets at the beginning that do not count
 }
-_FIXED, _LEARNED, _K = {"fixed": [0]}, {"positions": "learned"}, {"bias": "k"}
+_FIXED, _LEARNED, _K, _KV = {"fixed": [0]}, {"positions": "learned"}, {"bias": "k"}, {"bias": "kv"}
+_LONG = {"corpus": _FIXED | {"length": 512}, "batch": 8}  # as many tokens a step, so that a window of 32 is a small one
 ARMS = {
-    "packed": {},
     "fixed": {"corpus": _FIXED},
     "learned": {"decoder": _LEARNED},
+    "packed": {},
     "key_bias": {"decoder": {"attention": _K}},
-    "fixed_slow": {"corpus": _FIXED, "recipe": {"rate": 7.5e-4}},
-    "fixed_little": {"corpus": _FIXED | {"unique_tokens": 231_924}},  # a fiftieth
-    "fixed_decay": {"corpus": _FIXED, "recipe": {"weight_decay": 0.5}},
     "fixed_key_bias": {"corpus": _FIXED, "decoder": {"attention": _K}},
-    "fixed_value_bias": {"corpus": _FIXED, "decoder": {"attention": {"bias": "v"}}},
-    "fixed_window": {"corpus": _FIXED, "decoder": {"attention": {"window": 32}}},
-    "fixed_sigmoid": {  # three times as long, so that its loss comes down to softmax's
-        "corpus": _FIXED,
-        "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}},
-        "recipe": {"steps": 7326},
-        "measure_at": [0, 61, 122, *_LONGER],
-    },
+    "fixed_key_bias_value": {"corpus": _FIXED, "decoder": {"attention": _K | {"value": 20}}},
     "key_bias_value": {"decoder": {"attention": _K | {"value": 20}}},
     "key_bias_one_dimension": {"decoder": {"attention": _K | {"key_dims": 1}}},
     "key_bias_shared": {"decoder": {"attention": _K | {"shared": True}}},
+    "fixed_slow": {"corpus": _FIXED, "recipe": {"rate": 7.5e-4}},
+    "fixed_little": {"corpus": _FIXED | {"unique_tokens": 231_924}},  # a fiftieth
+    "fixed_decay": {"corpus": _FIXED, "recipe": {"weight_decay": 0.5}},
+    "fixed_decay_5": {"corpus": _FIXED, "recipe": {"weight_decay": 5.0}},
+    "fixed_value_bias": {"corpus": _FIXED, "decoder": {"attention": {"bias": "v"}}},
+    "fixed_kv_bias": {"corpus": _FIXED, "decoder": {"attention": _KV}},
+    "fixed_kv_bias_shared": {"corpus": _FIXED, "decoder": {"attention": _KV | {"shared": True}}},
+    "fixed_post_norm": {"corpus": _FIXED, "decoder": {"norm": "post"}},
+    "fixed_long": _LONG,
+    "fixed_long_window": _LONG | {"decoder": {"attention": {"window": 32}}},
+    "fixed_sigmoid": {  # three times as long, so that its loss may come down to softmax's
+        "corpus": _FIXED,
+        "decoder": {"attention": {"similarity": "sigmoid", "normalised": False}},
+        "recipe": {"steps": 7326},
+        "measure_at": [0, 61, 122, *range(244, 7327, 244), 7326],
+    },
+    "learned_prefix": {"decoder": _LEARNED | {"attention": {"prefix": 5}}, "unscored": 4},
     "learned_first_random": {"corpus": {"random": [0]}, "decoder": _LEARNED},
     "learned_two_random": {"corpus": {"random": [0, 1]}, "decoder": _LEARNED},
     "learned_second_random": {"corpus": {"random": [1]}, "decoder": _LEARNED},
 }
+TWELVE = ("fixed", "packed", "key_bias")  # arms whose differences are small, or whose ratios scatter
 
 
 def _training(change: dict, seed: int) -> Stored:
@@ -61,11 +70,12 @@ def text_run(arm: str, seed: int) -> str:
     return f"text_{arm}_{seed}"
 
 
-STORED = {
-    text_run(arm, seed): _training(change, seed)
-    for arm, change in ARMS.items()
-    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)
-}
+def seeds(arm: str) -> range:
+    """The seeds of an arm trained on text."""
+    return range(FIRST_SEED, FIRST_SEED + (12 if arm in TWELVE else SEEDS))
+
+
+STORED = {text_run(arm, seed): _training(change, seed) for arm, change in ARMS.items() for seed in seeds(arm)}
 
 # --- toys: family -> arm -> what it changes; all are compared with the arm "default" -----------------------------
 
@@ -84,19 +94,13 @@ _RATES = {
     "rate 0.009": (9e-3, 133),
 }  # a fixed product with steps
 TOYS = {
-    "ordered": {
-        f"{name}, batch {batch}": {"recipe": {"rate": rate, "steps": steps}, "text": {"batch": batch}}
-        for name, (rate, steps), batch in (
-            (name, _RATES[name], batch)
-            for name, batches in (("rate 0.001", (16, 48)), ("rate 0.003", (16, 48, 144)), ("rate 0.009", (48,)))
-            for batch in batches
-        )
+    "default": {"default": {}},
+    "sigmoid": {
+        "sigmoid": _SIGMOID,
+        **{f"sigmoid, decay {decay:g}": _SIGMOID | {"recipe": {"weight_decay": decay}} for decay in (0.1, 1.0)},
+        **{f"sigmoid, rate {rate:g}": _SIGMOID | {"recipe": {"rate": rate}} for rate in (1e-3, 1e-2)},
     },
-    "default": {
-        "default": {},
-        "own key seen": {"attention": {"strict": False}},
-        "paper's initial scale": {"decoder": {"initial": "paper"}},
-    },
+    "batch": {f"batch {size}": {"text": {"batch": size}} for size in (16, 128)},
     "unfixed": {
         "unfixed": _UNFIXED,
         **{
@@ -121,9 +125,7 @@ TOYS = {
     "places": {
         "three, fixed at 2": {"decoder": _THREE, "text": {"fixed": 1}},
         "three, fixed at 3": {"decoder": _THREE, "text": {"fixed": 2}},
-        "three, prefix 5": {"decoder": _THREE, "attention": {"prefix": 5}, "text": {"fixed": None, "unscored": 4}},
     },
-    "batch": {f"batch {size}": {"text": {"batch": size}} for size in (16, 48, 128)},
     "biases": {
         "K bias": _bias("k"),
         "KV bias": _bias("kv"),
@@ -132,10 +134,9 @@ TOYS = {
         "4 heads, shared KV bias": _bias("kv", 4, shared=True),
     },
     "rate": {
-        "rate 0.0003": {"recipe": {"rate": 3e-4}},
-        "rate 0.01": {"recipe": {"rate": 1e-2}},
-        "rate 0.0003, 4000 steps": {"recipe": {"rate": 3e-4, "steps": 4000}},
-        "rate 0.01, 120 steps": {"recipe": {"rate": 1e-2, "steps": 120}},
+        "rate 0.00075": {"recipe": {"rate": 7.5e-4}},
+        "rate 0.006": {"recipe": {"rate": 6e-3}},
+        "rate 0.00075, 3200 steps": {"recipe": {"rate": 7.5e-4, "steps": 3200}},
     },
     "layers": {
         "three layers": {"decoder": _THREE},
@@ -155,17 +156,27 @@ TOYS = {
         "alibi": {"decoder": _FOUR | {"positions": "none"}, "attention": {"distance": "alibi"}},
     },
     "normalisation": {
-        "sigmoid": _SIGMOID,
         "sigmoid over its sum": {"attention": {"similarity": "sigmoid"}},
         "elu": {"attention": {"similarity": "elu1", "normalised": False}},
         "identity kernel": {"attention": {"similarity": "identity_kernel", "normalised": False}},
         "mlp kernel": {"attention": {"similarity": "mlp_kernel", "normalised": False}},
         "elu kernel over its sum": {"attention": {"similarity": "elu1_kernel"}},
         **{f"rows of {total:g}": {"attention": {"row_sum": total}} for total in (2, 0.2, 0.1)},
-        **{f"sigmoid, decay {decay:g}": _SIGMOID | {"recipe": {"weight_decay": decay}} for decay in (0.1, 1.0)},
-        **{f"sigmoid, rate {rate:g}": _SIGMOID | {"recipe": {"rate": rate}} for rate in (1e-3, 1e-2)},
+    },
+    "ordered": {
+        f"{name}, batch {batch}": {"recipe": {"rate": rate, "steps": steps}, "text": {"batch": batch}}
+        for name, (rate, steps), batch in (
+            (name, _RATES[name], batch)
+            for name, batches in (("rate 0.001", (16, 48)), ("rate 0.003", (16, 48, 144)), ("rate 0.009", (48,)))
+            for batch in batches
+        )
+    },
+    "ablations": {
+        "own key seen": {"attention": {"strict": False}},
+        "paper's initial scale": {"decoder": {"initial": "paper"}},
     },
 }
+TWENTY = ("default", "sigmoid", "batch")  # families whose arms scatter most
 
 STORED |= {
     f"toys_{family}": Stored(
@@ -174,9 +185,7 @@ STORED |= {
             "arms": arms,
             "recipe": {"steps": 400, "rate": 3e-3, "betas": [0.9, 0.999]},
             "seed": FIRST_SEED,
-            "n_seeds": 10
-            if family == "batch"
-            else SEEDS,  # the ledger asks for ten batches, so that "as much" can close
+            "n_seeds": 20 if family in TWENTY else SEEDS,
         },
         prefix={"n_seeds": 1},
     )

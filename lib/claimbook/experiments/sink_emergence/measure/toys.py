@@ -12,8 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from claimbook.experiments.sink_emergence.measure import states
+from claimbook.experiments.sink_emergence.measure.raw import Raw
 from claimbook.lm import geometry, variants
-from claimbook.lm.decoder import Decoder, PostNormLayer, build
+from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.toy import TRIGGERS, Backcopy
 from claimbook.lm.training import Recipe, mean_loss, train
 from claimbook.metrics.sinks import EPSILON, Importance, sink_rate
@@ -75,33 +77,31 @@ class Text(BaseModel):
 class Row:
     """One trained toy, on fresh text. Attention is alpha of Gu et al., mean over samples, the bias first where one is.
 
-    ``alpha``: to the first key, at twenty points of the training; ``untrained``: Sink_k at epsilon 0.3 before it.
+    ``alpha``: to the first token, at twenty points of the training. ``untrained``: what is below, before it.
     ``attention`` and ``sink``: alpha and Sink_k of the bias and the first 16 tokens, mean over layers and heads.
     ``heads`` and ``shares``: by layer and head alpha and the share of samples above 0.3, of the bias and first token.
+    ``by_sample``: alpha of each sample, of the bias and the first five tokens, mean over layers and heads.
     ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
-    ``most_attended``: in how many samples each of the first 16 tokens draws most; ``share_of_most``, ``most``: what the
-    most attended of the first five draws of their attention, and of all. ``values``: norm of the first value over the
-    mean of the others; ``hidden``: largest over layers of that of hidden states, taken before the norm with post-norm.
-    ``copied``: share of symbols after a trigger that are right. Losses in nats.
+    ``values``: norm of the first value over the mean of the others; ``hidden``: largest over layers of that of hidden
+    states, taken before the norm with post-norm. ``copied``: share of symbols after a trigger that are right.
+    Losses in nats.
     """
 
     seed: int
     loss: list[float]
     alpha: list[float]
-    untrained: list[float]
-    validation: float
-    copied: float
+    untrained: dict
     attention: list[float]
     sink: list[float]
     heads: list[list[list[float]]]
     shares: list[list[list[float]]]
-    most_attended: list[int]
-    share_of_most: float
-    most: float
+    by_sample: list[list[float]]
     row_sum: float
     first_raw: float
     values: float
     hidden: float
+    validation: float
+    copied: float
 
 
 def run(config: dict, work: Path, progress) -> dict:
@@ -132,8 +132,9 @@ def one(change: dict, recipe: dict, seed: int) -> Row:
         seed=seed,
         loss=found["loss"],
         alpha=[row["alpha"] for row in found["measured"]],
-        untrained=untrained(spec, seed, probe[0]),
-        **measured(model, spec, *probe),
+        untrained=attention_of(build(spec, seed), spec, probe[0]),
+        **attention_of(model, spec, probe[0]),
+        **solved(model, *probe),
     )
 
 
@@ -149,7 +150,7 @@ def trained(change: dict, recipe: dict, seed: int, steps: int | None = None) -> 
         model,
         plan,
         partial(text.step, seed),
-        measure=lambda model: {"alpha": alpha(model, probe[0], spec)[..., : spec.attention.slots + 1].mean().item()},
+        measure=lambda model: {"alpha": alpha(model, probe[0], spec)[..., spec.attention.slots].mean().item()},
         measure_at=tuple(range(every, plan.steps + 1, every)),
         loss_every=every,
     )
@@ -157,38 +158,38 @@ def trained(change: dict, recipe: dict, seed: int, steps: int | None = None) -> 
 
 
 @torch.no_grad()
-def untrained(spec: Decoder, seed: int, ids: Tensor) -> list[float]:
-    """Sink_k of the network before it is trained, the bias first."""
-    return sink_rate(alpha(build(spec, seed), ids, spec)).mean(dim=0).tolist()
+def attention_of(model, spec: Decoder, ids: Tensor) -> dict:
+    """What `Row` holds of the attention and the norms of a toy, trained or not."""
+    importance, slots = alpha(model, ids, spec), spec.attention.slots
+    firsts, raw = importance[..., : slots + 1], Raw(slots)
+    with variants.observed(model, raw):
+        model.base_model(input_ids=ids, use_cache=False)
+    return {
+        "attention": rounded(importance.mean(dim=(0, 1, 2))),
+        "sink": rounded(sink_rate(importance).mean(dim=0)),
+        "heads": rounded(firsts.mean(dim=0)),
+        "shares": rounded((firsts > EPSILON).float().mean(dim=0)),
+        "by_sample": rounded(importance[..., : slots + 5].mean(dim=(1, 2)), 4),
+        "row_sum": raw.row_sum,
+        "first_raw": raw.first,
+        "values": float(geometry.observe(model, ids, variants.attend).value_norm.mean()),
+        "hidden": float(geometry.over_others(states.norms(model, ids), 0).mean(dim=1).max()),
+    }
 
 
 @torch.no_grad()
-def measured(model, spec: Decoder, ids: Tensor, targets: Tensor) -> dict:
-    """What `Row` holds of a trained toy."""
-    importance = alpha(model, ids, spec)
-    slots = spec.attention.slots
-    by_sample, firsts = importance.mean(dim=(1, 2))[:, slots:], importance[..., : slots + 1]
-    raw = Raw(slots)
-    with variants.observed(model, raw):
-        model.base_model(input_ids=ids, use_cache=False)
-    seen = geometry.observe(model, ids, variants.attend)
+def solved(model, ids: Tensor, targets: Tensor) -> dict:
+    """Validation loss, and the share of symbols after a trigger that are right."""
     after = (ids < TRIGGERS) & (torch.arange(ids.shape[1]) > 1) & (targets >= 0)
     guess = model(input_ids=ids, use_cache=False).logits.argmax(-1)
     return {
         "validation": float(mean_loss(model, ids, targets)),
         "copied": float((guess == targets)[after].float().mean()),
-        "attention": importance.mean(dim=(0, 1, 2)).tolist(),
-        "sink": sink_rate(importance).mean(dim=0).tolist(),
-        "heads": firsts.mean(dim=0).tolist(),
-        "shares": (firsts > EPSILON).float().mean(dim=0).tolist(),
-        "most_attended": torch.bincount(by_sample.argmax(dim=1), minlength=KEYS).tolist(),
-        "share_of_most": float((by_sample[:, :5].max(dim=1).values / by_sample[:, :5].sum(dim=1)).mean()),
-        "most": float(by_sample[:, :5].max(dim=1).values.mean()),
-        "row_sum": raw.row_sum,
-        "first_raw": raw.first,
-        "values": float(seen.value_norm.mean()),
-        "hidden": float(before_the_norm(model, ids).mean(dim=1).max()),
     }
+
+
+def rounded(values: Tensor, decimals: int = 6) -> list:
+    return values.double().round(decimals=decimals).tolist()
 
 
 def alpha(model, ids: Tensor, spec: Decoder) -> Tensor:
@@ -197,40 +198,3 @@ def alpha(model, ids: Tensor, spec: Decoder) -> Tensor:
     with variants.observed(model, importance):
         model.base_model(input_ids=ids, use_cache=False)
     return importance.result()
-
-
-def before_the_norm(model, ids: Tensor) -> Tensor:
-    """Norm of the first token's residual sum over the mean of the others', (L, B), after each block's last addition."""
-    sums = []
-    hooks = []
-    for layer in geometry.layers(model):
-        if isinstance(layer, PostNormLayer):
-            hooks.append(layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
-        else:
-            hooks.append(layer.register_forward_hook(lambda _, args, out: sums.append(out)))
-    try:
-        model.base_model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack([geometry.over_others(one.float().norm(dim=-1), 0) for one in sums])
-
-
-class Raw:
-    """Reducer: mean sum of a row without the bias, and mean raw score of the first token, over queries past half."""
-
-    def __init__(self, slots: int):
-        self.slots, self._sums, self._first = slots, [], []
-
-    def update(self, layer: int, start: int, rows: Tensor) -> None:
-        late = rows[:, :, rows.shape[2] // 2 :, self.slots :]
-        self._sums.append(float(late.sum(dim=-1).mean()))
-        self._first.append(float(late[..., 0].mean()))
-
-    @property
-    def row_sum(self) -> float:
-        return sum(self._sums) / len(self._sums)
-
-    @property
-    def first(self) -> float:
-        return sum(self._first) / len(self._first)
