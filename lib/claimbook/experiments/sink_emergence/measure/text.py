@@ -128,7 +128,7 @@ class Probe:
         ``short``: Sink_k over 32 tokens. ``repeated``: Sink_k of one token repeated, as it is and, with learnt
         positions, with the first position ``replaced`` by the fifth or ``swapped`` with it (Table 7). ``row_sum`` and
         ``first_raw``: what rows past half sum to and what the first token gets of them, before they are made proxies.
-        ``streamed``: loss under eviction, see `streamed`; ``by_position``: that of each target, 0 where it does not count.
+        ``streamed``: loss under eviction, see `streamed`; ``by_position``: of each target, 0 where it does not count.
         """
         repeated = {"as it is": self.sinks(model, self.repeated)}
         if self.positions == "learned":
