@@ -34,7 +34,7 @@ def text_rows(run) -> dict[str, list[trainings.Row]]:
     for arm in ARMS if run.tier != "gpu" else ():
         stored = [one for seed in seeds(arm) if (one := run.stored(text_run(arm, seed)))]
         if stored:
-            found[arm] = [row for one in stored for row in trainings.read(one)]
+            found[arm] = [trainings.read(one) for one in stored]
     return found
 
 

@@ -39,13 +39,15 @@ class Row:
 
 
 def run(config: dict, work: Path, progress) -> dict:
-    """Stored run: one arm with one seed, on a GPU where there is one."""
-    return {"metrics": {}, "curves": {"seeds": [asdict(one(config, work, progress))]}}
+    """Stored run: one arm with one seed, on a GPU where there is one. Its beginning has the same curves, shorter."""
+    row = asdict(one(config, work, progress))
+    curves = {key: row.pop(key) for key in ("loss", "measured")}
+    return {"metrics": row, "curves": curves}
 
 
-def read(stored: dict) -> list[Row]:
-    """The rows of a stored run."""
-    return [Row(**row) for row in stored["curves"]["seeds"]]
+def read(stored: dict) -> Row:
+    """The row of a stored run."""
+    return Row(**stored["metrics"], **stored["curves"])
 
 
 def one(config: dict, work: Path | None = None, progress=lambda *_: None) -> Row:
