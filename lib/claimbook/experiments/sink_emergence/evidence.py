@@ -88,6 +88,29 @@ def schemes(repeated: dict[str, float], random: dict[str, float]) -> Found_:
     }
 
 
+def exchanged(rates: dict[str, np.ndarray], natural: np.ndarray, model: str) -> Found_:
+    """C4 and C30 in a pre-trained model with learnt positions, from the rows of ``protocol.exchanged``, (N,) each."""
+    before = share(rates["before"], SAMPLES).of(model)
+    return {
+        "C4": Evidence(
+            parts={
+                "replaced_loses": less(rates["replaced"], 0.057, rates["before"], SAMPLES).of(model),
+                "swapped_moves": less(rates["swapped"], 0.46, rates["before"], SAMPLES).of(model),
+            },
+            preconditions={"has_a_sink": before},
+        ),
+        "C30": Evidence(
+            parts={"repeated_keeps": less(rates["before"], 0.4, natural, SAMPLES).of(model)},
+            preconditions={"has_a_sink": share(natural, SAMPLES).of(model)},
+        ),
+    }
+
+
+def chat(tuned: np.ndarray, base: np.ndarray) -> Found_:
+    """C5: Sink_1 of the same samples in a chat model and in its base model, (N,) each."""
+    return {"C5": Evidence(parts={"alike": stats.paired_difference(tuned, base, unit=SAMPLES)})}
+
+
 def domains(curves: dict, text: str, epsilons: list[float], lengths: list[int]) -> Found_:
     """C6, from the rows of ``real.domain``; ``text`` is the one that the others are compared with."""
     at = epsilons.index(0.3)
