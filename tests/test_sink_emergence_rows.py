@@ -1,19 +1,24 @@
 """The chapter on emergence: rows made by hand decide its parts both ways, and its stored runs are well declared."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 import torch
 
+from claimbook import paths, plotting
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.sink_emergence import evidence, stored
+from claimbook.experiments.sink_emergence import evidence, figures, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
 from claimbook.lm.training import Recipe
 from claimbook.lm.variants import Attention
+from claimbook.runs import parameters
 
 pytestmark = pytest.mark.numeric
 
@@ -443,3 +448,201 @@ def test_an_arm_changes_one_thing_only():
     slow = stored.STORED[stored.text_run("fixed_slow", 11)].config
     fixed = stored.STORED[stored.text_run("fixed", 11)].config
     assert slow == fixed | {"recipe": fixed["recipe"] | {"rate": 7.5e-4}}
+
+
+def test_norms_and_angles_count_in_sink_heads_only():
+    found = found_as(0.6)
+    found.natural[:, 0, :, 0] = 0.05  # no sink in the first layer
+    found.geometry._rows[0]["key_norm"] = found.geometry._rows[0]["key_norm"] * 0 + 50.0
+    assert evidence.protocol(found)["C7"].parts["keys_smaller"].value < 0.4
+
+
+def domain_curves(shift=0.0, slope=-0.07, steep=-0.04, early=0.0):
+    noise = np.random.default_rng(0)
+    lengths, epsilons = [16, 32, 64, 128, 256], [0.2, 0.3, 0.4, 0.5]
+    base = np.array([0.8, 0.7, 0.6, 0.5]) + 0.02 * noise.standard_normal((60, 1))
+    steps = np.arange(5)[:, None] * (slope + steep * (np.array(epsilons) - 0.3) / 0.3)
+    by_length = base[:, None, :] + steps + 0.01 * noise.standard_normal((60, 5, 4))
+    blocks = 0.7 + 0.02 * noise.standard_normal((60, 8))
+    blocks[:, :2] = early + 0.02 * noise.standard_normal((60, 2))
+
+    def one(shift):
+        rows = base + shift + 0.02 * noise.standard_normal((60, 1))
+        return {"by_epsilon": rows.tolist(), "by_length": by_length.tolist(), "by_block": blocks.tolist()}
+
+    return (
+        {"text": one(0), "docstrings": one(shift), "kjv": one(shift), "wikibooks-recipes": one(shift)},
+        epsilons,
+        lengths,
+    )
+
+
+def test_domains_lengths_and_layers():
+    assert not others(states(evidence.domains(*_text_second(domain_curves()))))
+    wrong = domain_curves(shift=0.2, slope=0.0, steep=0.04, early=0.7)
+    assert set(states(evidence.domains(*_text_second(wrong)))["C6"].values()) == {"not_met"}
+
+
+def _text_second(given):
+    curves, epsilons, lengths = given
+    return curves, "text", epsilons, lengths
+
+
+def test_lengths_count_from_where_an_even_share_is_below_every_threshold():
+    """At 16 tokens even attention gives the first 0.21: what happens there is arithmetic."""
+    curves, epsilons, lengths = domain_curves(slope=0.0, steep=0.0)
+    by_length = np.array(curves["text"]["by_length"])
+    by_length[:, 0] += 0.5
+    curves["text"]["by_length"] = by_length.tolist()
+    assert evidence.even_share(Attention(), 16)[0] > 0.2 > evidence.even_share(Attention(), 32)[0]
+    assert states(evidence.domains(curves, "text", epsilons, lengths))["C6"]["falls_with_length"] == "not_met"
+
+
+def test_windows_and_interventions():
+    noise = np.random.default_rng(0)
+
+    def rows(first, later):
+        return [
+            {
+                "first": (first + 0.05 * noise.random((3, 40))).tolist(),
+                "window_first": [[later + 0.01 * noise.random()] * 4] * 3,
+            }
+            for _ in range(20)
+        ]
+
+    found = states(evidence.windows(rows(0.28, 0.02)))
+    assert found == {"C17": {"first_while_visible": "met", "not_window_first": "met"}}
+    assert states(evidence.windows(rows(0.01, 0.5)))["C17"]["not_window_first"] == "not_met"
+    assert states(evidence.windows(rows(0.01, 0.02)))["C17"]["not_window_first"] == "void", "nothing draws anything"
+
+    def losses(exchange, value, removed=0.8):
+        names = ["as it is", "exchanged in all heads", "no value in sink heads", "removed in sink heads"]
+        draw = 0.003 * noise.standard_normal((20, 4)) + [3.0, 3.0 + exchange, 3.0 + value, 3.0 + removed]
+        return [{"loss": dict(zip(names, row, strict=True))} for row in draw.tolist()]
+
+    assert states(evidence.interventions(losses(0.0, 0.6)))["C29"] == {"non_informative": "met", "no_value": "not_met"}
+    assert states(evidence.interventions(losses(0.1, 0.0)))["C29"] == {"non_informative": "not_met", "no_value": "met"}
+    assert states(evidence.interventions(losses(0.0, 0.0)))["C29"]["non_informative"] == "void"
+
+
+def test_learnt_positions_of_a_pre_trained_model():
+    noise = np.random.default_rng(0).uniform(0, 0.02, (4, 100))
+    gpt2 = {"before": 0.62 + noise[0], "replaced": 0.002 + noise[1], "swapped": 0.57 + noise[2]}
+    assert not others(states(evidence.exchanged(gpt2, 0.77 + noise[3], "gpt2")))
+    stays = gpt2 | {"replaced": gpt2["before"] + noise[1], "swapped": noise[2]}
+    found = states(evidence.exchanged(stays, 0.77 + noise[3], "gpt2"))
+    assert found["C4"] == {"replaced_loses": "not_met", "swapped_moves": "not_met"}
+
+
+def test_the_unit_is_the_sample_the_document_and_the_seed():
+    """Heads, layers, lengths and steps within one are no further units."""
+    noise = np.random.default_rng(0)
+    rows = [{"first": noise.random((3, 4)).tolist(), "window_first": noise.random((3, 4)).tolist()} for _ in range(20)]
+    for unit, counts, found in (
+        ("documents", {20}, evidence.windows(rows)),
+        ("samples", {60}, evidence.domains(*_text_second(domain_curves()))),
+        ("seeds", {5, 12}, evidence.text(trained())),
+        ("seeds", {5, 20}, evidence.toys(toy_arms())),
+    ):
+        measured = [one for claim in found.values() for one in claim.parts.values()]
+        assert {one.unit for one in measured} == {unit} and {one.n for one in measured} == counts
+
+
+def test_a_share_of_heads_counts_those_above_the_threshold_not_at_it():
+    rows = [{"first": [[0.3, 0.3, 0.31, 0.29]], "window_first": [[0.0] * 4]}] * 3
+    assert evidence.windows(rows)["C17"].parts["first_while_visible"].value == 0.25
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def drawable(arms):
+    """Rows with what only figures read."""
+    found = {}
+    for arm, rows in arms.items():
+        slots = SLOTS[arm]
+        for row in rows:
+            for point in row.measured:
+                point["alpha"] = np.full((6, 4, slots + 5), 0.1).tolist()
+            row.end["streamed"] = {
+                "all": 2.5,
+                "window": 2.7 + row.seed / 1000,
+                "first kept": 2.6,
+                "first four kept": 2.65,
+            }
+        found[arm] = rows
+    return found
+
+
+def test_figures_draw_what_there_is_and_say_what_there_is_not():
+    t, none, arms = evidence.Toys(toy_arms()), evidence.Toys({}), drawable(trained())
+    curves, epsilons, lengths = domain_curves()
+    config = {"epsilons": epsilons, "lengths": lengths}
+    found = {"a-1b": found_as(0.6)}
+    for drawn in (
+        figures.bars(t, ("default", "sigmoid"), "a title", "a text"),
+        figures.biases(t),
+        figures.ordered(t),
+        figures.birth(arms),
+        figures.streamed(arms),
+        figures.inputs(found, {"a-1b": torch.linspace(0, 1, 100)}),
+        figures.norms(found),
+        figures.lengths_and_layers({"a-1b": curves, "b-2b": {}}, "a-1b", "text", config),
+    ):
+        assert plotting.png(drawn, "toy")[:4] == b"\x89PNG" and drawn.title
+    for empty in (
+        figures.bars(none, ("default",), "a title", "a text"),
+        figures.biases(none),
+        figures.ordered(none),
+        figures.birth({}),
+        figures.streamed({}),
+        figures.interventions({}),
+    ):
+        assert plotting.png(empty, "toy")[:4] == b"\x89PNG"
+    assert "5 seeds" not in figures.seeds([1]) and figures.seeds([1]) == "1 seed"
+
+
+def test_a_growth_curve_is_drawn_of_every_seed():
+    arms = drawable(trained())
+    fig = figures.birth(arms).fig
+    lines = [line for line in fig.axes[1].lines if len(line.get_xdata()) == 4]
+    drawn = sorted(line.get_ydata()[-1] for line in lines)
+    wanted = [100 * evidence.first(row) for arm in ("fixed", "learned", "packed") for row in arms[arm]]
+    wanted += [100 * evidence.bias(row) for row in arms["key_bias"]]
+    assert drawn == pytest.approx(sorted(wanted))
+
+
+# --- as a rerunner meets it -----------------------------------------------------------------------------------------
+
+
+def claimbook(*words):
+    command = [sys.executable, "-m", "claimbook", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=paths.root(), timeout=600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["tiny-random-gpt2", "tiny-random-gemma3_text"])
+def test_the_gpu_tier_runs_end_to_end_on_a_tiny_model(model):
+    done = claimbook("rerun", "sink_emergence", "--tier", "gpu", "--device", "cpu", "--models", model)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pointer = paths.runs() / "sink_emergence" / "latest"
+    result = json.loads((pointer.parent / pointer.read_text().strip() / "result.json").read_text())
+    found = result["claims"]
+    assert found["C22"]["verdict"] == "not_tested" and found["C1"]["fidelity"] == "reduced"
+    assert (found["C4"]["parts"]["swapped_moves"]["state"] != "untested") == (model == "tiny-random-gpt2")
+    assert (found["C3"]["parts"]["rotary_bound"]["state"] == "met") == (model != "tiny-random-gpt2")
+
+
+def test_a_new_machine_fetches_what_a_run_opens():
+    needed = parameters.needed_assets("sink_emergence", parameters.defaults("sink_emergence"))
+    assert needed == ["docstrings", "gemma-3-270m", "kjv", "smollm2-135m", "wikibooks-recipes", "wikipedia-excerpt"]
+
+
+@pytest.mark.slow
+def test_a_text_that_is_too_short_is_one_line(tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("a few words only")
+    asked = ("--tier", "smoke", "--models", "tiny-random-llama", "--text", str(mine))
+    done = claimbook("rerun", "sink_emergence", *asked)
+    assert done.returncode == 2 and "mine.txt' has" in done.stderr and "tokens" in done.stderr
+    assert "Traceback" not in done.stderr

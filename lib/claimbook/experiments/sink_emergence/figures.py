@@ -201,8 +201,8 @@ def birth(arms: dict[str, list[Row]]) -> Plot:
         "first token. Below: every seed.",
         alt="Above, a row for each head of a small decoder; with the first token always the same one head or two "
         "brighten in the course of the training. Below, the share of heads and samples with a sink against training "
-        "tokens, a line for each seed: it rises with a fixed first token and for a key bias, and stays at zero on packed "
-        "text.",
+        "tokens, a line for each seed: it rises with a fixed first token and for a key bias, and stays at zero on "
+        "packed text.",
     )
 
 
