@@ -324,18 +324,18 @@ def test_one_random_token_means_that_the_second_follows_from_it():
 
 
 def test_a_pool_holds_so_many_samples():
-    text = toys.Text(pool=4, batch=32)
-    rows = torch.cat([text.step(0, step)[0] for step in range(5)])
+    source = toys.Text(pool=4, batch=32)
+    rows = torch.cat([source.step(0, step)[0] for step in range(5)])
     assert len(torch.unique(rows, dim=0)) == 4
-    assert torch.equal(text.step(0, 3)[0], text.step(0, 3)[0])
+    assert torch.equal(source.step(0, 3)[0], source.step(0, 3)[0])
     assert len(torch.unique(toys.Text(batch=32).step(0, 1)[0], dim=0)) == 32
 
 
 def test_each_seed_and_each_step_of_a_toy_reads_a_text_of_its_own():
     """And none of them the text that it is tested on."""
-    for text in (toys.Text(batch=8), toys.Text(batch=8, pool=64)):
-        seen = [text.step(seed, step)[0] for seed in range(3) for step in range(3)]
-        seen.append(text.sample(8, toys.VALIDATION_SEED)[0])
+    for source in (toys.Text(batch=8), toys.Text(batch=8, pool=64)):
+        seen = [source.step(seed, step)[0] for seed in range(3) for step in range(3)]
+        seen.append(source.sample(8, toys.VALIDATION_SEED)[0])
         for i, one in enumerate(seen):
             assert not any(torch.equal(one, other) for other in seen[:i])
     rows = [set(map(tuple, toys.Text(batch=64, pool=8).step(seed, 0)[0].tolist())) for seed in (0, 1)]
