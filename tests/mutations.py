@@ -819,9 +819,9 @@ MUTATIONS = [
     (
         "a prefix's attention is divided by fewer queries than see it",
         "experiments/sink_emergence/evidence.py",
-        "[:, :prefix] * seen",
-        "[:, :prefix]",
-        "test_sink_emergence_rows.py -k prefix_beyond",
+        "np.where(np.arange(attended.shape[1]) < prefix, seen / 64, 1)",
+        "1",
+        "test_sink_emergence_rows.py -k prefix_under_even",
     ),
     (
         "an evicted key comes back",

@@ -355,15 +355,14 @@ def test_even_attention_by_hand():
     assert level == pytest.approx([(1 / 2 + 1 / 3) / 2, (1 / 2 + 1 / 3) / 2, 1 / 3])
 
 
-def test_prefix_beyond_even_attention():
+def test_a_prefix_under_even_attention():
     even = evidence.even_share(Attention(prefix=5), 64)[:16]
-    row = decoder("learned_prefix", 10, 0.3)
-    plain = dataclasses.replace(row, end={"attended": [even.tolist()] * 100})
-    assert evidence.on_one(plain) == pytest.approx(0.2)
-    beyond = np.tile(even, (100, 1))
-    beyond[:30, 2] += 0.3
-    beyond[30:, 9] += 0.3
-    assert evidence.within_prefix(dataclasses.replace(row, end={"attended": beyond.tolist()})) == 0.3
+    row = dataclasses.replace(decoder("learned_prefix", 10, 0.3), end={"attended": [even.tolist()] * 100})
+    assert evidence.on_one(row) == pytest.approx(0.2)
+    assert evidence.given(row, 5)[0, :5] == pytest.approx([0.0541] * 5, abs=1e-4), "each is seen by all alike"
+    assert 0.5 < evidence.within_prefix(row) < 0.57
+    inside = even + np.eye(1, 16, 2)[0]
+    assert evidence.within_prefix(dataclasses.replace(row, end={"attended": [inside.tolist()] * 100})) > 0.9
 
 
 # --- real models ----------------------------------------------------------------------------------------------------

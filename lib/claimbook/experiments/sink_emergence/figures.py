@@ -313,9 +313,7 @@ def biases(t: evidence.Toys) -> Plot:
     drawn = t.mean_sink("unfixed, K bias", None)
     return Plot(
         fig,
-        title=f"Without a fixed token a key bias has a sink in {100 * drawn[0].value:.0f} % of samples"
-        if drawn
-        else "",
+        title=f"Without a fixed token a key bias is a sink in {100 * drawn.value:.0f} % of samples" if drawn else "",
         caption="Rings: to the first token; squares: to the bias. " + CAPTION,
         alt="Attention of toys without a fixed token to their first token and to their key bias, by kind of bias, each "
         "with its seeds.",

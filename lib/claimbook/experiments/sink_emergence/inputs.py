@@ -7,6 +7,7 @@ from claimbook.experiments.sink_emergence.stored import ARMS, STORED, TOYS, seed
 from claimbook.lm.load import LM
 
 TEXT = "wikipedia-excerpt"
+DOMAINS = {"docstrings_alike": "docstrings", "bible_alike": "kjv", "recipes_alike": "wikibooks-recipes"}  # part of C6
 PAPERS = ("gpt2-xl", "llama-2-7b", "llama-2-13b", "llama-3-8b", "mistral-7b", "pythia-6.9b", "pythia-12b")
 CHAT = {"llama-2-7b-chat": "llama-2-7b", "mistral-7b-instruct": "mistral-7b"}  # chat model -> its base
 _FULL = {"samples": 100, "length": 64, "angles": 24, "repeats": 8}  # samples of 64 tokens, as in the paper
