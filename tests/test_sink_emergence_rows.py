@@ -79,7 +79,7 @@ def decoder(arm, seed, end, *, bias=0.0, other=0.0, loss=2.7, norm=20.0, early=0
         end={
             "short": [*filler, end, 0, 0, 0, 0],
             "repeated": {name: [*filler, *(one + noise[3] for one in sinks)] for name, sinks in repeated.items()},
-            "attended": (np.array(more.pop("attended", [[0.05] * 16] * 100)) + noise[3] * np.eye(1, 16, 1)).tolist(),
+            "attended": (np.array(more.pop("attended", [[0.05] * 16] * 100)) + noise[3] * np.eye(1, 16, 2)).tolist(),
         },
     )
 
