@@ -20,7 +20,7 @@ from claimbook.errors import ClaimbookError
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
 INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/streaming_llm/documents.json")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
-COMMAND += ["--config", "book/_config.yml", "--toc", "book/_toc.yml", "-n", "--keep-going"]
+COMMAND += ["--config", "book/_config.yml", "--toc", "book/_generated/_toc.yml", "-n", "--keep-going"]
 
 
 def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
@@ -41,6 +41,7 @@ def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
     shutil.rmtree(html, ignore_errors=True)
     shutil.rmtree(html.parent / ".doctrees", ignore_errors=True)
     _sphinx(strict)
+    _share(html)
     _check(html)
     files.write_text(stamp, inputs)
     return html / "index.html"
@@ -73,6 +74,13 @@ def _sphinx(strict: bool) -> None:
         raise ClaimbookError(f"the book does not build: {len(found) or 'no'} warnings or errors, listed above")
 
 
+def _share(html: Path) -> None:
+    """The picture that pages name in their ``og:image``."""
+    from claimbook.book import scoreboard, share
+
+    share.draw(scoreboard.chapters(), html / "_static" / "share.png")
+
+
 def _check(html: Path) -> None:
     from claimbook.book import htmlcheck
 
@@ -88,16 +96,18 @@ def _check(html: Path) -> None:
 
 def generate(stale: Collection[str] = ()) -> list[Path]:
     """Write every fragment under ``book/_generated/`` anew; returns the files."""
-    from claimbook.book import example, pages, scoreboard
+    from claimbook.book import example, findings, pages, scoreboard
 
     book = scoreboard.chapters()
     fragments = {
+        "_toc.yml": _contents(book),
         "summary.md": scoreboard.summary(book),
+        "revised.md": scoreboard.revised(book),
         "controls.md": scoreboard.controls_due(book),
         "example.md": example.worked_example(),
         "tiles.md": pages.tiles(book),
         "papers.md": pages.counts_table(book),
-        "findings.md": pages.findings(book),
+        "findings.md": findings.shown(book),
         "claims.md": pages.claims_tables(book),
         "downloads.md": pages.downloads(),
         "benchmarks.md": pages.benchmarks(),
@@ -109,6 +119,16 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
     for name, text in fragments.items():
         files.write_text(folder / name, text + "\n")
     return [folder / name for name in fragments]
+
+
+def _contents(book) -> str:
+    """The table of contents, its chapters in the one order of the book; notebooks of no known paper stand last."""
+    text = (paths.root() / "book" / "_toc.yml").read_text(encoding="utf-8")
+    known = [chapter.key for chapter in book]
+    there = sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+    there.sort(key=lambda key: known.index(key) if key in known else len(known))
+    chapters = "\n".join(f"      - file: notebooks/{key}" for key in there)
+    return text.replace("      - glob: notebooks/*", chapters)
 
 
 def _notices(book, stale: Collection[str]) -> dict[str, str]:
@@ -131,7 +151,7 @@ def readme_scoreboard() -> str:
     from claimbook.book import pages, scoreboard
 
     book = scoreboard.chapters()
-    return f"{scoreboard.summary(book)}\n\n{pages.counts_in_words(book)}"
+    return "\n\n".join([scoreboard.summary(book), scoreboard.revised(book), pages.counts_in_words(book)])
 
 
 def readme_downloads() -> str:

@@ -11,7 +11,7 @@ from claimbook.book.scoreboard import Chapter, Standing
 from claimbook.claims import words
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display.tables import anchor_id, cost, failing_figures, number, published_in_full, tile
+from claimbook.display.tables import anchor_id, cost, number, published_in_full, tile
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
@@ -22,18 +22,26 @@ def tiles(book: list[Chapter], page: str = "../notebooks/{}.html") -> str:
     rows = []
     for chapter in book:
         here = page.format(chapter.key) if paths.notebook(chapter.key).is_file() else None
-        name = escape(chapter.key.replace("_", " "))
-        name = f'<a href="{here}">{name}</a>' if here else name
         body = "".join(_tile(one, here) for one in chapter.standings) or '<span class="tile planned">planned</span>'
-        rows.append(f'<div class="row"><span class="paper">{name}</span><span class="claims">{body}</span></div>')
+        rows.append(f'<div class="row">{_about(chapter, here)}<div class="claims">{body}</div></div>')
     board = '<div class="scoreboard" role="group" aria-label="Verdict of every claim">'
     return "\n".join(["```{raw} html", board, *rows, "</div>", _legend(), "```"])
 
 
+def _about(chapter: Chapter, page: str | None) -> str:
+    """A paper by its title, authors, year and field."""
+    title = escape(chapter.title)
+    title = f'<a href="{page}">{title}</a>' if page else title
+    return f'<div class="paper">{title}<span class="by">{escape(scoreboard.by_line(chapter))}</span></div>'
+
+
 def _tile(standing: Standing, page: str | None) -> str:
     claim, place = standing.claim, f"#{anchor_id(standing.anchor)}" if standing.entry else ""  # a judged claim's card
-    label = f"{standing.anchor} · {standing.spoken} · {standing.fidelity}: {claim.title}"
-    return tile(claim, standing.word, standing.css, label, f"{page}{place}" if page else None)
+    marks = ["headline" if claim.weight == 2 else "", "revised after a result" if standing.revised else ""]
+    label = " · ".join(filter(None, [standing.spoken, standing.fidelity.replace("—", ""), *marks]))
+    css = f"{standing.css}{' revised' if standing.revised else ''}"
+    address = f"{page}{place}" if page else None
+    return tile(claim, standing.word, css, f"{claim.id} {claim.title} ({label})", address)
 
 
 def _legend() -> str:
@@ -41,6 +49,7 @@ def _legend() -> str:
     key = '<span class="key"><span class="tile {}">{}</span> {}</span>'.format
     marks = [key(css, sign, word) for word, (sign, css) in SIGNS.items()]
     marks.append(key("partial toy", "½", "a verdict on a toy"))
+    marks.append(key("partial revised", "½", "criterion revised after a result"))
     marks.append(key("not-run outside", "C", "premise or our own claim, in no total"))
     return f'<div class="legend">{" ".join(marks)}</div>'
 
@@ -140,6 +149,12 @@ def _claim_row(standing: Standing) -> list:
     return [says, published_in_full(claim), scoreboard.measured(standing) + differs, verdict]
 
 
+def _other_models(standing: Standing) -> list[str]:
+    """The verdicts of the models that stand beside the deciding one."""
+    others = standing.entry.get("others", {})
+    return [f"{model}: {words.spoken(other)}" for model, other in others.items()]
+
+
 def _reference(standing: Standing) -> str:
     """The claim's id, leading to its place in the chapter: a target that is missing there fails the build."""
     has_page = paths.notebook(standing.chapter).is_file()
@@ -157,52 +172,6 @@ def _list_table(rows: list[list], widths: str) -> str:
 
 def _one(cell: str | list[str]) -> str:
     return cell if isinstance(cell, str) else cell[0]
-
-
-# --- findings ------------------------------------------------------------------------------------------------------
-
-
-def findings(book: list[Chapter]) -> str:
-    """Where the papers' sentences did not hold here, headline claims first; then what we found beside them."""
-    run = [one for chapter in book for one in chapter.standings if one.entry]
-    if not run:
-        return "No chapter has a reference run yet, so there is nothing to report."
-    against = [one for one in run if one.claim.counted and _failed(one)]
-    against.sort(key=lambda one: -one.claim.weight)
-    ours = [one for one in run if one.claim.source == "ours"]
-    return "\n\n".join(
-        [
-            "### Where the paper's sentence did not hold here",
-            *([_finding(one) for one in against] or ["Nothing of this kind so far."]),
-            "### What we found beside the papers",
-            *([_finding(one) for one in ours] or ["No claim of our own stands in a ledger so far."]),
-        ]
-    )
-
-
-def _failed(standing: Standing) -> bool:
-    """Whether a part was measured and not met, on any model of the run, or the paper's own figures fail it."""
-    models = [standing.entry, *standing.entry.get("others", {}).values()]
-    states = {part["state"] for one in models for part in one["parts"].values()}
-    return "not_met" in states or any(failing_figures(part) for part in standing.claim.parts)
-
-
-def _other_models(standing: Standing) -> list[str]:
-    """The verdicts of the models that stand beside the deciding one."""
-    others = standing.entry.get("others", {})
-    return [f"{model}: {words.spoken(other)}" for model, other in others.items()]
-
-
-def _finding(standing: Standing) -> str:
-    """The claim, how it stands, the paper's figure, and what we measured: of a paper's claim the parts that failed."""
-    claim, chapter = standing.claim, standing.chapter.replace("_", " ")
-    lines = [f"**{chapter} {_reference(standing)}: {standing.spoken} ({standing.fidelity}).** {claim.text}", ""]
-    measured = scoreboard.measured(standing)
-    if claim.source != "ours":
-        lines.append(f"- Published: {published_in_full(claim)}.")
-        measured = [line for line in measured if not line.endswith(": met")] or measured
-    lines += [f"- Ours: {line}." for line in measured]
-    return "\n".join([*lines, *(f"- On {line}." for line in _other_models(standing))])
 
 
 # --- downloads and benchmarks ----------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ from claimbook import paths
 from claimbook.claims import ledgers, words
 from claimbook.claims.criteria import accepted
 from claimbook.claims.totals import Totals, count
-from claimbook.claims.words import NOT_TESTED, VERDICTS, several
+from claimbook.claims.words import NOT_TESTED, several
 from claimbook.display.tables import its_own, rounded, sample
 from claimbook.provenance import seals
+
+STATES = ("run", "not run yet", "planned")  # of a chapter, in the order of the book
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Standing:
         return words.fidelity(self.entry) if self.entry or self.untested else str(self.claim.tier("cpu"))
 
     @property
+    def revised(self) -> bool:
+        """Whether its criterion, or how it is judged, was changed after a verdict."""
+        return any(change.old_verdict for change in self.claim.changelog)
+
+    @property
     def anchor(self) -> str:
         return f"{self.chapter}.{self.claim.id}"
 
@@ -64,6 +71,8 @@ class Chapter:
     year: str
     ledger: ledgers.Ledger | None = None
     result: dict = field(default_factory=dict)
+    authors: str = ""  # "Xiao et al."
+    subject: str = ""  # the field of research, as the bibliography says it
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -72,7 +81,8 @@ class Chapter:
 
     @property
     def state(self) -> str:
-        return "planned" if self.ledger is None else "run" if self.result else "not run yet"
+        run, never, planned = STATES
+        return planned if self.ledger is None else run if self.result else never
 
     @property
     def totals(self) -> Totals:
@@ -85,18 +95,44 @@ def _current(claim: ledgers.Claim, known: dict) -> dict:
 
 
 def chapters() -> list[Chapter]:
-    """All papers: those the bibliography marks as chapters, in its order, then any other ledger by name."""
+    """All papers in the one order of the book: with results first, then with a ledger, then planned.
+
+    Among these, papers that the bibliography marks as chapters stand in its order, then any other ledger by name.
+    """
     entries = parse_file(str(paths.root() / "book" / "references.bib")).entries
-    planned = {key: entry.fields for key, entry in entries.items() if "chapter" in entry.fields.get("keywords", "")}
-    keys = [*planned, *(key for key in paths.chapters() if key not in planned)]
-    return [_chapter(key, planned.get(key)) for key in keys]
+    marked = {key: entry for key, entry in entries.items() if "chapter" in _keywords(entry)}
+    keys = [*marked, *(key for key in paths.chapters() if key not in marked)]
+    found = [_chapter(key, marked.get(key)) for key in keys]
+    return sorted(found, key=lambda chapter: STATES.index(chapter.state))
 
 
-def _chapter(key: str, fields) -> Chapter:
+def _chapter(key: str, entry) -> Chapter:
     ledger = ledgers.load(key) if paths.ledger(key).is_file() else None
     result = seals.read(paths.result(key)) if paths.result(key).is_file() else {}
-    title = ledger.paper.title if ledger else fields["title"].replace("{", "").replace("}", "")
-    return Chapter(key, title, str(ledger.paper.year if ledger else fields["year"]), ledger, result)
+    title = ledger.paper.title if ledger else entry.fields["title"].replace("{", "").replace("}", "")
+    year = str(ledger.paper.year if ledger else entry.fields["year"])
+    subject = ", ".join(word for word in _keywords(entry) if word != "chapter") if entry else ""
+    return Chapter(key, title, year, ledger, result, _authors(ledger, entry), subject)
+
+
+def _keywords(entry) -> list[str]:
+    """What the bibliography says of a paper beside its reference: "chapter", and its field of research."""
+    return [word.strip() for word in entry.fields.get("keywords", "").split(",")]
+
+
+def _authors(ledger: ledgers.Ledger | None, entry) -> str:
+    """The authors as a reference names them: "Nath and Sen", "Xiao et al."."""
+    if entry:
+        names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
+    else:
+        listed = ledger.paper.authors
+        names = [listed] if isinstance(listed, str) else [name.split()[-1] for name in listed]
+    return f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+
+
+def by_line(chapter: Chapter) -> str:
+    """Who wrote a paper, when, and in which field: "Xiao et al. 2024 · language models"."""
+    return " · ".join(filter(None, [f"{chapter.authors} {chapter.year}".strip(), chapter.subject]))
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -105,37 +141,56 @@ def _chapter(key: str, fields) -> Chapter:
 def summary(book: list[Chapter]) -> str:
     """The outcome in a few sentences; every claim with a ledger is in the total, run or not."""
     total = sum((chapter.totals for chapter in book), Totals())
-    states = Counter(chapter.state for chapter in book)
-    with_ledger, planned = len(book) - states["planned"], states["planned"]
-    lines = [f"**{with_ledger} of {several(len(book), 'papers')}** {'has' if with_ledger == 1 else 'have'} a ledger"]
-    lines[0] += f", with {several(total.claims, 'claims')} in all; {planned} {_are(planned)} planned and not counted."
-    if states["run"]:
-        lines.append(f"On real models, data or arithmetic: {_listed(total.real)}.")
+    with_ledger = sum(chapter.state != "planned" for chapter in book)
+    planned = len(book) - with_ledger
+    lines = [
+        f"The book takes **{several(total.claims, 'claims')}** from {several(with_ledger, 'papers')}"
+        + (f"; {several(planned, 'more papers')} {_are(planned)} planned and not counted." if planned else ".")
+    ]
+    if total.real:
+        lines.append(f"**On real models, data or arithmetic, {_outcome(total.real)}**")
     if total.toys:
-        lines.append(f"On toys, which show a mechanism at most: {_listed(total.toys)}.")
-    lines.append(f"Not tested: {total.not_tested}. Not run yet: {total.not_run}.")
+        lines.append(f"On toys, which show a mechanism at most, {_outcome(total.toys)}")
+    untried = [f"{total.not_tested} could not be tested"]
+    untried += [f"{total.not_run} {_are(total.not_run)} not run yet"] if total.not_run else []
+    lines.append(f"{', '.join(untried)}.")
     if total.shown:
-        lines.append(f"{total.shown} more, premises and claims of our own, {_are(total.shown)} in no total.")
-    return " ".join([*lines, _revised(book)])
+        lines.append(f"{total.shown} more, premises and claims of our own, {_are(total.shown)} shown and in no total.")
+    return " ".join(lines)
 
 
-def _revised(book: list[Chapter]) -> str:
+HELD = {  # what became of how many claims; the words of the verdicts stand in the legend
+    "reproduced": "held",
+    "partial": "held in part",
+    "not transferred": "did not hold on what we could run",
+    "contradicted": "were contradicted",
+    "inconclusive": "stayed open",
+}
+
+
+def _outcome(counts: Counter) -> str:
+    """ "43 claims were tried: 11 held, 19 held in part, 11 stayed open."; verdicts that no claim got are left out."""
+    tried = counts.total()
+    listed = ", ".join(f"{counts[word]} {said}" for word, said in HELD.items() if counts[word])
+    return f"{several(tried, 'claims')} {'was' if tried == 1 else 'were'} tried: {listed or 'none was judged'}."
+
+
+def revised(book: list[Chapter]) -> str:
     """How many claims were judged by a criterion that was changed after a verdict, and what became of the verdict."""
     standings = [one for chapter in book for one in chapter.standings]
-    revised = [one for one in standings if any(change.old_verdict for change in one.claim.changelog)]
-    moved = [one for one in revised if one.entry and one.entry["verdict"] != one.claim.changelog[-1].old_verdict]
+    changed = [one for one in standings if one.revised]
+    moved = [one for one in changed if one.entry and one.entry["verdict"] != one.claim.changelog[-1].old_verdict]
+    if not changed:
+        return f"No criterion of the {several(len(standings), 'claims')} was revised after a verdict."
     return (
-        f"Of {several(len(standings), 'claims')}, {len(revised)} had their criterion or its judging revised after a "
-        f"verdict, and {len(moved)} of these have another verdict now; the old one and the reason are kept."
+        f"**Not every criterion lasted.** Of {several(len(standings), 'claims')}, {len(changed)} had their criterion, "
+        f"or how it is judged, revised after a verdict; {len(moved)} of these have another verdict now. Each carries "
+        "a mark, the old verdict and the reason."
     )
 
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _listed(counts: Counter) -> str:
-    return ", ".join(f"{counts[word]} {word}" for word in VERDICTS)
 
 
 def controls_due(book: list[Chapter]) -> str:
