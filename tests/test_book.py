@@ -11,7 +11,7 @@ import yaml
 
 import browser
 from claimbook import paths
-from claimbook.book import build, findings, htmlcheck, pages, scoreboard
+from claimbook.book import build, every, findings, htmlcheck, pages, scoreboard
 from claimbook.claims import words
 from claimbook.display.tables import anchor_id
 from claimbook.errors import ClaimbookError
@@ -173,7 +173,7 @@ def test_the_front_page_shows_every_claim_and_every_planned_paper(built):
         assert f'href="../notebooks/streaming_llm.html{place}" title="{claim["id"]} {claim["title"]} (' in front
     assert "from 2 papers; 7 more papers are planned" in front
     assert "Gated Attention for Large Language Models" in front and "Xiao et al. 2024 · language models" in front
-    assert "Planned, with no claims counted yet" in front
+    assert '<span class="tile planned">planned</span>' in front
 
 
 def test_the_front_page_shows_the_findings_with_their_plots(built):
@@ -298,6 +298,9 @@ def test_dead_links_are_found(tmp_path):
     write(tmp_path / "b.html", '<a id="there" href="a.html#gone">1</a><a href="c.html">2</a><img src="d%20e.png">')
     found = htmlcheck.dead_links(tmp_path)
     assert found == ["b.html: a.html#gone", "b.html: c.html", "b.html: d%20e.png"]
+    write(tmp_path / "c.html", '<form id="claim-filter"></form>')
+    write(tmp_path / "b.html", '<a href="c.html#?verdict=partial">1</a><a href="a.html#?verdict=partial">2</a>')
+    assert htmlcheck.dead_links(tmp_path) == ["a.html: b.html#there", "b.html: a.html#?verdict=partial"]
 
 
 # --- what the pages say ----------------------------------------------------------------------------------------------
@@ -419,17 +422,41 @@ def test_other_models_stand_beside_the_one_that_decides(project):
     other = RESULT | {"claims": RESULT["claims"] | {"C1": measured("reproduced") | {
         "others": {"gemma-3-270m": measured("contradicted", state="not_met")}}}}  # fmt: skip
     seals.write(paths.result("streaming_llm"), other)
-    assert "gemma-3-270m: contradicted" in pages.claims_tables(scoreboard.chapters())
+    text = every.claims(scoreboard.chapters())
+    assert "gemma-3-270m fails: drops." in text and text.count('data-failed="1"') == 2, "C1 on Gemma, and C2"
 
 
-def test_every_claim_shows_published_and_measured(project):
-    text = pages.claims_tables(scoreboard.chapters())
-    assert "955 ratio (Llama-2-13B; read in a text conversion)" in text
-    assert ": **0.123** [0.100, 0.150], 24 documents: met" in text
-    assert "needs weights: the checkpoint was never released" in text
-    assert text.count("*How ours differs:* another text; a smaller model") == 2, "one in each chapter"
+def entry_of(text: str, claim: str) -> str:
+    """The folded claim of the first chapter."""
+    return next(one for one in text.split('<details class="entry"') if f"<b>{claim}</b>" in one)
+
+
+def test_every_claim_shows_bound_beside_measurement_and_its_card(project):
+    text = every.claims(scoreboard.chapters())
+    first = entry_of(text, "C1")
+    assert "✓ drops: 0.123 [0.100, 0.150], asked ≤ 0.5" in first and "✓ reproduced</span> <b>C1</b>" in first
+    assert '<article class="claim reproduced" id="streaming-llm-c1">' in first
+    assert "955 ratio (Llama-2-13B; read in a text conversion)" in first and "a smaller model" in first
+    assert 'data-paper="streaming_llm" data-verdict="reproduced" data-fidelity="reduced" data-headline="1"' in first
+    assert 'data-revised="" data-failed="" data-counted="1"' in first
+    assert "needs weights: the checkpoint was never released" in entry_of(text, "C4")
+    assert 'data-fidelity="toy"' in entry_of(text, "C3") and 'data-counted=""' in entry_of(text, "C5")
+    assert 'data-verdict="not-run"' in entry_of(text, "C7") and 'data-revised="1"' in entry_of(text, "C7")
+    assert 'id="streaming-llm-c7"' in entry_of(text, "C7"), "a claim that was not run has its address too"
     assert "gpu tier: never run." in text and "1 min 36 s" in text
-    assert "**Changed after they were first written**" in text and "C7](#streaming_llm.C7), version 2 (" in text
+    assert text.count('<details class="entry"') == 14
+
+
+def test_a_folded_claim_names_first_what_failed(project):
+    parts = [PART | {"name": name} for name in ("a", "b", "c", "d", "e")]
+    ledger = LEDGER | {"claims": [CLAIM | {"id": "C1", "parts": parts}]}
+    write(paths.ledger("streaming_llm"), yaml.safe_dump(ledger, sort_keys=False))
+    found = measured("partial")
+    states = {"a": "met", "b": "met", "c": "open", "d": "not_met", "e": "met"}
+    found["parts"] = {name: found["parts"]["drops"] | {"state": state} for name, state in states.items()}
+    seals.write(paths.result("streaming_llm"), RESULT | {"claims": {"C1": found}})
+    named = re.findall(r'"entry-part">(.*?)</span>', entry_of(every.claims(scoreboard.chapters()), "C1"))
+    assert [one[:3] for one in named] == ["✗ d", "? c", "✓ a", "and"] and named[-1] == "and 2 more parts"
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _check(html: Path) -> None:
 
 def generate(stale: Collection[str] = ()) -> list[Path]:
     """Write every fragment under ``book/_generated/`` anew; returns the files."""
-    from claimbook.book import example, findings, pages, scoreboard
+    from claimbook.book import every, example, findings, pages, scoreboard
 
     book = scoreboard.chapters()
     fragments = {
@@ -108,7 +108,7 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
         "tiles.md": pages.tiles(book),
         "papers.md": pages.counts_table(book),
         "findings.md": findings.shown(book),
-        "claims.md": pages.claims_tables(book),
+        "claims.md": every.claims(book),
         "downloads.md": pages.downloads(),
         "benchmarks.md": pages.benchmarks(),
         "families.md": pages.families(),

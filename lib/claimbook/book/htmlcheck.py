@@ -89,4 +89,6 @@ def _leads_somewhere(path: Path, link: str, pages: dict[Path, _Page]) -> bool:
         return False
     if not parts.fragment or parts.fragment == "top" or target not in pages:
         return True
+    if parts.fragment.startswith("?"):  # choices of the filter, see book/_static/claims.js
+        return "claim-filter" in pages[target].ids
     return unquote(parts.fragment) in pages[target].ids

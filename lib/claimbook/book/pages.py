@@ -1,17 +1,16 @@
 """Fragments of the book's pages: MyST Markdown, and HTML where Markdown cannot say it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from html import escape
 
 from claimbook import paths
 from claimbook.assets import catalogue
 from claimbook.book import scoreboard
 from claimbook.book.scoreboard import Chapter, Standing
-from claimbook.claims import words
 from claimbook.claims.totals import Totals
 from claimbook.claims.words import NOT_RUN, NOT_TESTED, SIGNS, VERDICTS
-from claimbook.display.tables import anchor_id, cost, number, published_in_full, tile
+from claimbook.display.tables import anchor_id, number, tile
 from claimbook.provenance import seals
 
 # --- the scoreboard ------------------------------------------------------------------------------------------------
@@ -58,26 +57,25 @@ def counts_table(book: list[Chapter]) -> str:
     """The totals for a page of the book: heads are the signs of the legend, so that the table fits a phone."""
     signs = [SIGNS[word][0] for word in VERDICTS]
     heads = ["paper", "claims", *signs, f"toys {' / '.join(signs[:4])}", SIGNS[NOT_TESTED][0], SIGNS[NOT_RUN][0]]
-    rows = _counts(book, heads, "[{0}](../notebooks/{0}.ipynb)")
-    return "\n".join([":::{table}", ":class: counts", "", *rows, ":::", "", _planned(book)])
+    rows = _counts(book, heads, lambda chapter: f"{chapter.authors} {chapter.year}")
+    return "\n".join([":::{table}", ":class: counts", "", *rows, ":::"])
 
 
 def counts_in_words(book: list[Chapter]) -> str:
     """The totals for the README, which has no legend."""
     heads = ["paper", "claims", *VERDICTS, f"toys: {' / '.join(TOY)}", NOT_TESTED, NOT_RUN]
-    return "\n".join([*_counts(book, heads), "", _planned(book)])
+    return "\n".join([*_counts(book, heads, lambda chapter: f"`{chapter.key}`"), "", _planned(book)])
 
 
 TOY = list(VERDICTS)[:4]  # a toy lies outside every scope, so it contradicts nothing
 
 
-def _counts(book: list[Chapter], heads: list[str], link: str = "`{}`") -> list[str]:
+def _counts(book: list[Chapter], heads: list[str], name: Callable[[Chapter], str]) -> list[str]:
     """Lines of a Markdown table: a row a chapter that has a ledger, and a total."""
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (1 + len(VERDICTS)) + ":-:|--:|--:|"]
     for chapter in book:
         if chapter.ledger:
-            name = link if paths.notebook(chapter.key).is_file() else "`{}`"
-            lines.append(_row(name.format(chapter.key), _cells(chapter.totals)))
+            lines.append(_row(name(chapter), _cells(chapter.totals)))
     return [*lines, _row("**all**", _cells(sum((chapter.totals for chapter in book), Totals())))]
 
 
@@ -93,85 +91,6 @@ def _cells(total: Totals) -> list:
 
 def _row(name: str, cells: list) -> str:
     return f"| {name} | " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def claims_tables(book: list[Chapter]) -> str:
-    """Every claim of every paper: what it says, what was published, what we measured, how it stands."""
-    tables = [_claims_table(chapter) for chapter in book if chapter.ledger]
-    planned = [f"- {{cite:t}}`{chapter.key}`: {chapter.title}" for chapter in book if not chapter.ledger]
-    if planned:
-        tables.append("\n".join(["## Planned", "", "No ledger yet, so no claims are counted.", "", *planned]))
-    return "\n\n".join(tables)
-
-
-def _claims_table(chapter: Chapter) -> str:
-    rows = [["claim", "published", "ours", "verdict"], *(_claim_row(one) for one in chapter.standings)]
-    about = f"{{cite:t}}`{chapter.ledger.paper.bib}`. {_about_runs(chapter)}"
-    parts = [f"## {chapter.title}", about, _list_table(rows, widths="32 20 30 18"), _changes(chapter)]
-    return "\n\n".join(filter(None, parts))
-
-
-def _changes(chapter: Chapter) -> str:
-    """Every change of a claim after it was first written, with the verdict it had before."""
-    lines = [
-        f"- {_reference(one)}, version {change.version} ({change.date}), "
-        f"{words.was(change.old_verdict)}: {change.change}"
-        for one in chapter.standings
-        for change in one.claim.changelog
-    ]
-    return "\n".join(["**Changed after they were first written**", "", *lines]) if lines else ""
-
-
-def _about_runs(chapter: Chapter) -> str:
-    others = sorted(path.stem for path in (paths.root() / "data" / "results" / chapter.key).glob("*.json"))
-    models = ", ".join(f"`{model}`" for model in chapter.ledger.models)
-    lines = ["Not run yet."]
-    if chapter.result:
-        lines = [f"Reference run{' on ' + models if models else ''}: {cost(chapter.result)}."]
-    if not any(name.startswith("gpu--") for name in others):
-        lines.append("gpu tier: never run.")
-    if others:
-        lines.append(f"Other runs: {', '.join(f'`{name}`' for name in others)}.")
-    return " ".join(lines)
-
-
-def _claim_row(standing: Standing) -> list:
-    claim = standing.claim
-    outside = "" if claim.counted else " *In no total.*"
-    headline = "**headline** · " if claim.weight == 2 else ""
-    says = f"{_reference(standing)} · {headline}**{claim.title}.** {claim.text} ({claim.where}){outside}"
-    word = f"{SIGNS[standing.word][0]} **{standing.spoken}** · {standing.fidelity}"
-    remarks = [standing.entry.get(key) for key in ("speaks_for", "holds_in")] + _other_models(standing)
-    if claim.changelog:
-        remarks.append(f"version {claim.version}, {words.was(claim.changelog[-1].old_verdict)}")
-    verdict = "; ".join([word, *filter(None, remarks)])
-    differs = [f"*How ours differs:* {'; '.join(claim.deviations)}"] if claim.deviations else []
-    return [says, published_in_full(claim), scoreboard.measured(standing) + differs, verdict]
-
-
-def _other_models(standing: Standing) -> list[str]:
-    """The verdicts of the models that stand beside the deciding one."""
-    others = standing.entry.get("others", {})
-    return [f"{model}: {words.spoken(other)}" for model, other in others.items()]
-
-
-def _reference(standing: Standing) -> str:
-    """The claim's id, leading to its place in the chapter: a target that is missing there fails the build."""
-    has_page = paths.notebook(standing.chapter).is_file()
-    return f"[{standing.claim.id}](#{standing.anchor})" if has_page else f"**{standing.claim.id}**"
-
-
-def _list_table(rows: list[list], widths: str) -> str:
-    lines = [":::{list-table}", ":header-rows: 1", ":class: claims", f":widths: {widths}", ""]
-    for row in rows:
-        for i, cell in enumerate(row):
-            first, *more = [f"- {line}" for line in cell] if isinstance(cell, list) and len(cell) > 1 else [_one(cell)]
-            lines += [f"{'* -' if i == 0 else '  -'} {first}", *(f"    {line}" for line in more)]
-    return "\n".join([*lines, ":::"])
-
-
-def _one(cell: str | list[str]) -> str:
-    return cell if isinstance(cell, str) else cell[0]
 
 
 # --- downloads and benchmarks ----------------------------------------------------------------------------------------

@@ -12,10 +12,9 @@ from pybtex.database import parse_file
 
 from claimbook import paths
 from claimbook.claims import ledgers, words
-from claimbook.claims.criteria import accepted
 from claimbook.claims.totals import Totals, count
 from claimbook.claims.words import NOT_TESTED, several
-from claimbook.display.tables import its_own, rounded, sample
+from claimbook.display.tables import rounded
 from claimbook.provenance import seals
 
 STATES = ("run", "not run yet", "planned")  # of a chapter, in the order of the book
@@ -210,21 +209,3 @@ def with_interval(value: float, interval: list[float] | None) -> str:
     """Value, in bold, and interval."""
     value, low_to_high = rounded(value, interval)
     return f"**{value}** {low_to_high}".strip()
-
-
-def part_text(part: ledgers.Part, entry: dict) -> str:
-    """One part: quantity, what it has to be, estimate with interval, n, state."""
-    state = words.word(entry["state"])
-    asked = f"{part.quantity} {accepted(part)}{its_own(part)}"
-    if entry["estimate"] is None:
-        return f"{asked}: {state} ({entry['because']})"
-    found = ", ".join(filter(None, [with_interval(entry["estimate"], entry["interval"]), sample(entry)]))
-    return f"{asked}: {found}: {state}" + (f" ({entry['because']})" if entry["state"] == "void" else "")
-
-
-def measured(standing: Standing) -> list[str]:
-    """What we measured, a line a part; the reason where nothing was."""
-    if standing.untested:
-        return [f"{words.word(standing.untested.not_tested)}: {standing.untested.why}"]
-    parts = standing.entry.get("parts", {})
-    return [part_text(part, parts[part.name]) for part in standing.claim.parts if part.name in parts] or ["—"]
