@@ -23,9 +23,9 @@ def command() -> str | None:
 
 @contextmanager
 def opened(folder: Path):
-    """Yields ``visit(path) -> list[str]``: open a page from disk; what its console complained of and what it asked for.
+    """Yields a `Tab` of a browser for which every name resolves to nothing: a request is both seen and in vain.
 
-    Every name resolves to nothing, so a request to a network is both seen and in vain. ``folder`` is the profile.
+    ``folder`` is the profile.
     """
     options = [*OPTIONS.split(), "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder}"]
     process = subprocess.Popen(
@@ -37,11 +37,51 @@ def opened(folder: Path):
         session = _call(connection, "Target.attachToTarget", targetId=session, flatten=True)["sessionId"]
         for domain in ("Network", "Log", "Runtime", "Page"):
             _call(connection, f"{domain}.enable", session)
-        yield lambda path: _visit(connection, session, path)
+        yield Tab(connection, session)
         connection.close()
     finally:
         process.terminate()
         process.wait(TIMEOUT)
+
+
+class Tab:
+    """One page at a time, opened from disk, and what a reader does with it."""
+
+    def __init__(self, connection, session: str):
+        self._connection, self._session = connection, session
+
+    def visit(self, path: Path, rest: str = "") -> list[str]:
+        """Open a page at ``rest``, such as ``#place`` or ``?q=word``; its console's complaints, and its requests."""
+        return _visit(self._connection, self._session, path.as_uri() + rest)
+
+    def evaluate(self, script: str):
+        """Value of an expression in the page; AssertionError when it throws."""
+        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """A key, by name and code: ("ArrowDown", 40), (" ", 32, " ")."""
+        for kind in ("keyDown", "keyUp"):
+            typed = {"text": text} if text and kind == "keyDown" else {}
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed)
+
+    def tap(self, selector: str) -> None:
+        """Touch the middle of an element, after scrolling it into view."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+        box = f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+        x, y = self.evaluate(f"{box} return [b.left + b.width / 2, b.top + b.height / 2]; }})()")
+        self._call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        time.sleep(SETTLE)
+
+    def resize(self, width: int, height: int, touch: bool = False) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self._call("Emulation.setTouchEmulationEnabled", enabled=touch)
+
+    def _call(self, method: str, **parameters) -> dict:
+        return _call(self._connection, method, self._session, **parameters)
 
 
 def _address(folder: Path) -> str:
@@ -65,10 +105,8 @@ def _call(connection, method: str, session: str | None = None, **parameters) -> 
             return answer["result"]
 
 
-def _visit(connection, session: str, path: Path) -> list[str]:
-    connection.send(
-        json.dumps({"id": 2, "sessionId": session, "method": "Page.navigate", "params": {"url": path.as_uri()}})
-    )
+def _visit(connection, session: str, address: str) -> list[str]:
+    connection.send(json.dumps({"id": 2, "sessionId": session, "method": "Page.navigate", "params": {"url": address}}))
     found, loaded, end = [], False, time.monotonic() + TIMEOUT
     connection.settimeout(SETTLE)
     while time.monotonic() < end:
@@ -80,7 +118,7 @@ def _visit(connection, session: str, path: Path) -> list[str]:
             continue
         loaded |= event.get("method") == "Page.loadEventFired"
         found += _complaint(event.get("method"), event.get("params", {}))
-    raise TimeoutError(f"{path.name} did not load")
+    raise TimeoutError(f"{address} did not load")
 
 
 def _complaint(method: str | None, event: dict) -> list[str]:

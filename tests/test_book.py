@@ -1,7 +1,9 @@
 """The book: strict, offline, current; and each of its checks can fail."""
 
+import json
 import re
 import shutil
+import time
 from datetime import date
 from pathlib import Path
 
@@ -178,7 +180,7 @@ def test_the_front_page_shows_every_claim_and_every_planned_paper(built):
 
 def test_the_front_page_shows_the_findings_with_their_plots(built):
     front = page(built, "book/index.html")
-    assert "The loss drops by 0.123, over 24 documents; half would be 0.5." in front
+    assert "The loss drops by <strong>0.123</strong>, over 24 documents; half would be <strong>0.5</strong>." in front
     plot = front[front.index('<figure class="small-plot">') :]
     assert 'role="img" aria-label="loss, with minus without, in nats: SmolLM2 0.123, what we asked for 0.5"' in plot
     assert plot.index("<title>loss, with minus") < plot.index("<desc>The loss drops by 0.123")
@@ -211,7 +213,39 @@ def test_a_stale_chapter_and_one_never_run_say_so(built):
 
 def test_a_chapter_can_be_downloaded(built):
     assert (built / "_build/html/_sources/notebooks/streaming_llm.ipynb").is_file()
-    assert 'href="../_sources/notebooks/streaming_llm.ipynb"' in page(built, "notebooks/streaming_llm.html")
+    chapter = page(built, "notebooks/streaming_llm.html")
+    assert '<a href="../_sources/notebooks/streaming_llm.ipynb" download' in chapter
+
+
+def test_pages_are_light(built):
+    html = built / "_build" / "html"
+    icons = (html / "_static/scripts/fontawesome.js").read_text(encoding="utf-8")
+    assert len(icons) < 1.5e5 and '"magnifying-glass":[' in icons and '"magnifying-glass-plus":[' not in icons
+    assert "tex-svg.js" not in page(built, "book/index.html") and "tex-svg.js" in page(built, "book/glossary.html")
+    for path in html_pages(built):
+        loaded = htmlcheck._Page(path.read_text(encoding="utf-8")).loaded
+        local = {path.parent / one.split("?")[0].split("#")[0] for one in loaded if not one.startswith("data:")}
+        figures = (".png", ".svg", ".ico")
+        size = path.stat().st_size + sum(
+            one.stat().st_size for one in local if one.suffix not in figures and "mathjax" not in one.parts
+        )
+        assert size < 2e6, f"{path.name} weighs {size / 1e6:.1f} MB"
+
+
+def test_a_term_is_explained_at_its_first_use_alone(built):
+    judging = page(built, "book/judging.html")
+    terms = re.findall(r'<a class="term[^>]*href="glossary.html#term-([^"]+)" title="([^"]+)"', judging)
+    assert dict(terms)["ledger"].startswith("The file with a chapter") and len(terms) == len(dict(terms))
+    assert 'class="term' not in page(built, "book/glossary.html")
+
+
+def test_the_search_knows_sections_and_claims_but_no_text_twice(built):
+    text = (built / "_build/html/_static/sections.js").read_text(encoding="utf-8")
+    found = json.loads(text.removeprefix("window.claimbookSections = ").rstrip().rstrip(";"))
+    places = [(page, anchor) for page, anchor, _, _ in found]
+    assert len(set(places)) == len(places) and ("book/judging.html", "fidelity") in places
+    assert [title for page, anchor, title, _ in found if anchor == "sums"] == ["Sums"]
+    assert not any("Keeping the first tokens keeps" in one[3] for one in found if one[0] == "book/scoreboard.html")
 
 
 def test_nothing_is_built_twice_and_a_change_is_built(built, monkeypatch):
@@ -228,18 +262,112 @@ def test_nothing_is_built_twice_and_a_change_is_built(built, monkeypatch):
     assert build._inputs_digest() == before
 
 
-@pytest.mark.skipif(browser.command() is None, reason="no Chromium; see QUARANTINES.md")
-def test_a_browser_with_the_network_off_finds_no_fault(built, tmp_path):
+# --- the built book in a browser -----------------------------------------------------------------------------------
+
+in_a_browser = pytest.mark.skipif(browser.command() is None, reason="no Chromium; see QUARANTINES.md")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.opened(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+def html_pages(root: Path) -> list[Path]:
+    html = root / "_build" / "html"
+    return [*sorted((html / "book").glob("*.html")), html / "notebooks/streaming_llm.html", html / "search.html"]
+
+
+@in_a_browser
+def test_a_browser_with_the_network_off_finds_no_fault(built, tab):
     html = built / "_build" / "html"
-    pages = [*sorted((html / "book").glob("*.html")), html / "notebooks/streaming_llm.html", html / "index.html"]
-    with browser.opened(tmp_path) as visit:
-        found = {path.name: visit(path) for path in pages}
-        bad = html / "bad.html"
-        write(bad, '<script src="https://example.org/x.js"></script><script>console.error("no"); nothing()</script>')
-        complaints = "\n".join(visit(bad))
-        bad.unlink()
+    found = {path.name: tab.visit(path) for path in [*html_pages(built), html / "index.html"]}
+    bad = html / "bad.html"
+    write(bad, '<script src="https://example.org/x.js"></script><script>console.error("no"); nothing()</script>')
+    complaints = "\n".join(tab.visit(bad))
+    bad.unlink()
     assert not any(found.values()), found
     assert all(word in complaints for word in ("https://example.org/x.js", "no", "Uncaught")), complaints
+
+
+@in_a_browser
+def test_a_browser_on_a_phone_never_scrolls_sideways(built, tab):
+    tab.resize(360, 740)
+    wide = {}
+    for path in html_pages(built):
+        tab.visit(path)
+        wide[path.name] = tab.evaluate("document.documentElement.scrollWidth")
+        pictures = "[...document.images].filter((one) => !one.hasAttribute('alt')).length"
+        drawings = "document.querySelectorAll('svg[role=img]:not([aria-label]):not([aria-labelledby])').length"
+        assert tab.evaluate(f"{pictures} + {drawings}") == 0, f"{path.name}: a picture without words"
+    tab.resize(1280, 800)
+    assert max(wide.values()) <= 360, wide
+
+
+TOTAL = "document.querySelector('.filter-total').textContent"
+SHOWN = "[...document.querySelectorAll('details.entry')].filter((one) => one.offsetParent).length"
+
+
+@in_a_browser
+def test_a_browser_filters_claims_by_keyboard_and_keeps_the_address(built, tab):
+    page = built / "_build/html/book/scoreboard.html"
+    tab.visit(page)
+    assert tab.evaluate(TOTAL).startswith("14 of 14 claims.") and tab.evaluate(SHOWN) == 14
+    tab.evaluate("document.querySelector('[name=verdict]').focus()")
+    tab.press("ArrowDown", 40)
+    assert tab.evaluate("location.hash") == "#?verdict=reproduced"
+    total = "3 of 14 claims. 1 reproduced. On toys: 1 reproduced. 1 in no total."
+    assert tab.evaluate(TOTAL) == total and tab.evaluate(SHOWN) == 3
+    tab.evaluate("document.querySelector('[name=headline]').focus()")
+    tab.press(" ", 32, " ")
+    assert tab.evaluate("location.hash") == "#?verdict=reproduced&headline=1"
+    tab.visit(page, "#?paper=trim_kv&sort=headline&words=holds+always")
+    assert tab.evaluate(SHOWN) == 1 and tab.evaluate("document.querySelector('[name=paper]').value") == "trim_kv"
+    tab.evaluate("document.querySelector('.claim-filter').reset()")
+    time.sleep(0.2)
+    assert tab.evaluate(SHOWN) == 14
+
+
+@in_a_browser
+def test_a_browser_opens_a_claim_at_its_address(built, tab):
+    page = built / "_build/html/book/scoreboard.html"
+    tab.visit(page, "#streaming-llm-c2")
+    opened = "[...document.querySelectorAll('details.entry[open] article.claim')].map((one) => one.id).join()"
+    assert tab.evaluate(opened) == "streaming-llm-c2"
+    tab.evaluate("location.hash = '#?verdict=contradicted'")
+    time.sleep(0.2)
+    assert tab.evaluate(SHOWN) == 0 and "Nothing fits" in tab.evaluate(TOTAL)
+    tab.evaluate("location.hash = '#streaming-llm-c3'")
+    time.sleep(0.2)
+    assert tab.evaluate(opened) == "streaming-llm-c2,streaming-llm-c3" and tab.evaluate(SHOWN) == 14
+
+
+@in_a_browser
+def test_a_browser_finds_sections_with_excerpts(built, tab):
+    assert tab.visit(built / "_build/html/search.html", "?q=dummy+keeps") == []
+    first = "document.querySelector('.section-results li')"
+    assert tab.evaluate(f"{first}.querySelector('a').getAttribute('href')").startswith("notebooks/streaming_llm.html#")
+    assert tab.evaluate(f"{first}.querySelectorAll('mark').length") >= 1
+    tab.visit(built / "_build/html/search.html", "?q=zzzz")
+    assert "Nothing with “zzzz”" in tab.evaluate("document.querySelector('.search-sections').textContent")
+
+
+@in_a_browser
+def test_a_browser_tells_what_a_tile_and_a_term_say(built, tab):
+    tab.visit(built / "_build/html/book/index.html")
+    tab.press("Tab", 9)  # from the keyboard, so that a focus is one to be seen
+    tab.evaluate("document.querySelector('.scoreboard .tile').focus()")
+    told = "document.querySelector('.tip')?.textContent"
+    assert tab.evaluate(told).startswith("C1 The first tokens keep the loss low (reproduced · reduced · headline")
+    tab.press("Escape", 27)
+    assert tab.evaluate(told) is None
+    tab.resize(390, 800, touch=True)
+    tab.visit(built / "_build/html/book/index.html")
+    tab.tap(".scoreboard .tile")
+    assert "C1 The first tokens" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("index.html")
+    tab.tap(".scoreboard .tile")
+    assert tab.evaluate("location.pathname").endswith("streaming_llm.html")
+    tab.resize(1280, 800)
 
 
 # --- the build can fail --------------------------------------------------------------------------------------------
@@ -383,7 +511,7 @@ def test_a_finding_whose_intervals_touch_is_refused(project):
         findings.shown(scoreboard.chapters())
     close["C2"]["parts"]["drops"]["interval"] = [0.151, 0.3]
     seals.write(paths.result("streaming_llm"), RESULT | {"claims": close})
-    assert "half would be 0.20" in findings.shown(scoreboard.chapters())
+    assert "half would be <strong>0.20" in findings.shown(scoreboard.chapters())
 
 
 def test_a_finding_of_a_claim_that_was_not_run_is_left_out(project):

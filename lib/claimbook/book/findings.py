@@ -67,7 +67,7 @@ class Value:
     def __str__(self) -> str:
         interval = [self.low, self.high] if self.high > self.low else None
         text = rounded(self.value, interval)[0] if interval else number(self.value)
-        return f"{text} %" if self.percent else text
+        return f"{text}\u00a0%" if self.percent else text
 
 
 def load() -> list[Card]:
@@ -157,8 +157,19 @@ def _refuse_false(card: Card, values: dict[str, Value]) -> None:
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
+class _Bold:
+    """A value whose number stands out in a sentence; ``{ours.sample}`` stays as it is."""
+
+    def __init__(self, value: Value):
+        self.sample, self._shown = value.sample, str(value)
+
+    def __str__(self) -> str:
+        return f"<strong>{self._shown}</strong>"
+
+
 def _drawn(card: Card, chapter: Chapter, standing: Standing, values: dict[str, Value]) -> str:
-    sentence = escape(" ".join(card.sentence.split())).format(**values)
+    bold = {name: _Bold(value) for name, value in values.items()}
+    sentence = escape(" ".join(card.sentence.split())).format(**bold)
     address = f"../notebooks/{card.chapter}.html#{anchor_id(standing.anchor)}"
     about = scoreboard.by_line(chapter)
     return (

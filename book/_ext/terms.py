@@ -1,0 +1,72 @@
+"""Sphinx extension: a term of the glossary is explained where a page first uses it.
+
+The first use of each term in a page's running text becomes a link to the glossary with the explanation as its title;
+``tips.js`` shows it on hover, focus and touch. Headings, links, code, mathematics and tables stay as they are.
+"""
+
+import re
+
+from docutils import nodes
+
+GLOSSARY = "book/glossary"
+EVERYDAY = {  # terms that the text also uses as plain words, where an explanation would be wrong
+    "accept", "asset", "bound", "cap", "chapter", "claim", "control", "fresh", "gap", "head", "null", "part", "scope",
+    "seed", "unit", "void",
+}  # fmt: skip
+PLAIN = (nodes.paragraph,)
+NOT_IN = (nodes.reference, nodes.literal, nodes.math, nodes.raw, nodes.entry, nodes.title, nodes.caption, nodes.term)
+
+
+def setup(app):
+    app.connect("doctree-resolved", explain)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def explain(app, tree, page):
+    if app.builder.format != "html" or page == GLOSSARY or GLOSSARY not in app.env.found_docs:
+        return
+    if not hasattr(app.env, "claimbook_terms"):
+        app.env.claimbook_terms = terms(app.env.get_doctree(GLOSSARY))
+    left = dict(app.env.claimbook_terms)
+    address = app.builder.get_relative_uri(page, GLOSSARY)
+    for text in list(tree.findall(nodes.Text)):
+        if left and _is_running_text(text):
+            text.parent.replace(text, linked(text.astext(), left, address))
+
+
+def terms(glossary) -> dict[str, tuple[str, str]]:
+    """Term -> its id on the glossary's page, and its explanation, as they stand in that page."""
+    found = {}
+    for item in glossary.findall(nodes.definition_list_item):
+        term = next(item.findall(nodes.term))
+        name = term.astext().split("\n")[0].strip()
+        definition = next(item.findall(nodes.definition)).astext()
+        if name not in EVERYDAY and term["ids"]:
+            found[name] = term["ids"][0], " ".join(definition.split())
+    return found
+
+
+def _is_running_text(text) -> bool:
+    around, node = [], text.parent
+    while node is not None:
+        around.append(node)
+        node = node.parent
+    return any(isinstance(one, PLAIN) for one in around) and not any(isinstance(one, NOT_IN) for one in around)
+
+
+def linked(text: str, left: dict[str, tuple[str, str]], address: str) -> list:
+    """``text`` as nodes, the first use of each term in ``left`` linked, and taken out of it."""
+    pieces = []
+    while left:
+        longest_first = sorted(left, key=len, reverse=True)
+        pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest_first))})(s?)(?![\w-])", re.IGNORECASE)
+        hit = pattern.search(text)
+        if hit is None:
+            break
+        name = next(one for one in longest_first if one.lower() == hit[1].lower())
+        anchor, explanation = left.pop(name)
+        link = nodes.reference("", hit[0], refuri=f"{address}#{anchor}", internal=True, classes=["term"])
+        link["reftitle"] = explanation
+        pieces += [nodes.Text(text[: hit.start()]), link]
+        text = text[hit.end() :]
+    return [*pieces, nodes.Text(text)]
