@@ -116,7 +116,7 @@ def _visit(connection, session: str, address: str) -> list[str]:
             if loaded:
                 return found
             continue
-        loaded |= event.get("method") == "Page.loadEventFired"
+        loaded |= event.get("method") in ("Page.loadEventFired", "Page.navigatedWithinDocument")
         found += _complaint(event.get("method"), event.get("params", {}))
     raise TimeoutError(f"{address} did not load")
 
