@@ -551,6 +551,7 @@ def test_other_models_stand_beside_the_one_that_decides(project):
         "others": {"gemma-3-270m": measured("contradicted", state="not_met")}}}}  # fmt: skip
     seals.write(paths.result("streaming_llm"), other)
     text = every.claims(scoreboard.chapters())
+    assert "✗ drops on gemma-3-270m: 0.123 [0.100, 0.150], asked ≤ 0.5" in text
     assert "gemma-3-270m fails: drops." in text and text.count('data-failed="1"') == 2, "C1 on Gemma, and C2"
 
 

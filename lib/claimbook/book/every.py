@@ -8,7 +8,7 @@ from html import escape
 from claimbook import paths
 from claimbook.book.scoreboard import Chapter, Standing
 from claimbook.claims import words
-from claimbook.claims.criteria import accepted
+from claimbook.claims.criteria import Part, accepted
 from claimbook.claims.words import SIGNS, several
 from claimbook.display import cards
 from claimbook.display.tables import anchor_id, cost, failing_figures, published_in_full, rounded
@@ -128,16 +128,22 @@ def _deciding(standing: Standing) -> str:
     found = standing.entry.get("parts", {})
     parts = [part for part in standing.claim.parts if part.name in found]
     parts.sort(key=lambda part: SAID_FIRST.index(found[part.name]["state"]))
-    lines = [_against(part, found[part.name]) for part in parts[:SHOWN]]
-    hidden = len(parts) - len(lines)
-    return _lines([*lines, f"and {several(hidden, 'more parts')}"] if hidden > 0 else lines)
+    elsewhere = [
+        _against(part, other["parts"][part.name], f" on {model}")
+        for model, other in standing.entry.get("others", {}).items()
+        for part in parts
+        if (other["parts"].get(part.name, {}).get("state"), found[part.name]["state"]) == ("not_met", "met")
+    ]
+    lines = [*elsewhere, *(_against(part, found[part.name]) for part in parts)]
+    hidden = len(lines) - SHOWN
+    return _lines([*lines[:SHOWN], f"and {several(hidden, 'more parts')}"] if hidden > 0 else lines)
 
 
-def _against(part, found: dict) -> str:
+def _against(part: Part, found: dict, model: str = "") -> str:
     value = "not measured" if found["estimate"] is None else " ".join(rounded(found["estimate"], found["interval"]))
     asked = accepted(part) if part.type not in cards.RULED else f"in ≥ {100 * part.min_share:.0f} %"
     name = part.name.replace("_", " ")
-    return f"{cards.STATES[found['state']]} {name}: {value.strip()}, asked {asked}"
+    return f"{cards.STATES[found['state']]} {name}{model}: {value.strip()}, asked {asked}"
 
 
 def _lines(lines: list[str]) -> str:
