@@ -223,12 +223,9 @@ def test_pages_are_light(built):
     assert len(icons) < 1.5e5 and '"magnifying-glass":[' in icons and '"magnifying-glass-plus":[' not in icons
     assert "tex-svg.js" not in page(built, "book/index.html") and "tex-svg.js" in page(built, "book/glossary.html")
     for path in html_pages(built):
-        loaded = htmlcheck._Page(path.read_text(encoding="utf-8")).loaded
-        local = {path.parent / one.split("?")[0].split("#")[0] for one in loaded if not one.startswith("data:")}
-        figures = (".png", ".svg", ".ico")
-        size = path.stat().st_size + sum(
-            one.stat().st_size for one in local if one.suffix not in figures and "mathjax" not in one.parts
-        )
+        loaded = [one.split("?")[0] for one in htmlcheck._Page(path.read_text(encoding="utf-8")).loaded]
+        local = {path.parent / one for one in loaded if one.endswith((".js", ".css")) and "mathjax" not in one}
+        size = path.stat().st_size + sum(one.stat().st_size for one in local)
         assert size < 2e6, f"{path.name} weighs {size / 1e6:.1f} MB"
 
 
