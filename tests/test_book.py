@@ -123,7 +123,7 @@ def make(root: Path) -> None:
     shutil.copytree(REPOSITORY / "book", root / "book", ignore=skip, dirs_exist_ok=True)
     judging = root / "book" / "judging.md"  # names claims that this small book lacks
     write(judging, re.sub(r"\[([^\]]*)\]\(#\w+\.C\d+\)", r"\1", judging.read_text(encoding="utf-8")))
-    write(root / "book" / "findings.yaml", yaml.safe_dump([CARD]))
+    write(root / "book" / "findings.yaml", yaml.safe_dump([CARD], sort_keys=False))
     for name in ("README.md", "data/assets.yaml", "requirements.lock"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, root / name)
@@ -241,7 +241,7 @@ def test_the_search_knows_sections_and_claims_but_no_text_twice(built):
     found = json.loads(text.removeprefix("window.claimbookSections = ").rstrip().rstrip(";"))
     places = [(page, anchor) for page, anchor, _, _ in found]
     assert len(set(places)) == len(places) and ("book/judging.html", "fidelity") in places
-    assert [title for page, anchor, title, _ in found if anchor == "sums"] == ["Sums"]
+    assert [title for page, anchor, title, _ in found if anchor == "sums"] == ["Sums", "Sums"]
     assert not any("Keeping the first tokens keeps" in one[3] for one in found if one[0] == "book/scoreboard.html")
 
 
@@ -465,7 +465,7 @@ def test_papers_stand_in_one_order(project):
 
 
 def put(card: dict) -> None:
-    write(paths.root() / "book" / "findings.yaml", yaml.safe_dump([card]))
+    write(paths.root() / "book" / "findings.yaml", yaml.safe_dump([card], sort_keys=False))
 
 
 def test_every_finding_of_the_front_page_is_true_of_the_results(monkeypatch):
@@ -486,7 +486,7 @@ def test_every_finding_of_the_front_page_is_true_of_the_results(monkeypatch):
         ({"claim": "C99"}, "there is no claim streaming_llm.C99"),
         ({"chapter": "nothing"}, "there is no claim nothing.C1"),
         ({"part": "rises"}, "C1 rises: there is no such part"),
-        ({"sentence": "It is {theirs}."}, "no value is called theirs; it has bound, ours"),
+        ({"sentence": "It is {theirs}."}, "no value is called theirs; it has ours, bound"),
         ({"values": {"ours": {"label": "x", "model": "gpt"}}}, "no value of 'ours' on gpt"),
         ({"values": {"ours": {"label": "x", "take": "null"}}}, "no value of 'null'"),
         ({"values": {"ours": {"label": "x", "takes": "null"}}}, "unknown key 'takes'"),
