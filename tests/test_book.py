@@ -295,7 +295,7 @@ def test_a_browser_on_a_phone_never_scrolls_sideways(built, tab):
         tab.visit(path)
         wide[path.name] = tab.evaluate("document.documentElement.scrollWidth")
         pictures = "[...document.images].filter((one) => !one.hasAttribute('alt')).length"
-        drawings = "document.querySelectorAll('svg[role=img]:not([aria-label]):not([aria-labelledby])').length"
+        drawings = "document.querySelectorAll('svg[role=img]:not([aria-hidden=true]):not([aria-label])').length"
         assert tab.evaluate(f"{pictures} + {drawings}") == 0, f"{path.name}: a picture without words"
     tab.resize(1280, 800)
     assert max(wide.values()) <= 360, wide
