@@ -29,9 +29,20 @@ def explain(app, tree, page):
         app.env.claimbook_terms = terms(app.env.get_doctree(GLOSSARY))
     left = dict(app.env.claimbook_terms)
     address = app.builder.get_relative_uri(page, GLOSSARY)
+    linked_by_hand(tree, left)
     for text in list(tree.findall(nodes.Text)):
         if left and _is_running_text(text):
             text.parent.replace(text, linked(text.astext(), left, address))
+
+
+def linked_by_hand(tree, left: dict[str, tuple[str, str]]) -> None:
+    """Links to terms that the page has itself are explained like the others, and their terms taken out of ``left``."""
+    names = {anchor: name for name, (anchor, _) in left.items()}
+    for link in tree.findall(nodes.reference):
+        name = names.get(link.get("refuri", "").rpartition("#")[2])
+        if name in left:
+            link["reftitle"] = left.pop(name)[1]
+            link["classes"].append("term")
 
 
 def terms(glossary) -> dict[str, tuple[str, str]]:
