@@ -308,7 +308,7 @@ def test_a_browser_with_the_network_off_finds_no_fault(built, tab):
 
 # Pictures and drawings of the text that a screen reader could not name; a button's icon is named by the button.
 WITHOUT_WORDS = """[...document.querySelectorAll(
-    'img:not([alt]), .bd-article svg[role=img]:not([aria-hidden=true]):not([aria-label])'
+    'img:not([alt]), .bd-article svg[role=img]:not([aria-hidden=true], [aria-label], [aria-labelledby])'
 )].filter((one) => !one.closest('button')).map((one) => one.outerHTML.slice(0, 200))"""
 
 
