@@ -308,8 +308,8 @@ MUTATIONS = [
     (
         "chance counts as a sink",
         "experiments/sink_emergence/evidence.py",
-        "row.attention[column] - level[column]",
-        "row.attention[column]",
+        "row.attention[at := column(row, token)] - level[at]",
+        "row.attention[column(row, token)]",
         "test_sink_emergence_rows.py -k toys_of_another_kind and small_batch",
     ),
     (
@@ -805,14 +805,21 @@ MUTATIONS = [
     (
         "seeds are compared by their place in the list",
         "experiments/sink_emergence/evidence.py",
-        "[(of(row), base(other[row.seed])) for row in self.arms[a] if row.seed in other]",
-        "[(of(row), base(one)) for row, one in zip(self.arms[a], self.arms[b], strict=False)]",
+        "[tuple(one[seed] for one in rows) for seed in rows[0] if all(seed in one for one in rows)]",
+        "[*zip(*(one.values() for one in rows), strict=False)]",
         "test_sink_emergence_rows.py -k paired_by_their_number",
+    ),
+    (
+        "three seeds of twelve are judged",
+        "experiments/sink_emergence/evidence.py",
+        "found if len(found) >= ENOUGH else []",
+        "found",
+        "test_sink_emergence_rows.py -k too_few_seeds",
     ),
     (
         "a GPU's trainings are compared with a processor's",
         "experiments/sink_emergence/evidence.py",
-        "and len(devices) == 1",
+        ' or len({getattr(row, "device", "cpu") for arm in arms for row in self.arms[arm]}) > 1',
         "",
         "test_sink_emergence_rows.py -k two_devices",
     ),

@@ -55,7 +55,7 @@ def decoder(arm, seed, end, *, bias=0.0, other=0.0, loss=2.7, norm=20.0, early=0
     """A training whose Sink_1 ends at ``end``, with a little scatter over seeds, none of it negative."""
     noise = np.random.default_rng((seed, zlib.crc32(arm.encode()))).uniform(0, 0.003, 6)
     end, bias, other = end + noise[0], bias + noise[1], other + noise[2]
-    steps = stored.STORED[stored.text_run(arm, 10)].config["recipe"]["steps"]
+    steps = stored.TEXT_RUNS[stored.text_run(arm, 10)].config["recipe"]["steps"]
 
     def point(step, first, bias, loss, norm):
         sinks = [bias] * SLOTS[arm] + [first, other, 0.0, 0.0, 0.0]
@@ -210,11 +210,50 @@ def test_an_arm_that_is_missing_leaves_its_parts_untested():
 
 def test_seeds_are_paired_by_their_number():
     arms = trained()
-    arms["fixed_slow"] = arms["fixed_slow"][2:]
-    estimate = evidence.text(arms)["C10"].parts["lower_rate_weaker"]
-    pairs = zip(arms["fixed_slow"], arms["fixed"][2:], strict=False)
-    assert estimate.n == 3
-    assert estimate.value == pytest.approx(np.mean([evidence.first(a) - 0.4 * evidence.first(b) for a, b in pairs]))
+    arms["key_bias"] = arms["key_bias"][2:]
+    estimate = evidence.text(arms)["C22"].parts["no_harm"]
+    pairs = zip(arms["key_bias"], arms["packed"][2:], strict=True)
+    assert estimate.n == 10
+    assert estimate.value == pytest.approx(np.mean([evidence.loss(a) - evidence.loss(b) for a, b in pairs]))
+
+
+def only(**counts):
+    """The first so many seeds of these arms, and no other arm."""
+    return {arm: trained()[arm][:count] for arm, count in counts.items()}
+
+
+@pytest.mark.parametrize("arms", [{}, only(fixed=3, learned=3, packed=3, key_bias=2), only(fixed=4, fixed_slow=5)])
+def test_with_too_few_seeds_nothing_on_text_is_measured(arms):
+    found = evidence.text(arms)
+    for claim in ("C4", "C9", "C10", "C14", "C22", "C28"):
+        assert not (found[claim].parts or found[claim].preconditions or found[claim].nulls)
+        judged = verdicts.judge(LEDGER.claim(claim), "cpu", found[claim])
+        assert (judged.verdict, judged.detail) == ("inconclusive", "not measured")
+
+
+def test_five_of_twelve_seeds_decide_what_needs_five_alone():
+    arms = only(fixed=5, fixed_slow=5, packed=5)
+    found = states(evidence.text(arms))
+    assert found["C10"] == {"lower_rate_weaker": "met"} and found["C28"] == {"default_has": "open"}
+    result = verdicts.judged_part(
+        LEDGER.claim("C28"), LEDGER.claim("C28").part("default_has"), evidence.text(arms)["C28"]
+    )
+    assert result.because == "n = 5 is below 12"
+    arms["fixed_slow"] = arms["fixed_slow"][1:]
+    assert "lower_rate_weaker" not in evidence.text(arms)["C10"].parts, "four seeds in common"
+
+
+def test_without_toys_their_parts_are_untested():
+    assert not any(one.parts or one.preconditions or one.nulls for one in evidence.toys({}).values())
+    one_family = {arm: rows for arm, rows in toy_arms().items() if arm in stored.TOYS["sigmoid"]}
+    assert not any(one.parts for one in evidence.toys(one_family).values()), "there is no default to compare with"
+
+
+def test_toys_beside_trainings_that_are_to_come_make_a_claim_partial():
+    found = evidence.toys(toy_arms())["C12"]
+    judged = verdicts.judge(LEDGER.claim("C12"), "cpu", found)
+    assert (judged.verdict, judged.detail) == ("partial", "2 of 4")
+    assert judged.parts["little_data_none"].because == "no measurement"
 
 
 def test_after_the_loss_is_the_share_of_its_fall():
@@ -433,7 +472,7 @@ def test_a_model_of_another_kind_fails_the_part(change, claim, part):
 
 def test_every_stored_training_can_be_built():
     for arm in stored.ARMS:
-        config = stored.STORED[stored.text_run(arm, 10)].config
+        config = stored.TEXT_RUNS[stored.text_run(arm, 10)].config
         Decoder(vocabulary=10, context=config["corpus"]["length"], **config["decoder"])
         text.Corpus(**config["corpus"])
         Recipe(**config["recipe"])
@@ -441,11 +480,19 @@ def test_every_stored_training_can_be_built():
         assert 122 in config["measure_at"]  # a twentieth of the training, or before it
 
 
+def test_what_is_trained_is_declared_and_the_rest_is_to_come():
+    """A declared run that is not there would make the chapter stale."""
+    on_text = {name for name in stored.STORED if name.startswith("text_")}
+    assert on_text | set(stored.TO_COME) == set(stored.TEXT_RUNS) and not on_text & set(stored.TO_COME)
+    assert len(on_text) == sum(stored.TRAINED.values()) and stored.TRAINED.keys() <= stored.ARMS.keys()
+    assert all(paths.sweep("sink_emergence", name).exists() for name in stored.STORED)
+
+
 def test_an_arm_changes_one_thing_only():
-    plain = stored.STORED[stored.text_run("packed", 10)].config
-    assert stored.STORED[stored.text_run("fixed", 10)].config == plain | {"corpus": plain["corpus"] | {"fixed": [0]}}
-    slow = stored.STORED[stored.text_run("fixed_slow", 11)].config
-    fixed = stored.STORED[stored.text_run("fixed", 11)].config
+    plain = stored.TEXT_RUNS[stored.text_run("packed", 10)].config
+    assert stored.TEXT_RUNS[stored.text_run("fixed", 10)].config == plain | {"corpus": plain["corpus"] | {"fixed": [0]}}
+    slow = stored.TEXT_RUNS[stored.text_run("fixed_slow", 11)].config
+    fixed = stored.TEXT_RUNS[stored.text_run("fixed", 11)].config
     assert slow == fixed | {"recipe": fixed["recipe"] | {"rate": 7.5e-4}}
 
 
@@ -574,12 +621,12 @@ def drawable(arms):
 
 
 def test_figures_draw_what_there_is_and_say_what_there_is_not():
-    t, none, arms = evidence.Toys(toy_arms()), evidence.Toys({}), drawable(trained())
+    t, none, arms = evidence.Arms(toy_arms()), evidence.Arms({}), drawable(trained())
     curves, epsilons, lengths = domain_curves()
     config = {"epsilons": epsilons, "lengths": lengths}
     found = {"a-1b": found_as(0.6)}
     for drawn in (
-        figures.bars(t, ("default", "sigmoid"), "a title", "a text"),
+        figures.bars(t, ("default", "sigmoid"), "normalisation"),
         figures.biases(t),
         figures.ordered(t),
         figures.birth(arms),
@@ -587,18 +634,30 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         figures.inputs(found, {"a-1b": torch.linspace(0, 1, 100)}),
         figures.norms(found),
         figures.lengths_and_layers({"a-1b": curves, "b-2b": {}}, "a-1b", "text", config),
+        figures.birth(drawable(only(fixed=1, packed=1))),
+        figures.streamed(drawable(only(fixed=3, learned=3, packed=3, key_bias=2))),
     ):
         assert plotting.png(drawn, "toy")[:4] == b"\x89PNG" and drawn.title
     for empty in (
-        figures.bars(none, ("default",), "a title", "a text"),
+        figures.bars(none, ("default",), "normalisation"),
         figures.biases(none),
         figures.ordered(none),
         figures.birth({}),
-        figures.streamed({}),
+        figures.streamed(drawable(only(fixed=1, packed=1))),
         figures.interventions({}),
+        figures.lengths_and_layers({"a-1b": {}}, "a-1b", "text", config),
     ):
-        assert plotting.png(empty, "toy")[:4] == b"\x89PNG"
-    assert "5 seeds" not in figures.seeds([1]) and figures.seeds([1]) == "1 seed"
+        shown = figures.show(empty, "toy")
+        assert shown.text.startswith("Not drawn: ") and shown.html == f"<p>{shown.text}</p>"
+
+
+def test_a_page_says_which_trainings_are_to_come():
+    said = figures.to_come(only(fixed=5, packed=3))
+    assert said.startswith("8 of 141 trainings on text are stored.") and "1 of 24 have so many" in said
+    lines = str(figures.text_table(only(fixed=5, packed=3))).splitlines()
+    assert len(lines) == 1 + len(stored.ARMS) and "first token fixed | 5 of 12 | 18." in "\n".join(lines)
+    assert "fixed, post-norm | 0 of 5 | — | — | — | —" in lines
+    assert figures.to_come(trained()) == "All 141 trainings on text are stored."
 
 
 def test_a_growth_curve_is_drawn_of_every_seed():

@@ -1,7 +1,7 @@
 """From rows to the ledger's parts, preconditions and measured nulls: {claim: Evidence}. Nothing is measured here."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from claimbook.experiments.sink_emergence import inputs
 from claimbook.experiments.sink_emergence.measure import text as trainings
 from claimbook.experiments.sink_emergence.measure import toys as language
 from claimbook.experiments.sink_emergence.measure.protocol import Found
+from claimbook.experiments.sink_emergence.stored import SEEDS as ENOUGH
 from claimbook.experiments.sink_emergence.stored import TOYS
 from claimbook.lm import variants
 from claimbook.stats import Estimate, Exact
@@ -48,7 +49,7 @@ def protocol(found: Found) -> Found_:
         },
         "C2": {
             "random_keeps": share(found.rate("random")[:, 0].numpy(), SAMPLES),
-            "repeated_none": less(repeated, NEXT_TO_NONE, natural[:, 0], SAMPLES),
+            "repeated_none": less(repeated, NEXT_TO_NONE, natural[:, 0]),
             "repeated_loses": any_head(repeated),
         },
         "C7": {
@@ -95,13 +96,13 @@ def exchanged(rates: dict[str, np.ndarray], natural: np.ndarray, model: str) -> 
     return {
         "C4": Evidence(
             parts={
-                "replaced_loses": less(rates["replaced"], 0.057, rates["before"], SAMPLES).of(model),
-                "swapped_moves": less(rates["swapped"], 0.46, rates["before"], SAMPLES).of(model),
+                "replaced_loses": less(rates["replaced"], 0.057, rates["before"]).of(model),
+                "swapped_moves": less(rates["swapped"], 0.46, rates["before"]).of(model),
             },
             preconditions={"has_a_sink": before},
         ),
         "C30": Evidence(
-            parts={"repeated_keeps": less(rates["before"], 0.4, natural, SAMPLES).of(model)},
+            parts={"repeated_keeps": less(rates["before"], 0.4, natural).of(model)},
             preconditions={"has_a_sink": share(natural, SAMPLES).of(model)},
         ),
     }
@@ -148,17 +149,21 @@ def windows(rows: list[dict]) -> Found_:
 
 def interventions(rows: list[dict]) -> Found_:
     """C29, from the rows of ``real.losses``; its nulls are the value emptied and the key taken away."""
-    loss = {name: np.array([row["loss"][name] for row in rows]) for name in rows[0]["loss"]}
+    found = losses(rows)
+    names = {"non_informative": "exchanged in all heads", "no_value": "no value in sink heads"}
+    nulls = {"non_informative": "no value in sink heads", "no_value": "removed in sink heads"}
+    parts, nulls = ({part: rise(found, name) for part, name in one.items()} for one in (names, nulls))
+    return {"C29": Evidence(parts=parts, nulls=nulls)}
 
-    def rise(name: str) -> Estimate:
-        return stats.paired_difference(loss[name], loss["as it is"], unit=DOCUMENTS)
 
-    return {
-        "C29": Evidence(
-            parts={"non_informative": rise("exchanged in all heads"), "no_value": rise("no value in sink heads")},
-            nulls={"non_informative": rise("no value in sink heads"), "no_value": rise("removed in sink heads")},
-        )
-    }
+def losses(rows: list[dict]) -> dict[str, np.ndarray]:
+    """Loss of later tokens under each intervention, and "as it is", by document."""
+    return {name: np.array([row["loss"][name] for row in rows]) for name in rows[0]["loss"]}
+
+
+def rise(found: dict[str, np.ndarray], name: str) -> Estimate:
+    """Rise of the loss under an intervention."""
+    return stats.paired_difference(found[name], found["as it is"], unit=DOCUMENTS)
 
 
 # --- what parts compare ----------------------------------------------------------------------------------------------
@@ -168,16 +173,67 @@ def share(values: np.ndarray, unit: str) -> Estimate:
     return stats.mean(values, unit=unit, within=(0, 1))
 
 
-def less(a: np.ndarray, x: float, b: np.ndarray, unit: str = SEEDS) -> Estimate:
+def less(a: np.ndarray, x: float, b: np.ndarray) -> Estimate:
     """Mean of a less x times b: judged as their ratio would be, with an interval even where a is 0 throughout."""
-    return stats.mean(np.asarray(a) - x * np.asarray(b), unit=unit)
+    return stats.mean(np.asarray(a) - x * np.asarray(b), unit=SAMPLES)
 
 
 def together(parts: dict, nulls: dict | None = None, preconditions: dict | None = None) -> Found_:
     """Evidence by claim out of measurements by claim and name; what has no measurement is left out."""
     kinds = {"parts": parts, "nulls": nulls or {}, "preconditions": preconditions or {}}
     claims = {claim for kind in kinds.values() for claim in kind}
-    return {claim: Evidence(**{name: kind.get(claim, {}) for name, kind in kinds.items()}) for claim in claims}
+
+    def measured(kind: dict, claim: str) -> dict[str, Measurement]:
+        return {name: one for name, one in kind.get(claim, {}).items() if one is not None}
+
+    return {claim: Evidence(**{name: measured(kind, claim) for name, kind in kinds.items()}) for claim in claims}
+
+
+class Arms:
+    """Rows by arm, compared seed by seed. What too few seeds are stored of, or two kinds of device, is not measured."""
+
+    def __init__(self, arms: dict[str, list]):
+        self.arms = arms
+
+    def has(self, *arms: str) -> bool:
+        return all(self.arms.get(arm) for arm in arms)
+
+    def by_seed(self, *arms: str) -> list[tuple]:
+        """For each seed that all these arms have, the row of each; none where there are fewer than five such seeds."""
+        if not self.has(*arms) or len({getattr(row, "device", "cpu") for arm in arms for row in self.arms[arm]}) > 1:
+            return []
+        rows = [{row.seed: row for row in self.arms[arm]} for arm in arms]
+        found = [tuple(one[seed] for one in rows) for seed in rows[0] if all(seed in one for one in rows)]
+        return found if len(found) >= ENOUGH else []
+
+    def estimate(self, make: Callable, of: Callable, *arms: str) -> Estimate | None:
+        """``make`` of what ``of`` gives of the rows of each seed; None where these arms measure nothing."""
+        rows = self.by_seed(*arms)
+        return make([of(*row) for row in rows]).of(*dict.fromkeys(arms)) if rows else None
+
+    def mean(self, arm: str, of: Callable) -> Estimate | None:
+        """Mean over the seeds of an arm, of a share."""
+        return self.estimate(lambda values: share(np.array(values), SEEDS), of, arm)
+
+    def geometric(self, arm: str, of: Callable) -> Estimate | None:
+        """Geometric mean over the seeds of an arm, of a positive ratio."""
+        return self.estimate(
+            lambda logs: stats.ratio_of_exp(logs, np.zeros(len(logs)), unit=SEEDS), lambda row: np.log(of(row)), arm
+        )
+
+    def less(self, a: str, of: Callable, x: float, b: str, base: Callable) -> Estimate | None:
+        """``of`` the rows of a less x times ``base`` of those of b; judged as their ratio would be, see `less`."""
+        return self.difference(lambda row, other: of(row) - x * base(other), a, b)
+
+    def difference(self, of: Callable, *arms: str) -> Estimate | None:
+        return self.estimate(partial(stats.mean, unit=SEEDS), of, *arms)
+
+    def ratio(self, a: str, above: Callable, b: str, below: Callable) -> Estimate | None:
+        """Mean of ``above`` the rows of a over the mean of ``below`` those of b."""
+        return self.estimate(
+            lambda pairs: stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS),
+            lambda row, other: (above(row), below(other)), a, b,
+        )  # fmt: skip
 
 
 # --- decoders trained on text ----------------------------------------------------------------------------------------
@@ -258,53 +314,23 @@ def given(row: trainings.Row, prefix: int) -> np.ndarray:
     return attended * np.where(np.arange(attended.shape[1]) < prefix, seen / 64, 1)
 
 
-class Decoders:
-    """Rows by arm. Arms are compared seed by seed, on one kind of device; an arm that is missing measures nothing."""
-
-    def __init__(self, arms: dict[str, list[trainings.Row]]):
-        self.arms = arms
-
-    def has(self, *arms: str) -> bool:
-        return (
-            all(self.arms.get(arm) for arm in arms) and len({row.device for arm in arms for row in self.arms[arm]}) == 1
-        )
-
-    def mean(self, arm: str, of: Callable) -> Estimate | None:
-        """Mean over the seeds of an arm, of a share."""
-        return share(np.array([of(row) for row in self.arms[arm]]), SEEDS).of(arm) if self.has(arm) else None
-
-    def less(self, a: str, of: Callable, x: float, b: str, base: Callable) -> Estimate | None:
-        """``of`` the rows of a less x times ``base`` of those of b with the same seed."""
-        if not self.has(a, b):
-            return None
-        other = {row.seed: row for row in self.arms[b]}
-        pairs = np.array([(of(row), base(other[row.seed])) for row in self.arms[a] if row.seed in other])
-        return less(pairs[:, 0], x, pairs[:, 1]).of(*dict.fromkeys((a, b))) if len(pairs) else None
-
-    def rise_less(self, a: str, b: str, x: float, base: str, of: Callable = first) -> Estimate | None:
-        """``of`` a minus b, less x times that of ``base``, by seed."""
-        if not self.has(a, b, base):
-            return None
-        of_a, of_b, of_base = ({row.seed: of(row) for row in self.arms[arm]} for arm in (a, b, base))
-        seeds = [seed for seed in of_a if seed in of_b and seed in of_base]
-        rises = [of_a[seed] - of_b[seed] for seed in seeds]
-        return less(rises, x, [of_base[seed] for seed in seeds]).of(a, b, base) if seeds else None
-
-    def geometric(self, arm: str, of: Callable) -> Estimate | None:
-        """Geometric mean over seeds of a positive ratio."""
-        if not self.has(arm):
-            return None
-        logs = np.log([of(row) for row in self.arms[arm]])
-        return stats.ratio_of_exp(logs, 0 * logs, unit=SEEDS).of(arm)
+def short(row: trainings.Row) -> float:
+    """Sink_1 over 32 tokens."""
+    return row.end["short"][-5]
 
 
 def beyond_one(row: trainings.Row) -> float:
     return norm(row) - 1
 
 
+def rise_less(x: float) -> Callable:
+    """Of rows of arms a, b and base: Sink_1 of a minus that of b, less x times that of base."""
+    return lambda a, b, base: first(a) - first(b) - x * first(base)
+
+
 def text(arms: dict[str, list[trainings.Row]]) -> Found_:
     """What decoders trained on text decide."""
-    d = Decoders(arms)
+    d = Arms(arms)
     fixed_first = d.mean("fixed", first)
     massive = d.geometric("fixed", norm)
     parts = {
@@ -350,13 +376,13 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
         },
         "C23": {
             "falls": d.less("key_bias_value", bias, 0.143, "key_bias", bias),
-            "first_rises": d.rise_less("fixed_key_bias_value", "fixed_key_bias", 0.71, "fixed"),
+            "first_rises": d.difference(rise_less(0.71), "fixed_key_bias_value", "fixed_key_bias", "fixed"),
         },
         "C24": {
             "one_dimension_draws": d.mean("key_bias_one_dimension", bias),
             "one_dimension_less": d.less("key_bias_one_dimension", bias, 0.68, "key_bias", bias),
             "shared_takes": d.less("key_bias_shared", bias, 0.47, "key_bias", bias),
-            "shared_kv_returns": d.rise_less("fixed_kv_bias_shared", "fixed_kv_bias", 0.34, "fixed"),
+            "shared_kv_returns": d.difference(rise_less(0.34), "fixed_kv_bias_shared", "fixed_kv_bias", "fixed"),
         },
         "C25": {"text_sigmoid_none": d.less("fixed_sigmoid", first, 0.156, "fixed", first)},
         "C28": {
@@ -386,16 +412,7 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
         "C32": {"has_massive": massive},
     }
     nulls = {"C28": {"default_has": d.geometric("fixed", lambda r: norm(r, 0))}}
-    return together(*({claim: kept(one) for claim, one in kind.items()} for kind in (parts, nulls, preconditions)))
-
-
-def short(row: trainings.Row) -> float:
-    """Sink_1 over 32 tokens."""
-    return row.end["short"][-5]
-
-
-def kept(found: dict[str, Measurement]) -> dict[str, Measurement]:
-    return {name: one for name, one in found.items() if one is not None}
+    return together(parts, nulls, preconditions)
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------
@@ -424,45 +441,25 @@ def even_toy(arm: str) -> np.ndarray:
     return even_share(variant, language.Text().length, change.get("decoder", {}).get("heads", 1))
 
 
-class Toys:
-    """Rows by arm; attention to a token, or to the bias, beyond an even share. Arms are compared seed by seed."""
-
-    def __init__(self, arms: dict[str, list[language.Row]]):
-        self.arms = arms
-
-    def has(self, *arms: str) -> bool:
-        return all(arm in self.arms for arm in arms)
-
-    def column(self, row: language.Row, token: int | None) -> int:
-        """Where a token's attention stands in a row, token from 0; None: the bias."""
-        return 0 if token is None else len(row.attention) - language.KEYS + token
-
-    def extra(self, arm: str, token: int | None = 0) -> dict[int, float]:
-        """Seed -> attention to a token, or (None) to the bias, beyond an even share."""
-        level = even_toy(arm)
-        return {
-            row.seed: row.attention[self.column(row, token)] - level[self.column(row, token)] for row in self.arms[arm]
-        }
-
-    def sink(self, arm: str, token: int | None = 0) -> dict[int, float]:
-        """Seed -> Sink_k of a token, or (None) Sink_*."""
-        return {row.seed: row.sink[self.column(row, token)] for row in self.arms[arm]}
-
-    def over(self, a: tuple, b: tuple, of: str = "extra") -> Estimate | None:
-        """Mean of one arm and token over that of another, by seed: ``a`` and ``b`` are (arm, token)."""
-        if not self.has(a[0], b[0]):
-            return None
-        above, below = getattr(self, of)(*a), getattr(self, of)(*b)
-        return ratio(above, below).of(*dict.fromkeys((a[0], b[0])))
-
-    def mean_sink(self, arm: str, token: int | None = 0) -> Estimate | None:
-        return share(np.array([*self.sink(arm, token).values()]), SEEDS).of(arm) if self.has(arm) else None
+def column(row: language.Row, token: int | None) -> int:
+    """Where a token's attention stands in a row, token from 0; None: the bias."""
+    return 0 if token is None else len(row.attention) - language.KEYS + token
 
 
-def ratio(a: dict[int, float], b: dict[int, float]) -> Estimate:
-    """Mean over mean, over the seeds that both have."""
-    seeds = [seed for seed in a if seed in b]
-    return stats.ratio_of_means([a[seed] for seed in seeds], [b[seed] for seed in seeds], unit=SEEDS)
+def extra(arm: str, token: int | None = 0) -> Callable:
+    """Of a row of an arm: attention to a token, or (None) to the bias, beyond an even share."""
+    level = even_toy(arm)
+    return lambda row: row.attention[at := column(row, token)] - level[at]
+
+
+def sink(arm: str, token: int | None = 0) -> Callable:
+    """Of a row of any arm: Sink_k of a token, or (None) Sink_*."""
+    return lambda row: row.sink[column(row, token)]
+
+
+def untrained(row: language.Row) -> float:
+    """Sink_1 before training, of an arm without a bias."""
+    return row.untrained["sink"][0]
 
 
 POSITIONS = ("none", "absolute", "learned", "relative", "alibi")
@@ -485,27 +482,34 @@ DEFAULT, THREE = ("default", 0), ("three layers", 0)
 
 def toys(arms: dict[str, list[language.Row]]) -> Found_:
     """What toys decide."""
-    t = Toys(arms)
+    t = Arms(arms)
 
-    def to_default(arm: str, token: int | None = 0, of: str = "extra") -> Estimate | None:
-        return t.over((arm, token), DEFAULT, of)
+    def over(a: tuple, b: tuple, of: Callable = extra) -> Estimate | None:
+        """One arm and token over another: ``a`` and ``b`` are (arm, token)."""
+        return t.ratio(a[0], of(*a), b[0], of(*b))
+
+    def to_default(arm: str, token: int | None = 0, of: Callable = extra) -> Estimate | None:
+        return over((arm, token), DEFAULT, of)
+
+    def has_a_sink(arm: str, token: int | None = 0) -> Estimate | None:
+        return t.mean(arm, sink(arm, token))
 
     parts = {
         "C10": {
-            "toy_fixed_steps": t.over(("rate 0.00075", 0), ("rate 0.006", 0)),
-            "toy_fixed_product": t.over(("rate 0.00075, 3200 steps", 0), ("rate 0.006", 0)),
+            "toy_fixed_steps": over(("rate 0.00075", 0), ("rate 0.006", 0)),
+            "toy_fixed_product": over(("rate 0.00075, 3200 steps", 0), ("rate 0.006", 0)),
         },
         "C11": {"small_batch_has": to_default("batch 16"), "large_batch_has": to_default("batch 128")},
         "C12": {"toy_little_data": to_default("16 samples"), "toy_never": highest(t, "16 samples")},
-        "C14": {f"moves_to_{place}": t.over(at, THREE) for place, at in PLACES.items()}
+        "C14": {f"moves_to_{place}": over(at, THREE) for place, at in PLACES.items()}
         | {f"others_lose_to_{place}": rivals(t, *at) for place, at in PLACES.items()},
         "C15": {"toy_rise": to_default("decay 0.5"), "toy_destroyed": to_default("decay 5")},
-        "C18": {scheme: t.over((scheme, 0), ("rotary", 0), "sink") for scheme in POSITIONS},
+        "C18": {scheme: over((scheme, 0), ("rotary", 0), sink) for scheme in POSITIONS},
         "C20": {part: to_default(arm) for part, arm in FEED_FORWARD.items()},
         "C21": {
-            "two_heads": to_default("2 heads", of="sink"),
-            "four_heads": to_default("4 heads", of="sink"),
-            "summed_heads": t.over(("4 heads, summed", 0), ("4 heads", 0), "sink"),
+            "two_heads": to_default("2 heads", of=sink),
+            "four_heads": to_default("4 heads", of=sink),
+            "summed_heads": over(("4 heads, summed", 0), ("4 heads", 0), sink),
         },
         "C22": {
             "toy_k_takes": to_default("unfixed, K bias", None),
@@ -513,12 +517,12 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
             "toy_v_does_not": to_default("V bias"),
         },
         "C23": {
-            "toy_falls": t.over(("unfixed, value 20", None), ("unfixed, K bias", None)),
-            "toy_falls_evenly": t.over(("unfixed, even value 20", None), ("unfixed, K bias", None)),
+            "toy_falls": over(("unfixed, value 20", None), ("unfixed, K bias", None)),
+            "toy_falls_evenly": over(("unfixed, even value 20", None), ("unfixed, K bias", None)),
         },
         "C24": {
-            "toy_shared_takes": t.over(("unfixed, 4 heads, shared K bias", None), ("unfixed, 4 heads, K bias", None)),
-            "toy_one_dimension_less": t.over(("unfixed, 1 dimension", None), ("unfixed, K bias", None)),
+            "toy_shared_takes": over(("unfixed, 4 heads, shared K bias", None), ("unfixed, 4 heads, K bias", None)),
+            "toy_one_dimension_less": over(("unfixed, 1 dimension", None), ("unfixed, K bias", None)),
         },
         "C25": {
             "sigmoid_none": to_default("sigmoid"),
@@ -532,59 +536,45 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
         | {part: to_default(arm) for part, arm in SIGMOID.items()},
         "C34": ordered(t),
     }
-    default = t.mean_sink("default")
+    default = has_a_sink("default")
     preconditions = {
-        "C10": {"toy_has_a_sink": t.mean_sink("rate 0.006")},
+        "C10": {"toy_has_a_sink": has_a_sink("rate 0.006")},
         **{claim: {"has_a_sink": default} for claim in ("C11", "C20", "C21", "C26")},
         **{claim: {"toy_has_a_sink": default} for claim in ("C12", "C15", "C22", "C25")},
-        "C14": {"toy_has_a_sink": t.mean_sink("three layers")}
-        | {f"{place}_has_a_sink": t.mean_sink(*at) for place, at in PLACES.items()},
-        "C18": {"has_a_sink": t.mean_sink("rotary")},
-        "C23": {"toy_bias_has_a_sink": t.mean_sink("unfixed, K bias", None)},
+        "C14": {"toy_has_a_sink": has_a_sink("three layers")}
+        | {f"{place}_has_a_sink": has_a_sink(*at) for place, at in PLACES.items()},
+        "C18": {"has_a_sink": has_a_sink("rotary")},
+        "C23": {"toy_bias_has_a_sink": has_a_sink("unfixed, K bias", None)},
         "C24": {
-            "toy_bias_has_a_sink": t.mean_sink("unfixed, K bias", None),
-            "four_heads_bias_has_a_sink": t.mean_sink("unfixed, 4 heads, K bias", None),
+            "toy_bias_has_a_sink": has_a_sink("unfixed, K bias", None),
+            "four_heads_bias_has_a_sink": has_a_sink("unfixed, 4 heads, K bias", None),
         },
     }
-    preconditions["C21"]["four_have_a_sink"] = t.mean_sink("4 heads")
-    nulls = {"C18": {"relative": untrained_over(t, "relative", "rotary")}}
-    return together(*({claim: kept(one) for claim, one in kind.items()} for kind in (parts, nulls, preconditions)))
+    preconditions["C21"]["four_have_a_sink"] = has_a_sink("4 heads")
+    nulls = {"C18": {"relative": t.ratio("relative", untrained, "rotary", sink("rotary"))}}
+    return together(parts, nulls, preconditions)
 
 
-def highest(t: Toys, arm: str) -> Estimate | None:
+def highest(t: Arms, arm: str) -> Estimate | None:
     """Largest extra attention to the first token at any point of the training, over the default's at its end."""
-    if not t.has(arm, "default"):
-        return None
     level = even_toy(arm)[0]
-    return ratio({row.seed: max(row.alpha) - level for row in t.arms[arm]}, t.extra("default")).of(arm, "default")
+    return t.ratio(arm, lambda row: max(row.alpha) - level, "default", extra("default"))
 
 
-def rivals(t: Toys, arm: str, fixed: int) -> Estimate | None:
+def rivals(t: Arms, arm: str, fixed: int) -> Estimate | None:
     """Extra attention to the most attended other of the first four tokens, over that to the fixed one."""
-    if not t.has(arm):
-        return None
-    others = [t.extra(arm, token) for token in range(4) if token != fixed]
-    return ratio({seed: max(other[seed] for other in others) for seed in others[0]}, t.extra(arm, fixed)).of(arm)
-
-
-def untrained_over(t: Toys, arm: str, base: str) -> Estimate | None:
-    """Sink_1 of an arm before training over that of a trained one."""
-    if not t.has(arm, base):
-        return None
-    return ratio({row.seed: row.untrained["sink"][0] for row in t.arms[arm]}, t.sink(base)).of(arm, base)
+    others = [extra(arm, token) for token in range(4) if token != fixed]
+    return t.ratio(arm, lambda row: max(other(row) for other in others), arm, extra(arm, fixed))
 
 
 # toy -> its rate over its batch size; pairs of equal ratio, lower rate and smaller batch first; pairs a third apart
 ORDERED = {
-    f"{name}, batch {batch}": rate / batch
-    for name, rate, batch in (
-        ("rate 0.001", 1e-3, 16),
-        ("rate 0.001", 1e-3, 48),
-        ("rate 0.003", 3e-3, 16),
-        ("rate 0.003", 3e-3, 48),
-        ("rate 0.003", 3e-3, 144),
-        ("rate 0.009", 9e-3, 48),
-    )
+    "rate 0.001, batch 16": 1e-3 / 16,
+    "rate 0.001, batch 48": 1e-3 / 48,
+    "rate 0.003, batch 16": 3e-3 / 16,
+    "rate 0.003, batch 48": 3e-3 / 48,
+    "rate 0.003, batch 144": 3e-3 / 144,
+    "rate 0.009, batch 48": 9e-3 / 48,
 }
 EQUAL = (
     ("rate 0.001, batch 16", "rate 0.003, batch 48"),
@@ -598,15 +588,17 @@ THIRDS = (
 )
 
 
-def ordered(t: Toys) -> dict[str, Measurement]:
+def ordered(t: Arms) -> dict[str, Measurement]:
     """C34: the sink against rate over batch, and whether more than the ratio counts."""
-    if not t.has(*ORDERED):
-        return {}
-    attention = np.array([[*t.extra(arm).values()] for arm in ORDERED]).T  # (seeds, toys)
-    at = {arm: attention[:, i] for i, arm in enumerate(ORDERED)}
-    apart = np.mean([at[a] - at[b] for a, b in EQUAL], axis=0)
-    fall = np.mean([at[a] - at[b] for a, b in THIRDS], axis=0)
-    return {
-        "falls": stats.slope(np.log10([*ORDERED.values()]), attention, unit=SEEDS).of(*ORDERED),
-        "ratio_alone_counts": stats.ratio_of_means(apart, fall, unit=SEEDS).of(*ORDERED),
-    }
+
+    def of(*rows: language.Row) -> list[float]:
+        return [extra(arm)(row) for arm, row in zip(ORDERED, rows, strict=True)]
+
+    def ratio_alone(values: list[list[float]]) -> Estimate:
+        at = dict(zip(ORDERED, np.transpose(values), strict=True))  # toy -> extra attention by seed
+        apart, fall = (np.mean([at[a] - at[b] for a, b in pairs], axis=0) for pairs in (EQUAL, THIRDS))
+        return stats.ratio_of_means(apart, fall, unit=SEEDS)
+
+    slope = partial(stats.slope, np.log10([*ORDERED.values()]), unit=SEEDS)
+    makes = {"falls": slope, "ratio_alone_counts": ratio_alone}
+    return {part: t.estimate(make, of, *ORDERED) for part, make in makes.items()}

@@ -1,13 +1,17 @@
-"""Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone."""
+"""Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone.
+
+Where there are no rows, as stored runs are to come or are of another tier, a figure is a line that says so: see `show`.
+"""
 
 import numpy as np
 from matplotlib.lines import Line2D
 
 from claimbook import plotting, stats
+from claimbook.claims import words
 from claimbook.display.tables import Shown, table
 from claimbook.experiments.sink_emergence import evidence
 from claimbook.experiments.sink_emergence.measure.text import Row
-from claimbook.experiments.sink_emergence.stored import STORED, text_run
+from claimbook.experiments.sink_emergence.stored import SEEDS, TEXT_RUNS, seeds, text_run
 from claimbook.plotting import Plot
 
 KINDS = {"natural": "natural text", "random": "random tokens", "repeated": "one token repeated"}
@@ -37,6 +41,16 @@ TEXT_ARMS = {  # arm on text -> its name in figures and tables
     "fixed_long": "fixed, chunks of 512",
     "fixed_long_window": "fixed, chunks of 512, window 32",
 }
+
+NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
+NO_TOYS = "Not drawn: none of these toys is stored for this run."
+NOT_MEASURED = "Not drawn: this was not measured in this run."
+
+
+def show(plot: Plot | str, fidelity: str):
+    """A figure, finished for a notebook; or the line that stands where there is nothing to draw."""
+    return Shown(f"<p>{plot}</p>", plot) if isinstance(plot, str) else plotting.show(plot, fidelity)
+
 
 # --- real models -----------------------------------------------------------------------------------------------------
 
@@ -72,33 +86,30 @@ def percent(values: np.ndarray) -> stats.Estimate:
     return stats.mean(100 * values, unit="samples")
 
 
-def lengths_and_layers(by_model: dict[str, dict], main: str, text: str, config: dict) -> Plot:
+def lengths_and_layers(by_model: dict[str, dict], main: str, text: str, config: dict) -> Plot | str:
     """Sink_1 against the length of the text, a line for each epsilon; below by depth, a line for each model."""
+    if not by_model.get(main):
+        return NOT_MEASURED
     fig, (above, below) = plotting.figure(2, 1, height=6.6)
-    title = ""
-    if curves := by_model.get(main):
-        rates = 100 * np.array(curves[text]["by_length"]).mean(axis=0)  # (lengths, epsilons)
-        series = {f"ε = {e:g}": (config["lengths"], rates[:, i]) for i, e in enumerate(config["epsilons"])}
-        plotting.curves(above, series, xlabel="length of the text, tokens", ylabel="sink, %")
-        above.set_xscale("log", base=2)
-        above.set_xticks(config["lengths"], config["lengths"])
-        above.set_ylim(0, 102)
-        at = config["epsilons"].index(0.3)
-        title = (
-            f"From {config['lengths'][0]} to {config['lengths'][-1]} tokens the share of sinks falls from "
-            f"{rates[0, at]:.0f} to {rates[-1, at]:.0f} %"
-        )
-    series = {}
-    for model, curves in by_model.items():
-        if curves:
-            rates = 100 * np.array(curves[text]["by_block"]).mean(axis=0)
-            series[short(model)] = (100 * np.arange(len(rates)) / (len(rates) - 1), rates)
-    if series:
-        plotting.curves(below, series, xlabel="depth of the layer, %", ylabel="sink, %")
-        below.set_ylim(0, 102)
+    rates = 100 * np.array(by_model[main][text]["by_length"]).mean(axis=0)  # (lengths, epsilons)
+    series = {f"ε = {e:g}": (config["lengths"], rates[:, i]) for i, e in enumerate(config["epsilons"])}
+    plotting.curves(above, series, xlabel="length of the text, tokens", ylabel="sink, %")
+    above.set_xscale("log", base=2)
+    above.set_xticks(config["lengths"], config["lengths"])
+    above.set_ylim(0, 102)
+    layers = {
+        short(model): 100 * np.array(curves[text]["by_block"]).mean(axis=0)
+        for model, curves in by_model.items()
+        if curves
+    }
+    series = {model: (100 * np.arange(len(one)) / (len(one) - 1), one) for model, one in layers.items()}
+    plotting.curves(below, series, xlabel="depth of the layer, %", ylabel="sink, %")
+    below.set_ylim(0, 102)
+    start, end = rates[[0, -1], config["epsilons"].index(0.3)]
     return Plot(
         fig,
-        title=title,
+        title=f"From {config['lengths'][0]} to {config['lengths'][-1]} tokens the share of sinks falls from "
+        f"{start:.0f} to {end:.0f} %",
         caption="Above: by threshold. C6 is judged from 32 tokens on, as an even share of 16 tokens is more than the "
         "lowest threshold. Below: by layer, at a threshold of 0.3.",
         alt="Above, share of heads with a sink against text length, falling, one line for each threshold. Below, the "
@@ -126,29 +137,19 @@ def norms(found: dict) -> Plot:
     )
 
 
-def rises(curves: dict, which: str = "loss") -> dict[str, stats.Estimate]:
-    """Rise of the loss under each intervention, of "early" tokens or of later ones; empty where none was measured."""
+def interventions(curves: dict) -> Plot | str:
+    """Rise of the loss of later tokens under each intervention on the first one."""
     if not curves:
-        return {}
-    rows = curves["documents"]
-    base = np.array([row[which]["as it is"] for row in rows])
-    names = [name for name in rows[0][which] if name != "as it is"]
-    return {name: stats.paired_difference([row[which][name] for row in rows], base, unit="documents") for name in names}
-
-
-def interventions(curves: dict) -> Plot:
-    shown = rises(curves)
+        return NOT_MEASURED
+    losses = evidence.losses(curves["documents"])
+    shown = {name: evidence.rise(losses, name) for name in losses if name != "as it is"}
     fig, ax = plotting.figure(height=3.8)
-    if shown:
-        plotting.interval_plot(ax, shown, xlabel="rise of the loss, nats")
-        plotting.reference_line(ax, 0, "", axis="x")
-    exchanged, emptied = (shown.get(name) for name in ("exchanged in all heads", "no value in sink heads"))
+    plotting.interval_plot(ax, shown, xlabel="rise of the loss, nats")
+    plotting.reference_line(ax, 0, "", axis="x")
+    exchanged, emptied = (shown[name].value for name in ("exchanged in all heads", "no value in sink heads"))
     return Plot(
         fig,
-        title=f"Another text's first token in its place costs {exchanged.value:.3f} nats, its value emptied "
-        f"{emptied.value:.2f}"
-        if shown
-        else "",
+        title=f"Another text's first token in its place costs {exchanged:.3f} nats, its value emptied {emptied:.2f}",
         caption="Rise of the loss of tokens from 32 on, mean over documents with its 95 % interval.",
         alt="Rise of the loss for seven interventions on the first token, with intervals. Exchanging it costs next to "
         "nothing; emptying its value or removing it in sink heads costs most.",
@@ -160,7 +161,7 @@ def interventions(curves: dict) -> Plot:
 
 def millions(arm: str, row: Row) -> np.ndarray:
     """Training tokens, in millions, at each measured point."""
-    config = STORED[text_run(arm, row.seed)].config
+    config = TEXT_RUNS[text_run(arm, row.seed)].config
     return np.array([point["step"] for point in row.measured]) * config["batch"] * config["corpus"]["length"] / 1e6
 
 
@@ -172,11 +173,12 @@ SINKS = {  # what the hero draws: arm -> its name, and whose sink
 }
 
 
-def birth(arms: dict[str, list[Row]]) -> Plot:
+def birth(arms: dict[str, list[Row]]) -> Plot | str:
     """Above: attention to the first token by head while one decoder trains. Below: the sink of every seed and arm."""
+    if not {"fixed", "packed"} <= arms.keys():
+        return NO_TRAININGS
     fig, (top, bottom) = plotting.figure(2, 1, height=7.8, height_ratios=[1.3, 1])
-    if "fixed" in arms:
-        _heads(top, arms["fixed"][0])
+    _heads(top, arms["fixed"][0])
     drawn, ends = [], {}
     for i, (arm, (label, of)) in enumerate(SINKS.items()):
         look = {"color": plotting.COLOURS[i], "linestyle": plotting.LINES[i], "linewidth": 1.8}
@@ -185,18 +187,15 @@ def birth(arms: dict[str, list[Row]]) -> Plot:
             bottom.plot(millions(arm, row), sinks, alpha=0.8, **look)
             ends.setdefault(arm, []).append(sinks[-1])
         if arm in arms:
-            drawn.append(Line2D([], [], label=f"{label} ({seeds(arms[arm])})", **look))
+            drawn.append(Line2D([], [], label=f"{label} ({words.several(len(arms[arm]), 'seeds')})", **look))
     bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
-    if drawn:
-        bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        top.set_xlim(bottom.get_xlim())
+    bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    top.set_xlim(bottom.get_xlim())
     means = {arm: np.mean(one) for arm, one in ends.items()}
     return Plot(
         fig,
         title=f"A sink grows on a first token that is always the same: {means['fixed']:.1f} % of heads and samples "
-        f"after ten million tokens, {means['packed']:.1f} % on ordinary text"
-        if {"fixed", "packed"} <= means.keys()
-        else "",
+        f"after ten million tokens, {means['packed']:.1f} % on ordinary text",
         caption="Above: each row is a head of one small decoder, the last layer on top; bright is attention to the "
         "first token. Below: every seed.",
         alt="Above, a row for each head of a small decoder; with the first token always the same one head or two "
@@ -223,29 +222,36 @@ def _heads(ax, row: Row) -> None:
     bar.outline.set_visible(False)
 
 
-def seeds(rows: list) -> str:
-    return f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
-
-
 def text_table(arms: dict[str, list[Row]]) -> Shown:
-    """Every arm trained on text at its end, means over seeds; norms are those of `evidence.norm`."""
-    head = ["decoder", "seeds", "sink on the first, %", "sink on the bias, %", "largest norm ratio", "loss"]
+    """Every arm on text: how many of its seeds are trained, and means over them at the end; see `evidence.norm`."""
+    head = ["decoder", "seeds trained", "sink on the first, %", "sink on the bias, %", "largest norm ratio", "loss"]
     rows = []
     for arm, label in TEXT_ARMS.items():
-        if arm in arms:
-            found = arms[arm]
-            has_bias = len(found[0].measured[-1]["sink"]["0.3"]) > 5
-            rows.append(
-                [
-                    label,
-                    str(len(found)),
-                    f"{100 * np.mean([evidence.first(row) for row in found]):.1f}",
-                    f"{100 * np.mean([evidence.bias(row) for row in found]):.1f}" if has_bias else "—",
-                    f"{np.mean([evidence.norm(row) for row in found]):.1f}",
-                    f"{np.mean([evidence.loss(row) for row in found]):.3f}",
-                ]
-            )
+        found = arms.get(arm, [])
+        has_bias = found and len(found[0].measured[-1]["sink"]["0.3"]) > 5
+        rows.append([label, f"{len(found)} of {len(seeds(arm))}"] + (_ends(found, has_bias) if found else ["—"] * 4))
     return table(head, rows, "toy-table")
+
+
+def _ends(found: list[Row], has_bias: bool) -> list[str]:
+    return [
+        f"{100 * np.mean([evidence.first(row) for row in found]):.1f}",
+        f"{100 * np.mean([evidence.bias(row) for row in found]):.1f}" if has_bias else "—",
+        f"{np.mean([evidence.norm(row) for row in found]):.1f}",
+        f"{np.mean([evidence.loss(row) for row in found]):.3f}",
+    ]
+
+
+def to_come(arms: dict[str, list[Row]]) -> str:
+    """In a sentence: how many of the trainings on text are there, and what the others keep from being judged."""
+    done, planned = sum(map(len, arms.values())), sum(len(seeds(arm)) for arm in TEXT_ARMS)
+    ready = sum(len(arms.get(arm, [])) >= SEEDS for arm in TEXT_ARMS)
+    if done == planned:
+        return f"All {planned} trainings on text are stored."
+    return (
+        f"{done} of {planned} trainings on text are stored. An arm is judged from {SEEDS} seeds on: "
+        f"{ready} of {len(TEXT_ARMS)} have so many. What needs the others is untested until they are trained."
+    )
 
 
 STREAMED = {
@@ -253,46 +259,54 @@ STREAMED = {
     "first kept": "the first and the last 31",
     "first four kept": "the first 4 and the last 28",
 }
+CACHES = ("all", *STREAMED)
 
 
-def streamed(arms: dict[str, list[Row]]) -> Plot:
+def streamed(arms: dict[str, list[Row]]) -> Plot | str:
     """What is lost when the first tokens leave a cache of 32, by arm: loss over that of seeing everything."""
-    fig, ax = plotting.figure(height=3.6)
+    if not {"fixed", "packed"} <= (arms := {arm: rows for arm, rows in arms.items() if len(rows) > 1}).keys():
+        return NO_TRAININGS
     shown, gains = {}, {}
     for arm in ("fixed", "packed", "learned", "key_bias"):
-        losses = {
-            name: np.array([row.end["streamed"][name] for row in arms.get(arm, [])]) for name in ("all", *STREAMED)
-        }
-        if len(losses["all"]) > 1:
-            for name, label in STREAMED.items():
-                shown[f"{TEXT_ARMS[arm]}: {label}"] = stats.paired_difference(losses[name], losses["all"], unit="seeds")
-            gains[arm] = (losses["window"] - losses["first kept"]).mean()
-    if shown:
-        plotting.interval_plot(ax, shown, xlabel="loss beyond that of seeing everything, nats")
+        losses = {name: np.array([row.end["streamed"][name] for row in arms.get(arm, [])]) for name in CACHES}
+        for name in STREAMED if arm in arms else ():
+            estimate = stats.paired_difference(losses[name], losses["all"], unit="seeds")
+            shown[f"{TEXT_ARMS[arm]}: {STREAMED[name]}"] = estimate
+        gains[arm] = np.mean(losses["window"] - losses["first kept"])
+    fig, ax = plotting.figure(height=4.4)
+    plotting.interval_plot(ax, shown, xlabel="loss beyond that of seeing everything, nats")
     return Plot(
         fig,
         title=f"To keep the first token in a small cache saves {gains['fixed']:.3f} nats where it is a sink, "
-        f"{gains['packed']:.3f} where there is none"
-        if {"fixed", "packed"} <= gains.keys()
-        else "",
+        f"{gains['packed']:.3f} where there is none",
         caption="Decoders that read 128 tokens through a cache of 32 keys; loss of the second half over that of the "
         "same decoder seeing all keys. Means over seeds with 95 % intervals.",
-        alt="Loss beyond that of full attention for three caches of 32 keys, by decoder. With a fixed first token the "
-        "cache that keeps it loses least.",
+        alt="Loss beyond that of full attention for three caches of 32 keys, by decoder, with intervals.",
     )
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------
 
 
-def bars(t: evidence.Toys, arms: list[str], title: str, alt: str, base: str = "default", height: float = 5.2) -> Plot:
-    """Attention to the first token, a row for each arm, a dot for each seed; even attention and ``base`` are marked."""
+def bars(t: evidence.Arms, arms: tuple[str, ...], by: str, height: float = 5.2) -> Plot | str:
+    """Attention to the first token, a row for each arm, a ring for each seed. ``by``: what the arms differ in."""
+    if not (shown := [arm for arm in arms if t.has(arm)]):
+        return NO_TOYS
     fig, ax = plotting.figure(height=height)
-    shown = [arm for arm in arms if t.has(arm)]
+    means = {}
     for i, arm in enumerate(shown):
-        _dots(ax, i, [row.attention[t.column(row, 0)] for row in t.arms[arm]], plotting.COLOURS[0], "o")
-    _rows(ax, t, shown, base)
-    return Plot(fig, title=title, caption=CAPTION, alt=alt)
+        values = [row.attention[evidence.column(row, 0)] for row in t.arms[arm]]
+        _dots(ax, i, values, plotting.COLOURS[0], "o")
+        means[arm] = np.mean(values)
+    _rows(ax, t, shown)
+    low, high = (pick(means, key=means.get) for pick in (min, max))
+    return Plot(
+        fig,
+        title=f"By {by} a toy's first token draws from {means[low]:.2f} ({low}) to {means[high]:.2f} ({high}) of the "
+        "attention",
+        caption=CAPTION,
+        alt=f"Attention of toys to their first token by {by}, a row for each kind and a ring for each seed.",
+    )
 
 
 CAPTION = "A ring for each seed, a bar for their mean. Lines: what an even share would give, and the default's mean."
@@ -300,20 +314,22 @@ FOUR = ("4 heads, K bias", "4 heads, shared K bias")
 BIASES = ("K bias", "KV bias", "value 5", "value 20", "even value 20", "1 dimension", "8 dimensions", *FOUR)
 
 
-def biases(t: evidence.Toys) -> Plot:
+def biases(t: evidence.Arms) -> Plot | str:
     """Attention to the first token and to the bias, without a fixed token."""
-    fig, ax = plotting.figure(height=5.2)
+    if not t.has("unfixed", "unfixed, K bias"):
+        return NO_TOYS
     shown = [arm for arm in ("unfixed", *(f"unfixed, {name}" for name in BIASES)) if t.has(arm)]
+    fig, ax = plotting.figure(height=5.2)
     for i, arm in enumerate(shown):
         rows = t.arms[arm]
-        _dots(ax, i - 0.15, [row.attention[t.column(row, 0)] for row in rows], plotting.COLOURS[0], "o")
+        _dots(ax, i - 0.15, [row.attention[evidence.column(row, 0)] for row in rows], plotting.COLOURS[0], "o")
         if arm != "unfixed":
             _dots(ax, i + 0.15, [row.attention[0] for row in rows], plotting.COLOURS[1], "s")
-    _rows(ax, t, shown, "default")
-    drawn = t.mean_sink("unfixed, K bias", None)
+    _rows(ax, t, shown)
+    drawn = np.mean([evidence.sink("unfixed, K bias", None)(row) for row in t.arms["unfixed, K bias"]])
     return Plot(
         fig,
-        title=f"Without a fixed token a key bias is a sink in {100 * drawn.value:.0f} % of samples" if drawn else "",
+        title=f"Without a fixed token a key bias is a sink in {100 * drawn:.0f} % of samples",
         caption="Rings: to the first token; squares: to the bias. " + CAPTION,
         alt="Attention of toys without a fixed token to their first token and to their key bias, by kind of bias, each "
         "with its seeds.",
@@ -325,41 +341,39 @@ def _dots(ax, y: float, values: list[float], colour: str, marker: str) -> None:
     ax.plot([np.mean(values)], [y], "|", color=colour, markersize=15, markeredgewidth=2.6)
 
 
-def _rows(ax, t: evidence.Toys, shown: list[str], base: str) -> None:
-    """Labels, and two lines: what an even share gives the first token, and what ``base`` has."""
-    if not shown:
-        return
+def _rows(ax, t: evidence.Arms, shown: list[str]) -> None:
+    """Labels, and two lines: what an even share gives the first token, and what the default toy has."""
     ax.set_yticks(range(len(shown)), shown)
     ax.set(xlabel="attention", ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
     ax.grid(axis="y", visible=False)
     ax.axvline(evidence.even_toy("default")[0], color=plotting.INK, linewidth=1.4, linestyle=":", zorder=1)
-    if t.has(base):
-        mean = np.mean([row.attention[t.column(row, 0)] for row in t.arms[base]])
+    if t.has("default"):
+        mean = np.mean([row.attention[0] for row in t.arms["default"]])
         ax.axvline(mean, color=plotting.INK, linewidth=1.4, linestyle=(0, (6, 3)), zorder=1)
 
 
-def ordered(t: evidence.Toys) -> Plot:
+def ordered(t: evidence.Arms) -> Plot | str:
     """Attention to the first token against rate over batch size, a mark for each rate."""
+    if not t.has(*evidence.ORDERED):
+        return NO_TOYS
     fig, ax = plotting.figure(height=3.6)
     found = {}
     for i, rate in enumerate(("rate 0.001", "rate 0.003", "rate 0.009")):
-        arms = [arm for arm in evidence.ORDERED if arm.startswith(rate) and t.has(arm)]
-        x = [evidence.ORDERED[arm] for arm in arms]
-        y = [np.mean([row.attention[0] for row in t.arms[arm]]) for arm in arms]
-        if arms:
-            ax.plot(x, y, "osD"[i], linestyle="-", color=plotting.COLOURS[i], label=rate)
-            found |= dict(zip(x, y, strict=True))
-    if found:
-        ax.set_xscale("log")
-        ax.set(xlabel="learning rate over batch size", ylabel="attention to the first token")
-        plotting.legend(ax, columns=3)
+        means = {
+            evidence.ORDERED[arm]: np.mean([row.attention[0] for row in t.arms[arm]])
+            for arm in evidence.ORDERED
+            if arm.startswith(rate)
+        }
+        ax.plot(*zip(*means.items(), strict=True), "osD"[i], linestyle="-", color=plotting.COLOURS[i], label=rate)
+        found |= means
+    ax.set_xscale("log")
+    ax.set(xlabel="learning rate over batch size", ylabel="attention to the first token")
+    plotting.legend(ax, columns=3)
     return Plot(
         fig,
-        title=f"From a small rate over batch to a large one the toy's sink falls from {found[min(found)]:.2f} to "
-        f"{found[max(found)]:.2f}"
-        if found
-        else "",
+        title=f"From a small rate over batch to a large one the toy's attention to its first token goes from "
+        f"{found[min(found)]:.2f} to {found[max(found)]:.2f}",
         caption="Six toys at a fixed product of rate and steps; means over seeds. Toys of equal ratio stand above each "
         "other.",
-        alt="Attention to the first token against the ratio of learning rate to batch size, falling.",
+        alt="Attention to the first token against the ratio of learning rate to batch size, a line for each rate.",
     )

@@ -33,7 +33,8 @@ def text_rows(run) -> dict[str, list[trainings.Row]]:
     """Every arm trained on text that is stored, by seed; none at the gpu tier."""
     found = {}
     for arm in ARMS if run.tier != "gpu" else ():
-        stored = [one for seed in seeds(arm) if (one := run.stored(text_run(arm, seed)))]
+        names = [name for seed in seeds(arm) if (name := text_run(arm, seed)) in STORED]  # others are to come
+        stored = [one for name in names if (one := run.stored(name))]
         if stored:
             found[arm] = [trainings.read(one) for one in stored]
     return found
