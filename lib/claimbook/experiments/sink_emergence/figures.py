@@ -4,6 +4,7 @@ Where there are no rows, as stored runs are to come or are of another tier, a fi
 """
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from claimbook import plotting, stats
@@ -184,7 +185,7 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
         look = {"color": plotting.COLOURS[i], "linestyle": plotting.LINES[i], "linewidth": 1.8}
         for row in arms.get(arm, []):
             sinks = [100 * of(row, at) for at in range(len(row.measured))]
-            bottom.plot(millions(arm, row), sinks, alpha=0.8, **look)
+            bottom.plot(millions(arm, row), sinks, **look)
             ends.setdefault(arm, []).append(sinks[-1])
         if arm in arms:
             drawn.append(Line2D([], [], label=f"{label} ({words.several(len(arms[arm]), 'seeds')})", **look))
@@ -205,13 +206,16 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
     )
 
 
+STEPS = plt.get_cmap("cividis", 12)  # few colours, so that a small PNG keeps those of the lines
+
+
 def _heads(ax, row: Row) -> None:
     alpha = np.array([point["alpha"] for point in row.measured])[..., -5]  # (times, layers, heads)
     at = millions("fixed", row)
     edges = np.concatenate([at[:1], (at[1:] + at[:-1]) / 2, at[-1:]])
     layers, per_layer = alpha.shape[1:]
     rows = alpha.reshape(len(alpha), -1).T
-    image = ax.pcolormesh(edges, np.arange(len(rows) + 1), rows, vmin=0, rasterized=True)
+    image = ax.pcolormesh(edges, np.arange(len(rows) + 1), rows, vmin=0, cmap=STEPS, rasterized=True)
     ax.set_yticks(per_layer * (np.arange(layers) + 0.5), range(1, layers + 1))
     ax.set_ylabel(f"layer ({per_layer} heads each)")
     ax.grid(visible=False)
@@ -259,30 +263,43 @@ STREAMED = {
     "first kept": "the first and the last 31",
     "first four kept": "the first 4 and the last 28",
 }
-CACHES = ("all", *STREAMED)
 
 
 def streamed(arms: dict[str, list[Row]]) -> Plot | str:
     """What is lost when the first tokens leave a cache of 32, by arm: loss over that of seeing everything."""
-    if not {"fixed", "packed"} <= (arms := {arm: rows for arm, rows in arms.items() if len(rows) > 1}).keys():
+    shown = [arm for arm in ("fixed", "packed", "learned", "key_bias") if len(arms.get(arm, [])) > 1]
+    if not {"fixed", "packed"} <= set(shown):
         return NO_TRAININGS
-    shown, gains = {}, {}
-    for arm in ("fixed", "packed", "learned", "key_bias"):
-        losses = {name: np.array([row.end["streamed"][name] for row in arms.get(arm, [])]) for name in CACHES}
-        for name in STREAMED if arm in arms else ():
-            estimate = stats.paired_difference(losses[name], losses["all"], unit="seeds")
-            shown[f"{TEXT_ARMS[arm]}: {STREAMED[name]}"] = estimate
-        gains[arm] = np.mean(losses["window"] - losses["first kept"])
-    fig, ax = plotting.figure(height=4.4)
-    plotting.interval_plot(ax, shown, xlabel="loss beyond that of seeing everything, nats")
+    losses = {arm: {name: streamed_losses(arms[arm], name) for name in ("all", *STREAMED)} for arm in shown}
+    fig, ax = plotting.figure(height=4.6)
+    for j, (name, label) in enumerate(STREAMED.items()):
+        costs = [stats.paired_difference(losses[arm][name], losses[arm]["all"], unit="seeds") for arm in shown]
+        ax.errorbar(
+            [cost.value for cost in costs],
+            np.arange(len(shown)) + 0.24 * (j - 1),
+            xerr=[[cost.value - cost.low for cost in costs], [cost.high - cost.value for cost in costs]],
+            fmt=plotting.MARKERS[j],
+            color=plotting.COLOURS[j],
+            capsize=4,
+            label=label,
+        )
+    ax.set_yticks(range(len(shown)), [TEXT_ARMS[arm].replace(", ", ",\n") for arm in shown])
+    ax.set(xlabel="loss beyond seeing everything, nats", ylim=(len(shown) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+    plotting.legend(ax, columns=1)
+    saves = {arm: (one["window"] - one["first kept"]).mean() for arm, one in losses.items()}
     return Plot(
         fig,
-        title=f"To keep the first token in a small cache saves {gains['fixed']:.3f} nats where it is a sink, "
-        f"{gains['packed']:.3f} where there is none",
+        title=f"To keep the first token in a small cache saves {saves['fixed']:.3f} nats where it is a sink, "
+        f"{saves['packed']:.3f} where there is none",
         caption="Decoders that read 128 tokens through a cache of 32 keys; loss of the second half over that of the "
-        "same decoder seeing all keys. Means over seeds with 95 % intervals.",
+        "same decoder seeing all keys. A key bias is always seen. Means over seeds with 95 % intervals.",
         alt="Loss beyond that of full attention for three caches of 32 keys, by decoder, with intervals.",
     )
+
+
+def streamed_losses(rows: list[Row], name: str) -> np.ndarray:
+    return np.array([row.end["streamed"][name] for row in rows])
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------
