@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.display.tables import Shown, table
 from claimbook.experiments.sink_emergence import evidence
 from claimbook.experiments.sink_emergence.measure.text import Row
-from claimbook.experiments.sink_emergence.stored import SEEDS, TEXT_RUNS, seeds, text_run
+from claimbook.experiments.sink_emergence.stored import FAMILIES_TO_COME, SEEDS, TEXT_RUNS, seeds, text_run
 from claimbook.plotting import Plot
 
 KINDS = {"natural": "natural text", "random": "random tokens", "repeated": "one token repeated"}
@@ -247,15 +247,16 @@ def _ends(found: list[Row], has_bias: bool) -> list[str]:
 
 
 def to_come(arms: dict[str, list[Row]]) -> str:
-    """In a sentence: how many of the trainings on text are there, and what the others keep from being judged."""
+    """How many trainings on text are there, what the others keep from being judged, and which toys are to come."""
     done, planned = sum(map(len, arms.values())), sum(len(seeds(arm)) for arm in TEXT_ARMS)
     ready = sum(len(arms.get(arm, [])) >= SEEDS for arm in TEXT_ARMS)
-    if done == planned:
-        return f"All {planned} trainings on text are stored."
-    return (
-        f"{done} of {planned} trainings on text are stored. An arm is judged from {SEEDS} seeds on: "
-        f"{ready} of {len(TEXT_ARMS)} have so many. What needs the others is untested until they are trained."
-    )
+    said = f"All {planned} trainings on text are stored."
+    if done < planned:
+        said = (
+            f"{done} of {planned} trainings on text are stored. An arm is judged from {SEEDS} seeds on, which {ready} "
+            f"of {len(TEXT_ARMS)} have. What needs the others is untested until they are trained."
+        )
+    return said + (f" Of the toys {', '.join(FAMILIES_TO_COME)} are to come." if FAMILIES_TO_COME else "")
 
 
 STREAMED = {

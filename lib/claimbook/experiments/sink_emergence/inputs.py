@@ -44,7 +44,7 @@ def toy_rows(run) -> dict[str, list[language.Row]]:
     """Every arm of the toys that is stored; none at the gpu tier."""
     found = {}
     for family in TOYS if run.tier != "gpu" else ():
-        if stored := run.stored(f"toys_{family}"):
+        if f"toys_{family}" in STORED and (stored := run.stored(f"toys_{family}")):
             found |= language.read(stored)
     return found
 

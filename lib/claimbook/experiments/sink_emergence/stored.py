@@ -123,10 +123,8 @@ TOYS = {
             }.items()
         },
     },
-    "windows": {f"window {size}": {"attention": {"window": size}} for size in (4, 16)},
     "data": {f"{pool} samples": {"text": {"pool": pool}} for pool in (16, 256)},
     "decay": {f"decay {decay:g}": {"recipe": {"weight_decay": decay}} for decay in (0.1, 0.5, 2.0, 5.0)},
-    "tokens": {"one random": {"text": {"fixed": None, "bigram_from": 1}}},
     "places": {
         "three, fixed at 2": {"decoder": _THREE, "text": {"fixed": 1}},
         "three, fixed at 3": {"decoder": _THREE, "text": {"fixed": 2}},
@@ -182,6 +180,7 @@ TOYS = {
     },
 }
 TWENTY = ("default", "sigmoid", "batch")  # families whose arms scatter most
+FAMILIES_TO_COME: tuple[str, ...] = ()  # families that are not trained yet; what they decide is untested
 
 STORED |= {
     f"toys_{family}": Stored(
@@ -195,6 +194,7 @@ STORED |= {
         prefix={"n_seeds": 1},
     )
     for family, arms in TOYS.items()
+    if family not in FAMILIES_TO_COME
 }
 
 # --- real models ----------------------------------------------------------------------------------------------------
