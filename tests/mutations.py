@@ -310,7 +310,7 @@ MUTATIONS = [
         "experiments/sink_emergence/evidence.py",
         "row.attention[at := column(row, token)] - level[at]",
         "row.attention[column(row, token)]",
-        "test_sink_emergence_rows.py -k toys_of_another_kind and small_batch",
+        "test_sink_emergence_rows.py -k even_attention_is_no_sink",
     ),
     (
         "the first token's own output is changed too",

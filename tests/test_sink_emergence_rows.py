@@ -367,6 +367,11 @@ def test_toys_of_another_kind_fail_the_part(claim, part):
     assert found[claim][part] == "not_met", found[claim]
 
 
+def test_even_attention_is_no_sink():
+    even = evidence.toys(toy_arms({"batch 16": {"first": 0.0}}))["C11"].parts["small_batch_has"]
+    assert abs(even.value) < 0.05, "with the even share counted it would be 0.15"
+
+
 def test_a_reference_without_a_sink_leaves_the_schemes_open():
     found = states(evidence.toys(toy_arms({"rotary": {"sink": 0.001}})))
     assert set(found["C18"].values()) == {"open"}
