@@ -1,0 +1,312 @@
+"""Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone."""
+
+import numpy as np
+
+from claimbook import plotting
+from claimbook.experiments.trim_kv import evidence
+from claimbook.experiments.trim_kv.evidence import ATTENTION, HEURISTICS, Costs
+from claimbook.experiments.units import columns
+from claimbook.plotting import COLOURS, INK, LINES, MARKERS, SOFT, Plot
+from claimbook.stats import mean, ratio_of_exp, ratio_of_means
+
+LABELS = {
+    "trim": "TRIM-KV",
+    "window": "window",
+    "streaming": "StreamingLLM",
+    "h2o": "H2O",
+    "tova": "TOVA",
+    "snapkv": "SnapKV",
+    "snapkv unpooled": "SnapKV, unpooled",
+    "rarity": "rarity of the word",
+    "key norm": "key norm",
+    "keydiff": "KeyDiff",
+    "random": "random",
+    "untrained": "untrained gate",
+    "position": "position alone",
+    "oracle": "keeps the pairs",
+}
+ARMS = {
+    "no kl": "no distillation",
+    "no ntp": "no next token",
+    "linear": "linear gate",
+    "printed": "capacity as printed",
+    "multiplied": "logits multiplied",
+    "budget 6": "trained at 6",
+    "budget 24": "trained at 24",
+}
+SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
+
+
+def knowing(needles, toys):
+    """AUC of each score for what will be needed, before the question and with it."""
+    fig, axes = plotting.figure(1, 2, height=4.2, sharey=True)
+    shown = {}
+    articles = evidence.by_article(needles) if needles else []
+    for ax, rows, unit, name in ((axes[0], articles, "articles", "text"), (axes[1], toys, "bases", "toy")):
+        ax.set_title(f"{name} ({'real model' if name == 'text' else 'trained here'})", fontsize=12)
+        if rows:
+            shown[name] = _knowing(ax, rows, unit)
+        ax.set(xlabel="AUC", xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
+        plotting.reference_line(ax, 0.5, "chance", axis="x")
+        ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(SCORES)), [LABELS[score] for score in SCORES])
+    axes[0].set_ylim(len(SCORES) - 0.5, -1.1)
+    real = shown.get("text")
+    title = ""
+    if real:
+        best = max(ATTENTION, key=lambda score: real[score])
+        title = (
+            f"Before anyone asks, the gate ranks a needed token above another {100 * real['trim']:.0f} times in 100, "
+            f"the best attention score ({LABELS[best]}) {100 * real[best]:.0f} times"
+        )
+    return Plot(
+        fig,
+        title=title,
+        caption="Chance that a token which a later question needs scores higher than one it does not, mean over "
+        "layers and heads. Filled: before the question, with 95 % intervals. Hollow squares: attention once the "
+        "question is there. Left: facts hidden in text, SmolLM2-135M. Right: delayed recall, a toy.",
+        alt="AUC of each score for the tokens that will be needed, before the question and with it, on text and on "
+        "the toy.",
+    )
+
+
+def _knowing(ax, rows, unit: str) -> dict[str, float]:
+    before, asked = (columns(getattr(row, name) for row in rows) for name in ("auc", "auc_asked"))
+    before["trim"] = np.array([np.mean(row.auc_trim) for row in rows])
+    for i, score in enumerate(SCORES):
+        if score not in before:
+            continue
+        found = mean(before[score], unit=unit, within=(0, 1))
+        arms = [[found.value - found.low], [found.high - found.value]]
+        colour = COLOURS[0] if score == "trim" else COLOURS[1] if score in ATTENTION else SOFT
+        ax.errorbar(found.value, i, xerr=arms, fmt="o", color=colour, capsize=4, markersize=8)
+        if score in asked:
+            ax.plot(asked[score].mean(), i, "s", color=colour, markerfacecolor="none", markersize=8)
+    return {score: float(values.mean()) for score, values in before.items()}
+
+
+def costs(found: Costs | None, ylabel: str, what: str, log: bool = False):
+    """What each rule costs, by budget: the gates, the heuristics, and what knows nothing."""
+    fig, ax = plotting.figure(height=5.4)
+    title = ""
+    if found:
+        budgets = sorted(found.trim, key=int)
+        _lines(ax, found, [*HEURISTICS, "random"], [int(m) for m in budgets], budgets)
+        middle = budgets[len(budgets) // 2]
+        best = found.best(middle)
+        lead = found.lead(middle)
+        title = (
+            f"With {middle} tokens TRIM-KV costs {found.trim[middle].mean():.2f} {what}, the best heuristic "
+            f"({LABELS[best]}) {found.rules[best][middle].mean():.2f}: {lead.value:.2f} times as much"
+        )
+        ax.set(xlabel="tokens kept in each layer and head", ylabel=ylabel, xscale="log")
+        if log:
+            ax.set_yscale("log")
+            plotting.plain_ticks(ax.yaxis)
+        ax.set_xticks([int(m) for m in budgets], budgets)
+        ax.minorticks_off()
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.12, 1), ncols=2, fontsize=11, labelspacing=0.3)
+    return Plot(
+        fig,
+        title=title,
+        caption="Below the full cache, which costs nothing. Solid thick line: TRIM-KV, mean over trainings; the band "
+        "is the 95 % interval over units.",
+        alt="Cost of each eviction rule against the number of tokens kept.",
+    )
+
+
+def _lines(ax, found: Costs, names, x, budgets) -> None:
+    values = np.array([found.trim[m] for m in budgets])  # (budgets, units)
+    middle, half = values.mean(axis=1), 1.96 * values.std(axis=1, ddof=1) / np.sqrt(max(values.shape[1], 2))
+    ax.plot(x, middle, color=COLOURS[0], linewidth=3.4, marker="o", label="TRIM-KV")
+    ax.fill_between(x, middle - half, middle + half, color=COLOURS[0], alpha=0.18, linewidth=0)
+    for i, rule in enumerate(name for name in names if name in found.rules):
+        look = {"linestyle": LINES[(i + 1) % len(LINES)], "marker": MARKERS[(i + 1) % len(MARKERS)], "markersize": 5}
+        colour = SOFT if rule == "random" else COLOURS[1 + i % 5]
+        look |= {"color": colour, "linewidth": 1.5, "label": LABELS[rule]}
+        ax.plot(x, [found.rules[rule][m].mean() for m in budgets], **look)
+
+
+def remembered(rows):
+    """beta of each token of one toy text, and the attention it received, by head."""
+    fig, axes = plotting.figure(2, 1, height=4.6, sharex=True)
+    picture = next((row.picture for row in rows if row.picture), None)
+    title = ""
+    if picture:
+        kinds = np.array(picture["kinds"])
+        for ax, name, label in ((axes[0], "beta", "beta"), (axes[1], "attention", "attention received")):
+            values = np.array(picture[name])
+            values = values.reshape(-1, values.shape[-1])
+            share = values if name == "beta" else values / np.maximum(values.max(axis=1, keepdims=True), 1e-12)
+            ax.imshow(share, aspect="auto", vmin=0, vmax=1, interpolation="nearest")
+            ax.set_ylabel("layer and head")
+            ax.set_yticks([])
+            ax.grid(visible=False)
+            ax.set_title(f"{label}: dark 0, bright {'1' if name == 'beta' else 'the most in its row'}", fontsize=12)
+            for place in np.flatnonzero(kinds == "pair"):
+                ax.plot(place, -0.75, marker="v", color=INK, markersize=6, clip_on=False)
+        axes[1].set_xlabel("token of the text; ▾ marks the six pairs")
+        beta = np.array(picture["beta"]).reshape(-1, len(kinds))
+        title = (
+            f"The gate gives pairs a mean beta of {beta[:, kinds == 'pair'].mean():.2f}, noise "
+            f"{beta[:, kinds == 'noise'].mean():.2f}, before any question"
+        )
+    return Plot(
+        fig,
+        title=title,
+        caption="One text of the toy, first base. Above: beta as the gate says it when a token is made. Below: the "
+        "attention that the same token has received before the first question.",
+        alt="Two maps of heads against tokens: beta is high at the pairs, attention received is not.",
+    )
+
+
+def longer(rows):
+    """Accuracy on more noise than in training, full cache and gates."""
+    fig, ax = plotting.figure()
+    title = ""
+    if rows:
+        lengths = sorted(rows[0].longer, key=int)
+        x = [int(length) for length in lengths]
+        full = np.array([[row.longer[length]["full"] for length in lengths] for row in rows])
+        series = {"full cache": (x, *_band(full))}
+        for m in ("48", "32"):
+            by_length = [evidence.over_gates(row.longer[length]["trim"] for row in rows)[m] for length in lengths]
+            series[f"TRIM-KV, {m}"] = (x, *_band(np.array(by_length).T))
+        plotting.curves(ax, series, xlabel="tokens in the text (trained at 96)", ylabel="share of right answers")
+        at = lengths.index("160")
+        title = (
+            f"At 160 tokens TRIM-KV with 48 is right in {100 * series['TRIM-KV, 48'][1][at]:.1f} % of answers, the "
+            f"full cache in {100 * full.mean(axis=0)[at]:.1f} %"
+        )
+    return Plot(
+        fig,
+        title=title,
+        caption="The same texts under each cache; mean over bases with its 95 % interval. Models and gates saw 96 "
+        "tokens in training.",
+        alt="Accuracy against text length for the full cache and TRIM-KV at two budgets.",
+    )
+
+
+def _band(values: np.ndarray):
+    middle, half = values.mean(axis=0), 2.776 * values.std(axis=0, ddof=1) / np.sqrt(max(len(values), 2))
+    return middle, middle - half, middle + half
+
+
+def ablations(rows):
+    """Accuracy of gates trained otherwise, over that of gates trained as in the paper."""
+    fig, ax = plotting.figure(height=4.6)
+    title = ""
+    if rows:
+        whole = evidence.over_gates(row.trim for row in rows)["16"]
+        shown = {
+            arm: ratio_of_means(evidence.over_gates(row.ablations[arm] for row in rows)["16"], whole, unit="bases")
+            for arm in rows[0].ablations
+        }
+        named = {ARMS.get(arm, arm): ratio for arm, ratio in shown.items()}
+        plotting.interval_plot(ax, named, xlabel="accuracy at M = 16, over the whole method's")
+        plotting.reference_line(ax, 1, "whole method", axis="x")
+        title = (
+            f"Without the capacity loss the toy keeps {100 * shown['no capacity'].value:.0f} % of its accuracy; "
+            f"without distillation {100 * shown['no kl'].value:.0f} %"
+        )
+    return Plot(
+        fig,
+        title=title,
+        caption="Each row changes one thing. Mean over five bases of three trainings each, with 95 % intervals.",
+        alt="Ratio of accuracy for each ablation, with intervals and a line at one.",
+    )
+
+
+def sizes(rows, layers: int):
+    """Soft size of the cache by layer and head, and which heads hold the first token or a window."""
+    fig, ax = plotting.figure(height=4.6)
+    title = ""
+    if rows:
+        size = evidence.held(rows, "size").mean(axis=(0, 1)).reshape(layers, -1)
+        image = ax.imshow(np.log10(size).T, aspect="auto", interpolation="nearest")
+        bar = fig.colorbar(image, ax=ax, label="soft size, tokens", location="bottom", aspect=40)
+        ticks = [t for t in (1, 3, 10, 30, 100, 300) if size.min() <= t <= size.max()]
+        bar.set_ticks(np.log10(ticks), labels=[str(t) for t in ticks])
+        sink, window = (
+            (heads(evidence.held, rows).mean(axis=0) > 0.5).reshape(layers, -1)
+            for heads in (evidence.sinks, evidence.windows)
+        )
+        for mark, where in (("S", sink), ("W", window)):
+            for layer, head in np.argwhere(where):
+                ax.text(layer, head, mark, ha="center", va="center", fontsize=9, color="white", fontweight="bold")
+        ax.set(xlabel="layer", ylabel="KV head")
+        ax.set_yticks(range(size.shape[1]))
+        ax.grid(visible=False)
+        title = (
+            f"{int(sink.sum())} of {sink.size} heads hold the first token to the end, {int(window.sum())} learned a "
+            "window"
+        )
+    return Plot(
+        fig,
+        title=title,
+        caption="Soft size: the sum of beta to the power of age, at the end of 512 tokens, mean over documents and "
+        "trainings. S: the first token is held in nine documents of ten. W: nine in ten kept tokens are the most "
+        "recent, and the soft size is below the budget of 64.",
+        alt="Map of layers and KV heads coloured by soft size, with letters on heads that are sinks or windows.",
+    )
+
+
+def tokens(rows):
+    """beta of each token of one document in a few heads."""
+    picture = next((row.picture for row in rows if row.picture), None)
+    count = len(picture["heads"]) if picture else 1
+    fig, axes = plotting.figure(count, 1, height=1.2 + 0.75 * count, sharex=True, squeeze=False)
+    title = ""
+    if picture:
+        for ax, (name, beta) in zip(axes[:, 0], picture["heads"].items(), strict=True):
+            ax.bar(range(len(beta)), beta, width=1.0, color=COLOURS[0], linewidth=0)
+            ax.set(ylim=(min(0.9, min(beta)), 1.0), ylabel=name)
+            ax.yaxis.label.set_rotation(0)
+            ax.set_yticks([])
+        axes[-1, 0].set_xlabel("token of the document")
+        title = f"The same document in {count} heads: what lasts differs from head to head"
+    return Plot(
+        fig,
+        title=title,
+        caption="Height: beta of each token, from the lowest of its head or 0.9 up to 1.",
+        alt="Bars of beta along one document for several heads.",
+    )
+
+
+def renumbered(rows):
+    """Perplexity of rules with positions counted by what is kept, over that with right ones."""
+    fig, ax = plotting.figure(height=3.0)
+    title = ""
+    if rows:
+        wrong, right = columns(row.renumbered for row in rows), columns(row.losses for row in rows)
+        shown = {LABELS[rule]: ratio_of_exp(wrong[rule]["64"], right[rule]["64"], unit="documents") for rule in wrong}
+        plotting.interval_plot(ax, shown, xlabel="perplexity with wrong positions over right ones (log scale)")
+        plotting.reference_line(ax, 1, "no harm", axis="x")
+        title = f"Positions counted by what is kept give SnapKV {shown['SnapKV'].value:.2f} times its perplexity"
+    return Plot(
+        fig,
+        title=title,
+        caption="M = 64. The same rule and the same text; only the position that the model is told for a new token "
+        "differs. Means over documents with 95 % intervals.",
+        alt="Perplexity ratio of three rules with wrong positions, with intervals and a line at one.",
+    )
+
+
+def growth(rows):
+    """Cached bytes while decoding."""
+    fig, ax = plotting.figure(height=3.2)
+    title = ""
+    if rows:
+        one = rows[0]
+        x = 64 * np.arange(1, len(one.bytes) + 1)
+        mega = {"full cache": one.bytes_full, "TRIM-KV, 64 tokens": one.bytes}
+        series = {name: (x, np.array(values) / 1e6) for name, values in mega.items()}
+        plotting.curves(ax, series, xlabel="tokens decoded", ylabel="keys and values, MB")
+        ax.set_ylim(0)
+        title = f"After {x[-1]} tokens the full cache holds {one.bytes_full[-1] / one.bytes[-1]:.1f} times as much"
+    return Plot(
+        fig,
+        title=title,
+        caption="SmolLM2-135M, one sequence, float32.",
+        alt="Cached megabytes against tokens decoded: full cache rises, TRIM-KV is flat.",
+    )

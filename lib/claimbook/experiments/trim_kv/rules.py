@@ -1,0 +1,61 @@
+"""Rules on a real model: the heuristics, gates as stored, gates as initialised."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from claimbook.assets import catalogue
+from claimbook.experiments.trim_kv import worth
+from claimbook.experiments.trim_kv.pieces import artefact, heuristics
+from claimbook.lm import eviction
+from claimbook.lm.load import LM
+from claimbook.papers import trim_kv as method
+
+UNTRAINED, POSITION = "untrained", "position"
+WINDOWS = 32  # of training text, over which gates are averaged by position
+
+
+def stored_gates(lm: LM, config: dict, name: str) -> method.Gates:
+    """The gates of a promoted stored run, frozen."""
+    gates = untrained(lm, config)
+    gates.load_state_dict({key: one.float() for key, one in artefact(name).items()})
+    return gates.requires_grad_(False)
+
+
+def untrained(lm: LM, config: dict) -> method.Gates:
+    """Gates as initialised by seed 0, of the width and bias of the trained ones."""
+    return method.gates_for(lm.model, config["width"], config["bias"], 0).requires_grad_(False)
+
+
+def rule(lm: LM, config: dict, name: str, budget: int, length: int, offset: int = 2) -> AbstractContextManager:
+    """A context in which a rule can be asked about texts of ``length`` tokens.
+
+    A heuristic, "random", "untrained", "position", or the name of stored gates, whose ages count from ``offset``.
+    """
+    if name in (known := heuristics(budget)):
+        return nullcontext(known[name])
+    if name == POSITION:
+        return nullcontext(eviction.Decayed(eviction.fixed(by_position(lm, config, length)), offset))
+    gates = untrained(lm, config) if name == UNTRAINED else stored_gates(lm, config, name)
+    return method.retention(lm.model, gates, offset)
+
+
+def by_position(lm: LM, config: dict, length: int) -> Tensor:
+    """Mean log beta (L, 1, K, T) of the trained gates at each position of training text, whatever stands there."""
+    text = training_text(lm, config)
+    starts = torch.linspace(0, len(text) - length, WINDOWS).long().tolist()
+    ids = torch.stack([text[start : start + length] for start in starts]).to(lm.model.device)
+    every = [worth.log_beta(lm.model, stored_gates(lm, config, name), ids) for name in config["gates"]]
+    return torch.stack(every).mean(dim=(0, 2))[:, None]
+
+
+@lru_cache(maxsize=2)
+def _articles(lm: LM, key: str, skip: int) -> Tensor:
+    return torch.cat([lm.document(text["text"]) for text in list(catalogue.texts(key))[skip:]])
+
+
+def training_text(lm: LM, config: dict) -> Tensor:
+    """Ids (n,) of all articles but the first ``skip``, end to end: what gates are trained on."""
+    return _articles(lm, config["trained_on"], config["skip"])

@@ -1,0 +1,86 @@
+"""Which tokens does a score put first? Scores of a text's tokens by layer and KV head, with nothing evicted."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from claimbook.lm import eviction
+from claimbook.lm.attention import replaced
+from claimbook.papers.trim_kv import ages, read
+
+RECENT = 8  # newest queries that "snapkv" averages over
+
+
+@torch.no_grad()
+def scores(model, ids: Tensor, reach: int, first: int, last: int) -> dict[str, Tensor]:
+    """Scores (L, B, K, reach) of the first ``reach`` tokens of ids (B, T), as the rules of the same names have them.
+
+    Attention is what queries up to ``last`` have given: "h2o" all of them, "snapkv" the ``RECENT`` newest, "tova" the
+    mean of those at ``first``, ``first`` + 2, … ``last``: with ``first`` = ``last`` the newest alone. Heads that share
+    a KV head are averaged; "tova" averages over the whole layer.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in ("h2o", "tova", "snapkv", "key norm", "keydiff")}
+
+    def attend(module, query, key, value, mask, scaling=None, **options):
+        logits = query.unflatten(1, (key.shape[1], -1)) @ key.unsqueeze(2).mT * scaling
+        probs = logits.masked_fill(ages(query.shape[2], query.device) < 0, -torch.inf).softmax(-1)
+        grouped = probs[..., : last + 1, :reach].mean(dim=2)  # (B, K, queries, reach)
+        found["h2o"].append(grouped.sum(dim=2))
+        found["snapkv"].append(grouped[:, :, -RECENT:].mean(dim=2))
+        newest = grouped[:, :, first::2].mean(dim=(1, 2))
+        found["tova"].append(newest[:, None].expand(-1, key.shape[1], -1))
+        unit = normalize(key[:, :, :reach], dim=-1)
+        found["key norm"].append(-key[:, :, :reach].norm(dim=-1))
+        found["keydiff"].append(-cosine_similarity(unit, unit.mean(dim=2, keepdim=True), dim=-1))
+        return (probs @ value.unsqueeze(2)).flatten(1, 2).transpose(1, 2), None
+
+    with replaced(model, attend):
+        model.base_model(ids, use_cache=False)
+    return {name: torch.stack(parts) for name, parts in found.items()}
+
+
+def unread(shape: tuple[int, ...], like: Tensor) -> dict[str, Tensor]:
+    """Scores of this shape (L, B, K, T) that need no reading: "window" (the newer the better) and "random"."""
+    layers, batch, heads, length = shape
+    keys, positions = like.new_zeros(batch, heads, length, 1), torch.arange(length, device=like.device)
+    chance = [eviction.Random().features(layer, positions, keys)[..., 0] for layer in range(layers)]
+    return {"window": positions.double().expand(shape), "random": torch.stack(chance)}
+
+
+def pooled(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
+    """One AUC (B,) for all layers and heads: tokens are ranked within each head, and their ranks averaged.
+
+    scores (L, B, K, T); ``positive`` and ``counted`` (B, T), bool: as in `auc`.
+    """
+    seen = counted[:, None, None]
+    ranks = torch.zeros(positive.shape, dtype=torch.float64, device=scores.device)
+    for layer in scores:
+        mine, others = layer[..., :, None], layer[..., None, :]
+        ranks += ((others < mine) & seen).sum(dim=(1, 3)) + ((others == mine) & seen).sum(dim=(1, 3)) / 2
+    return auc(ranks[None, :, None], positive, counted)[0, :, 0]
+
+
+@torch.no_grad()
+def log_beta(model, gates: Callable[[int, Tensor], Tensor], ids: Tensor) -> Tensor:
+    """log beta (L, B, K, T) of ids (B, T), with nothing evicted."""
+    with read(model, gates) as found:
+        model.base_model(ids, use_cache=False)
+    return torch.stack([found[layer] for layer in sorted(found)])
+
+
+def auc(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
+    """Chance (L, B, K) that a positive token scores higher than another counted one; ties count half.
+
+    scores (L, B, K, T); ``positive`` and ``counted`` (B, T), bool.
+    """
+    length = scores.shape[-1]
+    negative = counted & ~positive
+    total = scores.new_zeros(scores.shape[:-1], dtype=torch.float64)
+    for t in range(length):  # one column against all: T x T at once would not fit
+        if not bool(positive[:, t].any()):
+            continue
+        wins = (scores[..., t : t + 1] > scores).double() + 0.5 * (scores[..., t : t + 1] == scores).double()
+        total += (wins * negative[None, :, None]).sum(dim=-1) * positive[None, :, None, t]
+    return total / (positive.sum(dim=1) * negative.sum(dim=1))[None, :, None]
