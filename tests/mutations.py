@@ -94,10 +94,10 @@ MUTATIONS = [
         "test_streaming_llm.py -k out_of_the_middle",
     ),
     (
-        "the decay multiplies the logit",
+        "a key fades with its position, not with its age",
         "papers/trim_kv.py",
-        'logits + decay if form == "additive" else logits * decay.exp()',
-        'logits * decay.exp() if form == "additive" else logits * decay.exp()',
+        "torch.stack([log_beta, -steps * log_beta], dim=-1)",
+        "torch.stack([log_beta * 0, steps * log_beta], dim=-1)",
         "test_trim_kv.py -k gated_attention_equals_a_loop",
     ),
     (

@@ -6,8 +6,9 @@ itself is in ``claimbook.lm.eviction``). In training nothing is evicted: the dec
 gradient, and a frozen copy of the model without decay is the teacher. Only the gates learn.
 
 Names of parameters are those of the released weights (``linear1``, ``linear2``, ``bias``). Shapes: batch B, query
-heads H, KV heads K, tokens T, width D. Known deviations: none in the equations; where the paper and its code differ
-(capacity loss, decay in the attention) both are here.
+heads H, KV heads K, tokens T, width D. Known deviations: none in the equations. Where the paper and its code differ in
+the capacity loss, both are here; the code's eager path, which multiplies the logit by the decay, is not what it trains
+by, and is left out.
 """
 
 import math
@@ -20,13 +21,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid, silu
+from torch.nn.functional import logsigmoid, nll_loss, pad, scaled_dot_product_attention, silu
 
 from claimbook.errors import ClaimbookError
 from claimbook.lm.attention import replaced
 from claimbook.lm.eviction import Decayed
 
-Form = Literal["additive", "multiplied"]
 Normalisation = Literal["coded", "printed"]
 SAVE_EVERY = 50  # steps
 
@@ -88,20 +88,20 @@ def gate_parameters(size: int, heads: int, layers: int, width: int = 512) -> int
 # --- retention-gated attention (section 4.1; code: flex_attn.py, eager_attn.py) -----------------------------------
 
 
-def gated_attention(query, key, value, log_beta, scaling: float, form: Form = "additive") -> Tensor:
-    """Causal attention (B, H, T, d) in which key i fades with its age: log beta_i (B, K, T) times t - i.
+def gated_attention(query, key, value, log_beta, scaling: float) -> Tensor:
+    """Causal attention (B, H, T, d) in which key i fades with its age: (t - i) log beta_i is added to its logit.
 
-    ``additive``, equation 5 and the trained path of the code: the term is added to the logit, so exp(q.k) is multiplied
-    by beta ** (t - i). ``multiplied``, the code's eager reference: the logit itself is multiplied by it, so a negative
-    logit *rises* towards 0 as it ages. All heads of a group share the beta of their KV head. beta = 1: plain attention.
+    So exp(q.k) is multiplied by beta ** (t - i), equation 5; log beta (B, K, T). All heads of a group share the beta of
+    their KV head. beta = 1: plain attention. The term is the inner product of (t, 1) and (log beta_i, -i log beta_i):
+    it rides on two more dimensions of queries and keys, and the library's attention does the rest.
     """
-    heads, length = key.shape[1], query.shape[2]
-    logits = query.unflatten(1, (heads, -1)) @ key.unsqueeze(2).mT * scaling  # (B, K, H / K, T, T)
-    age = ages(length, query.device)
-    decay = log_beta[:, :, None, None, :] * age.clamp(min=0)
-    logits = logits + decay if form == "additive" else logits * decay.exp()
-    probs = torch.softmax(logits.masked_fill(age < 0, float("-inf")), dim=-1)
-    return (probs @ value.unsqueeze(2)).flatten(1, 2)
+    steps = torch.arange(query.shape[2], device=query.device, dtype=query.dtype)
+    clock = torch.stack([steps, torch.ones_like(steps)], dim=-1)
+    query = torch.cat([query * scaling, clock.expand(*query.shape[:2], -1, -1)], dim=-1)
+    key = torch.cat([key, torch.stack([log_beta, -steps * log_beta], dim=-1)], dim=-1)
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, pad(value, (0, 2))))
+    return scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)[..., :-2]
 
 
 def ages(length: int, device=None, start: int = 0) -> Tensor:
@@ -132,12 +132,12 @@ def read(model, gates: Callable[[int, Tensor], Tensor]) -> Iterator[dict[int, Te
 
 
 @contextmanager
-def gated(model, gates: Callable[[int, Tensor], Tensor], form: Form = "additive") -> Iterator[dict[int, Tensor]]:
+def gated(model, gates: Callable[[int, Tensor], Tensor]) -> Iterator[dict[int, Tensor]]:
     """Let ``gates`` fade the keys of ``model`` inside the block, as in training; yields log beta (B, K, T) by layer."""
     with read(model, gates) as found:
 
         def attend(module, query, key, value, mask, scaling=None, **options):
-            out = gated_attention(query, key, value, found[module.layer_idx], scaling, form)
+            out = gated_attention(query, key, value, found[module.layer_idx], scaling)
             return out.transpose(1, 2), None
 
         with replaced(model, attend):
@@ -187,13 +187,12 @@ def quality_loss(student: Tensor, teacher: Tensor, targets: Tensor, terms: tuple
     the code averages them.
     """
     counted = targets != -100
-    student, teacher, targets = student[counted], teacher[counted], targets[counted]
+    log_s, log_t, targets = student[counted].log_softmax(-1), teacher[counted].log_softmax(-1), targets[counted]
     found = []
     if "kl" in terms:
-        log_s, log_t = student.log_softmax(-1), teacher.log_softmax(-1)
         found.append((log_t.exp() * (log_t - log_s)).sum(dim=-1).mean())
     if "ntp" in terms:
-        found.append(cross_entropy(student, targets))
+        found.append(nll_loss(log_s, targets))
     return sum(found) / len(found)
 
 

@@ -1,8 +1,8 @@
 """Delayed recall: a toy in which nobody looks at a token until long after it was made.
 
 A text begins with BOS; six *pair tokens*, each one key with one value, stand at random places among noise; then each
-key is asked once, in random order, and answered by its value. The answers are what is trained and scored. All here is
-in float64, so that a GPU and a cpu give the same numbers.
+key is asked once, in random order, and answered by its value. The answers are what is trained and scored. Bases are
+trained and everything is measured in float64, so that a GPU and a cpu give the same numbers; gates learn in float32.
 """
 
 from collections.abc import Iterator
@@ -142,7 +142,6 @@ class Arm:
     terms: tuple[str, ...] = ("kl", "ntp")
     weight: float = 1.0
     normalisation: str = "coded"
-    form: str = "additive"
     noise: str = "all"
 
     @property
@@ -160,7 +159,6 @@ ARMS = {
     "bias 0": Arm(bias=0.0),
     "bias 18": Arm(bias=18.0),
     "printed": Arm(normalisation="printed"),
-    "multiplied": Arm(form="multiplied"),
     "budget 6": Arm(budget=6),
     "budget 24": Arm(budget=24),
     "general": Arm(noise="general"),
@@ -188,9 +186,8 @@ class Stack(nn.Module):
 
 def stacks(jobs: dict[str, tuple[Arm, int]]) -> Iterator[dict[str, tuple[Arm, int]]]:
     """Jobs by name, arm and seed, in groups that can be trained side by side."""
-    shapes = {(arm.width, arm.form) for arm, _ in jobs.values()}
-    for shape in sorted(shapes, key=str):
-        alike = [name for name, (arm, _) in jobs.items() if (arm.width, arm.form) == shape]
+    for width in sorted({arm.width for arm, _ in jobs.values()}, key=str):
+        alike = [name for name, (arm, _) in jobs.items() if arm.width == width]
         for start in range(0, len(alike), TOGETHER):
             yield {name: jobs[name] for name in alike[start : start + TOGETHER]}
 
@@ -202,7 +199,7 @@ def seeds_of(arm: str, config: dict) -> int:
 
 def run_gates(config: dict, work: Path, progress) -> dict:
     """Stored run: on one stored base, gates of every arm and seed; all gates are the artefact."""
-    model, recipe = base(config["base"]), method.Recipe(**config["recipe"])
+    model, recipe = base(config["base"]).float(), method.Recipe(**config["recipe"])
     jobs = {f"{arm}.{seed}": (ARMS[arm], seed) for arm in config["arms"] for seed in range(seeds_of(arm, config))}
     losses, tensors = {}, {}
     for i, group in enumerate(stacks(jobs)):
@@ -233,22 +230,30 @@ class Lesson:
     config: dict
 
     def __call__(self, step: int) -> Tensor:
-        size, length = self.config["batch"], self.config["length"]
-        texts = [sample(size, (seed + 100) * 1_000_003 + step, length, arm.noise) for arm, seed in self.jobs]
-        ids, targets = (torch.cat(parts).to(self.model.device) for parts in zip(*texts, strict=True))
-        asked = targets[0] != -100
+        length = self.config["length"]
+        wanted = [((seed + 100) * 1_000_003 + step, arm.noise) for arm, seed in self.jobs]
+        known = list(dict.fromkeys(wanted))  # arms read the same texts, which the teacher reads once
+        drawn = [sample(self.config["batch"], seed, length, noise) for seed, noise in known]
+        ids, targets = (torch.stack(parts).to(self.model.device) for parts in zip(*drawn, strict=True))
+        order = [known.index(one) for one in wanted]
         with torch.no_grad():
-            teacher = self.model(ids, use_cache=False).logits[:, asked].split(size)
-        with method.gated(self.model, self.stack, self.jobs[0][0].form) as found:
-            student = self.model(ids, use_cache=False).logits[:, asked].split(size)
-        log_beta = {layer: one.split(size) for layer, one in found.items()}
-        targets = targets[:, asked].split(size)
+            teacher = self.answers(ids)[order]
+        with method.gated(self.model, self.stack) as found:
+            student = self.answers(ids[order])
+        log_beta = {layer: one.unflatten(0, (len(order), -1)) for layer, one in found.items()}
+        targets = targets[order][..., length - ASKED :: 2]
         return torch.stack(
             [
                 arm.objective(student[i], teacher[i], targets[i], {layer: one[i] for layer, one in log_beta.items()})
                 for i, (arm, _) in enumerate(self.jobs)
             ]
         )
+
+    def answers(self, ids: Tensor) -> Tensor:
+        """Logits (n, B, 6, V) of the answers of texts (n, B, T)."""
+        asked = torch.arange(ids.shape[2] - ASKED, ids.shape[2], 2, device=ids.device)
+        found = self.model(ids.flatten(0, 1), use_cache=False, logits_to_keep=asked).logits
+        return found.unflatten(0, ids.shape[:2])
 
 
 def gates_of(model, tensors: dict[str, Tensor], arm: str, seed: int) -> method.Gates:

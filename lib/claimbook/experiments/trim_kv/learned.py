@@ -20,7 +20,6 @@ from claimbook.papers import trim_kv as method
 
 ENDS = (".", "!", "?")
 CLASSES = 20  # random classes of token ids, as frequent as sentence ends
-SHOWN = 6  # heads of the picture, evenly over layers and heads
 
 
 @dataclass(frozen=True)
@@ -47,58 +46,42 @@ class Kept:
 class Row:
     """One article. ``gates``: one for each seed.
 
-    Of the first article only: ``picture``, its tokens and the beta of six heads by the first gates; ``classes``, sums
-    over even [0] and odd [1] articles of older tokens: "n" [2][20] in each random class, "kept" [2][seeds][20][heads]
+    ``classes``, of the first article only: sums over even [0] and odd [1] articles of older tokens: "n" [2][20] in
+    each random class, "kept" [2][seeds][20][heads]
     of them, "all_n" [2], "all_kept" [2][seeds][heads].
     """
 
     document: int
     gates: list[Kept]
     untrained: Kept | None
-    picture: dict
     classes: dict
 
 
 def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
     """What every set of gates keeps of all articles, by place in their rows."""
     ids = torch.stack(list(inputs.texts(lm, config).values()))
-    budget, there = config["budget"], ids.to(lm.model.device)
+    budget, there, names = config["budget"], ids.to(lm.model.device), config["gates"]
     kinds = cache(lambda: [kinds_of(lm, row, budget) for row in ids])
-    gates = cache(lambda name: stored_gates(lm, config, name) if name else untrained(lm, config))
-    stays = cache(lambda name: held(lm, there, gates(name), budget))
+    every = [*(stored_gates(lm, config, name) for name in names), untrained(lm, config)]
+    stays = cache(lambda i: held(lm, there, every[i], budget))
+    soft = cache(lambda: worth.soft_size(worth.log_betas(lm.model, every, there)).cpu())
 
-    def kept(name: str | None) -> list[dict]:
-        sizes = method.retained(worth.log_beta(lm.model, gates(name), there))[..., -1].cpu()
-        return [asdict(_kept(stays(name)[:, i], sizes[:, i], kind)) for i, kind in enumerate(kinds())]
+    def kept(i: int) -> list[dict]:
+        return [asdict(_kept(stays(i)[:, j], soft()[i, :, j], kind)) for j, kind in enumerate(kinds())]
 
-    pieces: dict[Place, Callable[[], list]] = {}
-    for i, name in enumerate(config["gates"]):
-        pieces["gates", i] = partial(kept, name)
-    pieces["untrained",] = partial(kept, None)
-    shown = [*config["gates"], None][0]
-    pieces["picture",] = lambda: _first(picture(lm, there[0], gates(shown)), ids)
-    pieces["classes",] = lambda: _first(classes(lm, ids, [stays(name) for name in config["gates"]], budget), ids)
+    pieces: dict[Place, Callable[[], list]] = {("gates", i): partial(kept, i) for i in range(len(names))}
+    pieces["untrained",] = partial(kept, len(names))
+    found = lambda: classes(lm, ids, [stays(i) for i in range(len(names))], budget)  # noqa: E731
+    pieces["classes",] = lambda: [found(), *({} for _ in ids[1:])]
     return pieces
 
 
-def _first(value: dict, ids: Tensor) -> list[dict]:
-    """``value`` for the first article, nothing for the others."""
-    return [value, *({} for _ in ids[1:])]
-
-
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    empty = {"gates": [], "untrained": None, "picture": {}, "classes": {}}
-    found = [empty | assembled(pieces, i) for i in range(len(next(iter(pieces.values()))))]
-    return [
-        Row(
-            document=i,
-            gates=[Kept(**one) for one in row["gates"]],
-            untrained=row["untrained"] and Kept(**row["untrained"]),
-            picture=row["picture"],
-            classes=row["classes"],
-        )
-        for i, row in enumerate(found)
-    ]
+    found = [{"gates": [], "untrained": None, "classes": {}} | assembled(pieces, i) for i in range(config["n_texts"])]
+    for row in found:
+        row["gates"] = [Kept(**one) for one in row["gates"]]
+        row["untrained"] = row["untrained"] and Kept(**row["untrained"])
+    return [Row(document=i, **row) for i, row in enumerate(found)]
 
 
 def kinds_of(lm: LM, ids: Tensor, budget: int) -> dict[str, Tensor]:
@@ -185,19 +168,6 @@ def random_classes(lm: LM, ids: Tensor, wanted: int) -> list[Tensor]:
         enough = int((counts[order].cumsum(0) < wanted).sum()) + 1
         found.append(known[order[:enough]])
     return found
-
-
-def picture(lm: LM, ids: Tensor, gates: method.Gates) -> dict:
-    """Tokens as strings, and beta (T,) of six heads by name."""
-    beta = worth.log_beta(lm.model, gates, ids[None])[:, 0].exp()
-    layers, heads = beta.shape[:2]
-    chosen = [round(i * (layers * heads - 1) / (SHOWN - 1)) for i in range(SHOWN)]
-    return {
-        "tokens": [lm.tokenizer.decode([one]) for one in ids.tolist()],
-        "heads": {
-            f"L{i // heads}H{i % heads}": [round(one, 4) for one in beta.flatten(0, 1)[i].tolist()] for i in chosen
-        },
-    }
 
 
 EXPERIMENT = Pieces("documents", Row, units, rows, model=model_of, about=about)

@@ -44,11 +44,10 @@ class Row:
     """One needle in held-out article ``article``: whether the right one of ten cities is the likeliest.
 
     ``full``: with everything kept. ``right``: by rule and budget ("oracle" keeps the fact, then the newest); ``trim``:
-    by budget, one for each seed of the gates; ``trim_printed``: with the ages of Algorithm 1. ``cut_right``,
-    ``cut_trim``: the haystack is read in full and cut down once, before the question.
-    ``auc``, ``auc_trim``: chance that the fact's city ranks above another token of the haystack, the first four left
-    out, before the question; ranks are averaged over layers and KV heads. "rarity": how rare a token is in training
-    text. ``auc_asked``: after the question. ``auc_heads``: by layer and head, "trim" by the first gates.
+    by budget, one for each seed of the gates. ``cut_right``, ``cut_trim``: the haystack is read in full and cut down
+    once, before the question. ``auc``, ``auc_trim``: chance that the fact's city ranks above another token of the
+    haystack, the first four left out, before the question; ranks are averaged over layers and KV heads. "rarity": how
+    rare a token is in training text. ``auc_asked``: after the question.
     """
 
     article: int
@@ -56,13 +55,11 @@ class Row:
     full: bool
     right: dict[str, dict[str, bool]]
     trim: list[dict[str, bool]]
-    trim_printed: list[dict[str, bool]]
     cut_right: dict[str, dict[str, bool]]
     cut_trim: list[dict[str, bool]]
     auc: dict[str, float]
     auc_trim: list[float]
     auc_asked: dict[str, float]
-    auc_heads: dict[str, list[float]]
 
 
 def needles(lm: LM, config: dict) -> list[Needle]:
@@ -98,28 +95,21 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
         ("depth",): lambda: [one.depth for one in found],
         ("full",): right,
     }
-    for budget in config["budgets"]:
+    for m in config["budgets"]:
         for i, name in enumerate(config["gates"]):
-            pieces["trim", i, str(budget)] = partial(right, name, budget)
-        for name in config["rules"]:
-            pieces["right", name, str(budget)] = partial(right, name, budget)
-    for budget in config["once_budgets"]:
-        for i, name in enumerate(config["gates"]):
-            pieces["trim_printed", i, str(budget)] = partial(right, name, budget, offset=0)
-            pieces["cut_trim", i, str(budget)] = partial(right, name, budget, cut=True)
-        for name in config["rules"]:
-            pieces["cut_right", name, str(budget)] = partial(right, name, budget, cut=True)
-    for i, name in enumerate(config["gates"]):
-        pieces["auc_trim", i] = partial(gate_worths, lm, found, ids, config, name)
-    pieces["auc",] = partial(worths, lm, found, ids, config, asked=False)
-    pieces["auc_asked",] = partial(worths, lm, found, ids, config, asked=True)
-    pieces["auc_heads",] = partial(by_head, lm, found, ids, config)
+            pieces["trim", i, str(m)] = partial(right, name, m)
+            pieces["cut_trim", i, str(m)] = partial(right, name, m, cut=True)
+        for name in (*config["rules"], ORACLE):
+            pieces["right", name, str(m)] = partial(right, name, m)
+        for name in config["cut_rules"]:
+            pieces["cut_right", name, str(m)] = partial(right, name, m, cut=True)
+    for place in ("auc", "auc_trim", "auc_asked"):
+        pieces[place,] = partial(globals()[place], lm, found, ids, config)
     return pieces
 
 
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    lists = {"trim": [], "trim_printed": [], "cut_trim": [], "auc_trim": []}
-    empty = lists | {"right": {}, "cut_right": {}, "auc": {}, "auc_asked": {}, "auc_heads": {}}
+    empty = {"trim": [], "cut_trim": [], "right": {}, "cut_right": {}, "auc": {}, "auc_trim": [], "auc_asked": {}}
     return [Row(**empty | assembled(pieces, i)) for i in range(len(pieces["full",]))]
 
 
@@ -131,7 +121,6 @@ def answered(
     config: dict,
     name: str | None = None,
     budget: int = 0,
-    offset: int = 2,
     cut: bool = False,
 ) -> list[bool]:
     """Which needles, ids (B, T), are answered right when the rule ``name`` evicts; None: nothing is evicted.
@@ -142,7 +131,7 @@ def answered(
     if name is None:
         return (chosen(lm, ids) == answers).tolist()
     facts = nullcontext(eviction.Given(eviction.fixed(told(needles, ids))))
-    context = facts if name == ORACLE else rule(lm, config, name, budget, ids.shape[1], offset)
+    context = facts if name == ORACLE else rule(lm, config, name, budget, ids.shape[1])
     (prompt,) = {one.asked for one in needles} if cut else {0}
     with context as one, eviction.masked(lm.model, one, budget, prompt=prompt):
         return (chosen(lm, ids) == answers).tolist()
@@ -162,56 +151,42 @@ def chosen(lm: LM, ids: Tensor) -> Tensor:
     return logits(lm.model, hidden_states(lm.model, ids)[:, -1])[:, cities].argmax(dim=1).cpu()
 
 
-def worths(lm: LM, needles: list[Needle], ids: Tensor, config: dict, asked: bool) -> list[dict[str, float]]:
-    """AUC of every score for each needle, before or after the question."""
+# --- what each score knows of the fact, with nothing evicted ----------------------------------------------------------
+
+
+def auc(lm: LM, needles: list[Needle], ids: Tensor, config: dict) -> list[dict[str, float]]:
+    """Every score but the trained gates', just before the question."""
+    last = needles[0].asked - 1
+    hay = ids[:, : last + 1]
+    scores = worth.scores(lm.model, hay, last + 1, last, last)
+    scores |= worth.unread(scores["h2o"].shape, scores["h2o"])
+    scores[UNTRAINED] = worth.log_beta(lm.model, untrained(lm, config), hay)
     count = torch.bincount(training_text(lm, config), minlength=int(ids.max()) + 1).to(ids.device)
-    found = []
-    for i, one in enumerate(needles):  # one at a time: all attention of a text is held
-        row = ids[i : i + 1]
-        scores = seen_by(lm, one, row, asked)
-        if not asked:
-            scores |= worth.unread(scores["h2o"].shape, scores["h2o"])
-            scores[UNTRAINED] = worth.log_beta(lm.model, untrained(lm, config), row)[..., : one.asked]
-            scores["rarity"] = -count[row[None, :, None, : one.asked]].double()
-        found.append({name: float(worth.pooled(values, *marked(one, values))) for name, values in scores.items()})
-    return found
+    scores["rarity"] = -count[hay][None, :, None].double()
+    return known(needles, scores)
 
 
-def seen_by(lm: LM, needle: Needle, row: Tensor, asked: bool) -> dict[str, Tensor]:
-    """Scores of the haystack, of row (1, T): after the question those of attention alone."""
-    last = len(needle.ids) - 1 if asked else needle.asked - 1
-    scores = worth.scores(lm.model, row[:, : last + 1], needle.asked, last, last)
-    return {name: scores[name] for name in ATTENTION} if asked else scores
+def auc_trim(lm: LM, needles: list[Needle], ids: Tensor, config: dict) -> list[list[float]]:
+    every = [stored_gates(lm, config, name) for name in config["gates"]]
+    betas = worth.log_betas(lm.model, every, ids[:, : needles[0].asked])
+    return [list(one.values()) for one in known(needles, dict(enumerate(betas)))]
 
 
-def gate_worths(lm: LM, needles: list[Needle], ids: Tensor, config: dict, name: str) -> list[float]:
-    gates = stored_gates(lm, config, name)
-    values = [
-        worth.log_beta(lm.model, gates, row[None])[..., : one.asked] for one, row in zip(needles, ids, strict=True)
-    ]
-    return [float(worth.pooled(one, *marked(needle, one))) for needle, one in zip(needles, values, strict=True)]
+def auc_asked(lm: LM, needles: list[Needle], ids: Tensor, config: dict) -> list[dict[str, float]]:
+    last = ids.shape[1] - 1
+    scores = worth.scores(lm.model, ids, needles[0].asked, last, last)
+    return known(needles, {name: scores[name] for name in ATTENTION})
 
 
-def by_head(lm: LM, needles: list[Needle], ids: Tensor, config: dict) -> list[dict[str, list[float]]]:
-    """AUC by layer and head for each needle, before the question, in two digits."""
-    names, found = config["gates"][:1], []
-    for one, row in zip(needles, ids, strict=True):
-        scores = seen_by(lm, one, row[None], asked=False)
-        scores = {name: scores[name] for name in ATTENTION}
-        for name in names:
-            scores["trim"] = worth.log_beta(lm.model, stored_gates(lm, config, name), row[None])[..., : one.asked]
-        heads = {name: worth.auc(values, *marked(one, values)).flatten().tolist() for name, values in scores.items()}
-        found.append({name: [round(value, 2) for value in values] for name, values in heads.items()})
-    return found
-
-
-def marked(needle: Needle, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Which tokens (1, T) are the fact's city, and which are counted."""
-    positive = torch.zeros(1, scores.shape[-1], dtype=torch.bool, device=scores.device)
-    counted = torch.zeros_like(positive)
-    positive[0, needle.at] = True
-    counted[0, 4 : needle.asked] = True
-    return positive, counted
+def known(needles: list[Needle], scores: dict) -> list[dict]:
+    """By needle the AUC of each of the scores (L, B, K, T) of the haystack."""
+    shape, device = (len(needles), needles[0].asked), next(iter(scores.values())).device
+    positive = torch.zeros(shape, dtype=torch.bool, device=device)
+    counted = ~positive
+    positive[range(len(needles)), [one.at for one in needles]] = True
+    counted[:, :4] = False
+    found = {name: worth.pooled(one, positive, counted).tolist() for name, one in scores.items()}
+    return [{name: values[i] for name, values in found.items()} for i in range(len(needles))]
 
 
 EXPERIMENT = Pieces("needles", Row, units, rows, model=model_of, about=about)

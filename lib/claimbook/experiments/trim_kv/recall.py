@@ -28,21 +28,18 @@ class Row:
 
     ``full``: with everything kept. ``rules``: by rule and budget; "oracle" keeps the pair tokens, "untrained" are the
     gates of seed 0 as initialised, "position" keeps by the mean log beta of trained gates at each position, whatever
-    the token. ``trim_printed``: with the ages of Algorithm 1. ``auc``, ``auc_trim``: chance that a pair token ranks
-    above noise just before the first question, ranks averaged over layers and heads, mean over texts; ``auc_heads``:
-    by layer and head; ``auc_asked``: after the last question.
-    ``ablations``: by arm. ``longer``: by length, on the same texts for all rules. ``transfer``: on noise that neither
-    gates had seen. ``picture``: one text, "beta" and "attention" received before the first question, [layer][head][T].
+    the token. ``auc``, ``auc_trim``: chance that a pair token ranks above noise just before the first question, ranks
+    averaged over layers and heads, mean over texts; ``auc_asked``: after the last question. ``ablations``: by arm.
+    ``longer``: by length, on the same texts for all rules. ``transfer``: on noise that neither gates had seen.
+    ``picture``: one text, "beta" and "attention" received before the first question, [layer][head][T].
     """
 
     base: int
     full: float
     rules: dict[str, dict[str, float]]
     trim: list[dict[str, float]]
-    trim_printed: list[dict[str, float]] = field(default_factory=list)
     auc: dict[str, float] = field(default_factory=dict)
     auc_trim: list[float] = field(default_factory=list)
-    auc_heads: dict[str, list[float]] = field(default_factory=dict)
     auc_asked: dict[str, float] = field(default_factory=dict)
     ablations: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     longer: dict[str, dict] = field(default_factory=dict)
@@ -60,6 +57,10 @@ class Subject:
 
     def gates(self, arm: str, seed: int) -> method.Gates:
         return toy.gates_of(self.model, self.tensors, arm, seed)
+
+    def whole(self, config: dict) -> list[method.Gates]:
+        """Those trained as the method has it, by seed."""
+        return [self.gates(toy.WHOLE, seed) for seed in range(config["seeds"])]
 
     def untrained(self) -> method.Gates:
         return method.gates_for(self.model, toy.ARMS[toy.WHOLE].width, toy.ARMS[toy.WHOLE].bias, 0)
@@ -87,20 +88,16 @@ def units(subject: Subject, config: dict) -> dict[Place, Callable[[], object]]:
 
 def _units(subject: Subject, config: dict) -> Iterator[tuple[Place, Callable[[], object]]]:
     accurate, seeds = partial(accuracy, subject, config), range(config["seeds"])
-    budgets, few = config["budgets"], config["few_budgets"]
+    budgets, few = config["budgets"], config["transfer_budgets"]
     yield ("full",), partial(accurate, None)
     for m, g in product(budgets, seeds):
         yield ("trim", g, str(m)), partial(accurate, TRIM, m, gates=(toy.WHOLE, g))
     for m, rule in product(budgets, (*RULES, UNTRAINED, POSITION)):
         yield ("rules", rule, str(m)), partial(accurate, rule, m)
-    for m, g in product(few, seeds):
-        yield ("trim_printed", g, str(m)), partial(accurate, TRIM, m, gates=(toy.WHOLE, g), offset=0)
-    for place in ("auc", "auc_heads", "auc_asked", "picture"):
+    for place in ("auc", "auc_trim", "auc_asked", "picture"):
         yield (place,), partial(globals()[place], subject, config)
-    for g in seeds:
-        yield ("auc_trim", g), partial(auc_trim, subject, config, g)
     arms = [arm for arm in config["arms"] if arm not in (toy.WHOLE, GENERAL, NARROW)]
-    for arm, m in product(arms, few):
+    for arm, m in product(arms, config["arm_budgets"]):
         for g in range(toy.seeds_of(arm, config)):
             yield ("ablations", arm, g, str(m)), partial(accurate, TRIM, m, gates=(arm, g))
     for length in config["lengths"]:
@@ -125,7 +122,6 @@ def accuracy(
     rule: str | None,
     budget: int = 0,
     gates: tuple[str, int] = (toy.WHOLE, 0),
-    offset: int = 2,
     length: int | None = None,
     count: int | None = None,
     noise: str = "all",
@@ -134,17 +130,17 @@ def accuracy(
     ids, targets = subject.texts(config, length, count, noise)
     if rule is None:
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
-    with asked(subject, config, rule, budget, gates, offset, ids) as one, eviction.masked(subject.model, one, budget):
+    with asked(subject, config, rule, budget, gates, ids) as one, eviction.masked(subject.model, one, budget):
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
 
 
 def asked(
-    subject: Subject, config: dict, rule: str, budget: int, gates: tuple[str, int], offset: int, ids: Tensor
+    subject: Subject, config: dict, rule: str, budget: int, gates: tuple[str, int], ids: Tensor
 ) -> AbstractContextManager:
     """A context in which the rule can be asked about ``ids`` (B, T)."""
     if rule in (TRIM, UNTRAINED):
         own = subject.gates(*gates) if rule == TRIM else subject.untrained()
-        return method.retention(subject.model, own, offset)
+        return method.retention(subject.model, own)
     if rule == POSITION:
         return nullcontext(eviction.Decayed(eviction.fixed(by_position(subject, config, ids.shape[1]))))
     if rule == ORACLE:  # pair tokens first, then the newest
@@ -154,10 +150,9 @@ def asked(
 
 
 def by_position(subject: Subject, config: dict, length: int) -> Tensor:
-    """Mean log beta (L, 1, K, T) of trained gates at each position, over texts that are not measured."""
+    """Of texts that are not measured; see `worth.by_position`."""
     ids = toy.sample(64, toy.EVALUATION + 1, length)[0].to(subject.model.device)
-    every = [worth.log_beta(subject.model, subject.gates(toy.WHOLE, g), ids) for g in range(config["seeds"])]
-    return torch.stack(every).mean(dim=(0, 2))[:, None]
+    return worth.by_position(subject.model, subject.whole(config), ids)
 
 
 # --- which score tells what will be needed ----------------------------------------------------------------------------
@@ -182,21 +177,10 @@ def auc(subject: Subject, config: dict) -> dict[str, float]:
     return {name: float(worth.pooled(one, needed, counted).mean()) for name, one in found.items()}
 
 
-def auc_trim(subject: Subject, config: dict, seed: int) -> float:
+def auc_trim(subject: Subject, config: dict) -> list[float]:
     ids, reach, needed, counted = before(subject, config)
-    return float(worth.pooled(gate_scores(subject, ids, seed)[..., :reach], needed, counted).mean())
-
-
-def gate_scores(subject: Subject, ids: Tensor, seed: int) -> Tensor:
-    return worth.log_beta(subject.model, subject.gates(toy.WHOLE, seed), ids)
-
-
-def auc_heads(subject: Subject, config: dict) -> dict[str, list[float]]:
-    ids, reach, needed, counted = before(subject, config)
-    found = worth.scores(subject.model, ids, reach, reach - 1, reach - 1)
-    heads = {name: worth.auc(found[name], needed, counted) for name in ATTENTION}
-    heads[TRIM] = worth.auc(gate_scores(subject, ids, 0)[..., :reach], needed, counted)
-    return {name: one.mean(dim=1).flatten().tolist() for name, one in heads.items()}
+    betas = worth.log_betas(subject.model, subject.whole(config), ids)[..., :reach]
+    return [float(worth.pooled(one, needed, counted).mean()) for one in betas]
 
 
 def auc_asked(subject: Subject, config: dict) -> dict[str, float]:

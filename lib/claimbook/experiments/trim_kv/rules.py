@@ -47,8 +47,7 @@ def by_position(lm: LM, config: dict, length: int) -> Tensor:
     text = training_text(lm, config)
     starts = torch.linspace(0, len(text) - length, WINDOWS).long().tolist()
     ids = torch.stack([text[start : start + length] for start in starts]).to(lm.model.device)
-    every = [worth.log_beta(lm.model, stored_gates(lm, config, name), ids) for name in config["gates"]]
-    return torch.stack(every).mean(dim=(0, 2))[:, None]
+    return worth.by_position(lm.model, [stored_gates(lm, config, name) for name in config["gates"]], ids)
 
 
 @lru_cache(maxsize=2)

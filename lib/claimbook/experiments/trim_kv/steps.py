@@ -22,18 +22,15 @@ TRIM = "trim"
 class Row:
     """One article, M = ``budget``.
 
-    By rule: ``same``, the share of identical evictions, token by token against one masked pass; ``difference``, the
-    largest of logits; ``kept``, the most tokens held after any step. ``window_same``: TRIM-KV's evictions that the
-    window would have made. Of ``generate`` with TRIM-KV after ``prompt`` tokens: ``kept_generate``, the most tokens
-    held after any step; ``bytes`` of keys and values, with the prompt read and then every 64 tokens; ``bytes_full`` and
-    ``tokens_full`` (at the end): of the full cache. At the end too: bytes of the keys, of what the rule stores beside
-    them, and of positions, all layers and heads.
+    ``same``: by rule, the share of identical evictions, token by token against one masked pass; ``window_same``:
+    TRIM-KV's evictions that the window would have made. Of ``generate`` with TRIM-KV after ``prompt`` tokens:
+    ``kept_generate``, the most tokens held after any step; ``bytes`` of keys and values, with the prompt read and then
+    every 64 tokens; ``bytes_full`` and ``tokens_full`` (at the end): of the full cache. At the end too: bytes of the
+    keys, of what the rule stores beside them, and of positions, all layers and heads.
     """
 
     document: int
     same: dict[str, float]
-    difference: dict[str, float]
-    kept: dict[str, int]
     window_same: float
     kept_generate: int
     bytes: list[int]
@@ -51,17 +48,12 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
         ("generate",): partial(generated, lm, ids[:, : config["prompt"]], config),
         ("window_same",): partial(like_window, lm, ids, config),
     }
-    return pieces | {("rules", name): partial(compared, lm, ids, config, name) for name in config["rules"]}
+    return pieces | {("same", name): partial(compared, lm, ids, config, name) for name in config["rules"]}
 
 
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    found = []
-    for i in range(len(pieces["generate",])):
-        one = {"rules": {}, "window_same": float("nan")} | assembled(pieces, i)
-        rules = one.pop("rules")
-        by_rule = {key: {name: of[key] for name, of in rules.items()} for key in ("same", "difference", "kept")}
-        found.append(Row(document=i, **by_rule, **one.pop("generate"), **one))
-    return found
+    found = [{"same": {}, "window_same": float("nan")} | assembled(pieces, i) for i in range(len(pieces["generate",]))]
+    return [Row(document=i, **row.pop("generate"), **row) for i, row in enumerate(found)]
 
 
 def named(lm: LM, config: dict, name: str):
@@ -70,22 +62,15 @@ def named(lm: LM, config: dict, name: str):
 
 
 @torch.no_grad()
-def compared(lm: LM, ids: Tensor, config: dict, name: str) -> list[dict]:
+def compared(lm: LM, ids: Tensor, config: dict, name: str) -> list[float]:
     """One masked pass over ids (B, T) against an evicting cache that reads them token by token, for each text."""
-    model, budget = lm.model, config["budget"]
-    most, gap = 0, torch.zeros(len(ids), device=ids.device)
     with named(lm, config, name) as one:
-        with eviction.masked(model, one, budget) as trace:
-            hidden = model.base_model(ids, use_cache=False).last_hidden_state
-        with eviction.evicting(model, one, budget, record=True) as cache:
-            for t, token in enumerate(ids.split(1, dim=1)):
-                logits = model(token, past_key_values=cache).logits[:, 0]
-                gap = torch.maximum(gap, (logits - model.lm_head(hidden[:, t])).abs().amax(dim=1))
-                most = max(most, *(len(layer.held) for layer in cache.layers))
-        same = trace.same(cache.trace())
-    return [
-        {"same": share, "difference": far, "kept": most} for share, far in zip(same.tolist(), gap.tolist(), strict=True)
-    ]
+        with eviction.masked(lm.model, one, config["budget"]) as trace:
+            lm.model.base_model(ids, use_cache=False)
+        with eviction.evicting(lm.model, one, config["budget"], record=True) as cache:
+            for token in ids.split(1, dim=1):
+                lm.model.base_model(token, past_key_values=cache)
+    return trace.same(cache.trace()).tolist()
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
             pieces["trim", i, str(budget)] = partial(late, name, budget)
         for name in config["rules"]:
             pieces["losses", name, str(budget)] = partial(late, name, budget)
+    for budget in config["renumbered_budgets"]:
         for name in config["renumbered"]:
             pieces["renumbered", name, str(budget)] = partial(late, name, budget, renumbered=True)
     for budget in config["printed_budgets"]:
@@ -84,7 +85,7 @@ def late_losses(lm: LM, ids: Tensor, config: dict, budget: int | None = None) ->
     hidden = hidden_states(lm.model, ids, position_ids=positions if budget is None else positions.clamp(max=budget))
     first = config["from"]
     hidden, targets = hidden[:, first - 1 : -1], ids[:, first:]
-    found = token_losses(lm.model, hidden.flatten(0, 1), targets.flatten(), chunk=4096)
+    found = token_losses(lm.model, hidden.flatten(0, 1), targets.flatten())
     return found.view(targets.shape).double().mean(dim=1).tolist()
 
 

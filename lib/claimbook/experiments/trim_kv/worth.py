@@ -1,14 +1,12 @@
 """Which tokens does a score put first? Scores of a text's tokens by layer and KV head, with nothing evicted."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from claimbook.lm import eviction
 from claimbook.lm.attention import replaced
-from claimbook.papers.trim_kv import ages, read
+from claimbook.papers.trim_kv import Gates, ages, read
 
 RECENT = 8  # newest queries that "snapkv" averages over
 
@@ -63,11 +61,27 @@ def pooled(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def log_beta(model, gates: Callable[[int, Tensor], Tensor], ids: Tensor) -> Tensor:
-    """log beta (L, B, K, T) of ids (B, T), with nothing evicted."""
-    with read(model, gates) as found:
+def log_betas(model, every: list[Gates], ids: Tensor) -> Tensor:
+    """log beta (n, L, B, K, T) of ids (B, T) by each of n sets of gates, in one pass with nothing evicted."""
+    with read(model, lambda layer, hidden: torch.stack([gates(layer, hidden) for gates in every])) as found:
         model.base_model(ids, use_cache=False)
-    return torch.stack([found[layer] for layer in sorted(found)])
+    return torch.stack([found[layer] for layer in sorted(found)], dim=1)
+
+
+def log_beta(model, gates: Gates, ids: Tensor) -> Tensor:
+    """log beta (L, B, K, T) of ids (B, T), with nothing evicted."""
+    return log_betas(model, [gates], ids)[0]
+
+
+def by_position(model, every: list[Gates], ids: Tensor) -> Tensor:
+    """Mean log beta (L, 1, K, T) of sets of gates at each position of texts (B, T), whatever stands there."""
+    return log_betas(model, every, ids).mean(dim=(0, 2))[:, None]
+
+
+def soft_size(log_beta: Tensor) -> Tensor:
+    """S_T (…), the sum of beta ** age at the end of T tokens, of log beta (…, T)."""
+    length = log_beta.shape[-1]
+    return (log_beta * ages(length, log_beta.device, length - 1)[0]).exp().sum(dim=-1)
 
 
 def auc(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
