@@ -82,8 +82,6 @@ def test_steps_of_the_real_cache(lm, stand_ins):
     for row in rows:
         assert list(row.same) == names
         assert min(row.same.values()) > 0.95
-        assert max(row.difference.values()) < 1e-2
-        assert set(row.kept.values()) == {8}
         assert row.window_same < 1
         assert row.kept_generate == 8
         per_token = 2 * 2 * 2 * 16 * 4  # layers, KV heads, key and value, head size, bytes

@@ -46,7 +46,6 @@ ABLATIONS = {
     "bias 0": 0.6,
     "bias 18": 0.75,
     "printed": 0.6,
-    "multiplied": 0.75,
     "budget 6": 0.6,
     "budget 24": 0.9,
 }
@@ -70,7 +69,6 @@ def toy(
         auc=everywhere(auc[0] + e, evidence.ATTENTION) | everywhere(0.5 + e, ("key norm", "untrained", "position")),
         auc_trim=[auc[1] + e] * 3,
         auc_asked=everywhere(asked + e, evidence.ATTENTION),
-        auc_heads={},
         ablations={
             arm: [everywhere(value + spread(i, k % 4 + 1), BUDGETS)] * 3
             for k, (arm, value) in enumerate((ABLATIONS | arms).items())
@@ -81,7 +79,7 @@ def toy(
                 "trim": [{"32": more - 0.1, "48": more + spread(i, 1) / 20}] * 3,
                 "rules": everywhere({"48": worse + e}, evidence.HEURISTICS) | {"oracle": {"48": 0.99 + e / 20}},
             }
-            for length in ("128", "160", "224")
+            for length in ("160",)
         },
         transfer={
             "full": 1.0,
@@ -333,10 +331,7 @@ def learned(ratio=1.2, **changed):
     untrained = kept(0, windows=0)
     untrained.recent, untrained.size = np.ones(HEADS), 400.0 + np.arange(HEADS)
     gates = [[kept(i, g, **changed) for g in range(5)] for i in range(20)]
-    return [
-        Row(gates=one, untrained=untrained, picture={}, classes={} if i else classes(ratio))
-        for i, one in enumerate(gates)
-    ]
+    return [Row(gates=one, untrained=untrained, classes={} if i else classes(ratio)) for i, one in enumerate(gates)]
 
 
 def test_what_was_learned_both_ways():
@@ -484,27 +479,20 @@ def test_figures_draw_rows_and_the_lack_of_them():
     for row in bases[:1]:
         kinds = ["bos", "pair", "noise", "query", "answer"]
         row.picture = {"kinds": kinds, "beta": [[[0.5] * 5] * 4] * 2, "attention": [[[0.1] * 5] * 4] * 2}
-    for row in documents:
-        row.renumbered = {rule: row.renumbered["snapkv"] for rule in ("snapkv", "tova", "h2o")}
     heads = learned()
-    heads[0].picture = {"tokens": ["a", "b"], "heads": {"L0H0": [0.9, 1.0], "L1H0": [0.99, 0.5]}}
     drawn = [
         figures.knowing(needles, bases),
         figures.costs(evidence.text_costs(documents), "nats", "nats", log=True),
         figures.remembered(bases),
-        figures.longer(bases),
         figures.ablations(bases),
         figures.sizes(heads, 30),
-        figures.tokens(heads),
-        figures.renumbered(documents),
-        figures.growth([step(0)]),
     ]
     assert all(plot.title for plot in drawn)
     empty = [
         figures.knowing([], []),
         figures.costs(None, "nats", "nats"),
-        *(draw([]) for draw in (figures.remembered, figures.longer, figures.ablations, figures.tokens)),
-        *(draw([]) for draw in (figures.renumbered, figures.growth)),
+        figures.remembered([]),
+        figures.ablations([]),
         figures.sizes([], 30),
     ]
     assert not any(plot.title for plot in empty)

@@ -244,10 +244,10 @@ def fit(
     recipe: Recipe,
     work: Path | None = None,
     progress: Callable[[float, str], None] = lambda *_: None,
-) -> list[list[float]]:
-    """Train ``gates`` in place on ``loss(step)`` (n,), one entry for each of n independent sets of gates.
+) -> list[float]:
+    """Train ``gates`` in place on ``loss(step)``, which must depend on the step alone; returns the loss of each step.
 
-    Returns the losses of each step. ``loss`` must depend on the step alone; with ``work`` a killed training goes on.
+    With ``work`` a killed training goes on.
     """
     optimizer = torch.optim.AdamW(gates.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, eps=recipe.eps)
     checkpoint, losses = work / "gates.pt" if work else None, []
@@ -261,10 +261,10 @@ def fit(
             group["lr"] = recipe.at(step)
         found = loss(step)
         optimizer.zero_grad()
-        found.sum().backward()
+        found.backward()
         optimizer.step()
-        losses.append(found.tolist())
-        progress((step + 1) / recipe.steps, f"loss {sum(losses[-1]) / len(losses[-1]):.3f}")
+        losses.append(found.item())
+        progress((step + 1) / recipe.steps, f"loss {losses[-1]:.3f}")
         if checkpoint and (step + 1) % SAVE_EVERY == 0:
             state = {"gates": gates.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
             torch.save(state, checkpoint.with_suffix(".tmp"))

@@ -5,14 +5,13 @@ key is asked once, in random order, and answered by its value. The answers are w
 trained and everything is measured in float64, so that a GPU and a cpu give the same numbers; gates learn in float32.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -66,9 +65,7 @@ def kind(ids: Tensor) -> Tensor:
 @torch.no_grad()
 def right(model, ids: Tensor, targets: Tensor) -> Tensor:
     """How many of the six answers (n,) are right, by greedy choice among all tokens, for each text."""
-    asked = targets[0] != -100
-    logits = model(ids, use_cache=False).logits[:, asked]
-    return (logits.argmax(-1) == targets[:, asked]).sum(dim=1)
+    return (answers(model, ids).argmax(-1) == targets[:, -ASKED::2]).sum(dim=1)
 
 
 # --- the model that learns to recall --------------------------------------------------------------------------------
@@ -105,16 +102,14 @@ def run_base(config: dict, work: Path, progress) -> dict:
 
     def loss(step: int) -> Tensor:
         ids, targets = (x.to(model.device) for x in sample(size, seed * 1_000_003 + step, config["length"]))
-        asked = targets[0] != -100
-        logits = model(ids, use_cache=False).logits[:, asked]
-        return cross_entropy(logits.flatten(0, 1), targets[:, asked].flatten())[None]
+        return cross_entropy(answers(model, ids).flatten(0, 1), targets[:, -ASKED::2].flatten())
 
     losses = method.fit(model, loss, method.Recipe(**config["recipe"]), work, progress)
     ids, targets = (x.to(model.device) for x in sample(256, EVALUATION, config["length"]))
     path = work / "base.safetensors"
     save_file({name: one.float().cpu().contiguous() for name, one in _named(model).items()}, path)
     accuracy = float(right(model, ids, targets).double().mean()) / PAIRS
-    return {"metrics": {"accuracy": accuracy}, "curves": {"loss": [one for (one,) in losses]}, "artefact": str(path)}
+    return {"metrics": {"accuracy": accuracy}, "curves": {"loss": losses}, "artefact": str(path)}
 
 
 def _named(model) -> dict[str, Tensor]:
@@ -166,32 +161,6 @@ ARMS = {
 }
 
 
-TOGETHER = 16  # sets of gates: some gigabytes
-
-
-class Stack(nn.Module):
-    """Sets of gates of one shape, trained side by side: n sets read a batch of n equal parts, each its own."""
-
-    def __init__(self, sets: list[method.Gates]):
-        super().__init__()
-        self.sets = nn.ModuleList(sets)
-
-    def forward(self, layer: int, hidden: Tensor) -> Tensor:
-        gates = [one[layer] for one in self.sets]
-        named = zip(*(gate.named_parameters() for gate in gates), strict=True)
-        parameters = {same[0][0]: torch.stack([one for _, one in same]) for same in named}
-        parts = hidden.unflatten(0, (len(gates), -1))
-        return vmap(lambda own, part: functional_call(gates[0], own, (part,)))(parameters, parts).flatten(0, 1)
-
-
-def stacks(jobs: dict[str, tuple[Arm, int]]) -> Iterator[dict[str, tuple[Arm, int]]]:
-    """Jobs by name, arm and seed, in groups that can be trained side by side."""
-    for width in sorted({arm.width for arm, _ in jobs.values()}, key=str):
-        alike = [name for name, (arm, _) in jobs.items() if arm.width == width]
-        for start in range(0, len(alike), TOGETHER):
-            yield {name: jobs[name] for name in alike[start : start + TOGETHER]}
-
-
 def seeds_of(arm: str, config: dict) -> int:
     """More seeds for arms of which the paper says that they differ little."""
     return config["seeds"] if arm in config["close"] else config["n_seeds"]
@@ -200,60 +169,40 @@ def seeds_of(arm: str, config: dict) -> int:
 def run_gates(config: dict, work: Path, progress) -> dict:
     """Stored run: on one stored base, gates of every arm and seed; all gates are the artefact."""
     model, recipe = base(config["base"]).float(), method.Recipe(**config["recipe"])
-    jobs = {f"{arm}.{seed}": (ARMS[arm], seed) for arm in config["arms"] for seed in range(seeds_of(arm, config))}
+    jobs = [(arm, seed) for arm in config["arms"] for seed in range(seeds_of(arm, config))]
     losses, tensors = {}, {}
-    for i, group in enumerate(stacks(jobs)):
-        folder = work / str(i)
+    lesson = cache(partial(taught, model, config["batch"], config["length"]))
+    for i, (arm, seed) in enumerate(jobs):
+        name, folder = f"{arm}.{seed}", work / str(i)
         folder.mkdir(exist_ok=True)
-        stack = Stack([method.gates_for(model, arm.width, arm.bias, seed) for arm, seed in group.values()])
-        rows = method.fit(stack, Lesson(model, stack, list(group.values()), config), recipe, folder, progress)
-        losses |= {name: [row[j] for row in rows] for j, name in enumerate(group)}
-        for name, gates in zip(group, stack.sets, strict=True):
-            tensors |= {f"{name}/{key}": one.detach().float().cpu() for key, one in gates.named_parameters()}
-    path = work / "gates.safetensors"
-    save_file(tensors, path)
-    # thinned: every so-manieth step
-    return {
-        "metrics": {},
-        "curves": {name: losses[name][:: config["loss_every"]] for name in jobs},
-        "artefact": str(path),
-    }
+        gates = method.gates_for(model, ARMS[arm].width, ARMS[arm].bias, seed)
+        loss = partial(learned, model, gates, ARMS[arm], seed, lesson)
+        rows = method.fit(gates, loss, recipe, folder, lambda done, said, i=i: progress((i + done) / len(jobs), said))
+        losses[name] = rows[:: config["loss_every"]]  # thinned
+        tensors |= {f"{name}/{key}": one.detach() for key, one in gates.named_parameters()}
+    save_file(tensors, path := work / "gates.safetensors")
+    return {"metrics": {}, "curves": losses, "artefact": str(path)}
 
 
-@dataclass
-class Lesson:
-    """The losses (n,) of n sets of gates at a step, each on texts of its own seed."""
+def taught(model, size: int, length: int, noise: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Texts (B, T), and their answers (B, 6) with the teacher's logits (B, 6, V), which arms of one seed share."""
+    ids, targets = (x.to(model.device) for x in sample(size, seed, length, noise))
+    with torch.no_grad():
+        return ids, targets[:, -ASKED::2], answers(model, ids)
 
-    model: LlamaForCausalLM
-    stack: Stack
-    jobs: list[tuple[Arm, int]]
-    config: dict
 
-    def __call__(self, step: int) -> Tensor:
-        length = self.config["length"]
-        wanted = [((seed + 100) * 1_000_003 + step, arm.noise) for arm, seed in self.jobs]
-        known = list(dict.fromkeys(wanted))  # arms read the same texts, which the teacher reads once
-        drawn = [sample(self.config["batch"], seed, length, noise) for seed, noise in known]
-        ids, targets = (torch.stack(parts).to(self.model.device) for parts in zip(*drawn, strict=True))
-        order = [known.index(one) for one in wanted]
-        with torch.no_grad():
-            teacher = self.answers(ids)[order]
-        with method.gated(self.model, self.stack) as found:
-            student = self.answers(ids[order])
-        log_beta = {layer: one.unflatten(0, (len(order), -1)) for layer, one in found.items()}
-        targets = targets[order][..., length - ASKED :: 2]
-        return torch.stack(
-            [
-                arm.objective(student[i], teacher[i], targets[i], {layer: one[i] for layer, one in log_beta.items()})
-                for i, (arm, _) in enumerate(self.jobs)
-            ]
-        )
+def learned(model, gates: method.Gates, arm: Arm, seed: int, lesson, step: int) -> Tensor:
+    """The loss of a step."""
+    ids, targets, teacher = lesson(arm.noise, (seed + 100) * 1_000_003 + step)
+    with method.gated(model, gates) as log_beta:
+        student = answers(model, ids)
+    return arm.objective(student, teacher, targets, log_beta)
 
-    def answers(self, ids: Tensor) -> Tensor:
-        """Logits (n, B, 6, V) of the answers of texts (n, B, T)."""
-        asked = torch.arange(ids.shape[2] - ASKED, ids.shape[2], 2, device=ids.device)
-        found = self.model(ids.flatten(0, 1), use_cache=False, logits_to_keep=asked).logits
-        return found.unflatten(0, ids.shape[:2])
+
+def answers(model, ids: Tensor) -> Tensor:
+    """Logits (B, 6, V) where an answer comes next."""
+    asked = torch.arange(ids.shape[1] - ASKED, ids.shape[1], 2, device=ids.device)
+    return model(ids, use_cache=False, logits_to_keep=asked).logits
 
 
 def gates_of(model, tensors: dict[str, Tensor], arm: str, seed: int) -> method.Gates:

@@ -7,7 +7,7 @@ from claimbook.experiments.trim_kv import evidence
 from claimbook.experiments.trim_kv.evidence import ATTENTION, HEURISTICS, Costs
 from claimbook.experiments.units import columns
 from claimbook.plotting import COLOURS, INK, LINES, MARKERS, SOFT, Plot
-from claimbook.stats import mean, ratio_of_exp, ratio_of_means
+from claimbook.stats import mean, ratio_of_means
 
 LABELS = {
     "trim": "TRIM-KV",
@@ -30,7 +30,6 @@ ARMS = {
     "no ntp": "no next token",
     "linear": "linear gate",
     "printed": "capacity as printed",
-    "multiplied": "logits multiplied",
     "budget 6": "trained at 6",
     "budget 24": "trained at 24",
 }
@@ -160,38 +159,6 @@ def remembered(rows):
     )
 
 
-def longer(rows):
-    """Accuracy on more noise than in training, full cache and gates."""
-    fig, ax = plotting.figure()
-    title = ""
-    if rows:
-        lengths = sorted(rows[0].longer, key=int)
-        x = [int(length) for length in lengths]
-        full = np.array([[row.longer[length]["full"] for length in lengths] for row in rows])
-        series = {"full cache": (x, *_band(full))}
-        for m in ("48", "32"):
-            by_length = [evidence.over_gates(row.longer[length]["trim"] for row in rows)[m] for length in lengths]
-            series[f"TRIM-KV, {m}"] = (x, *_band(np.array(by_length).T))
-        plotting.curves(ax, series, xlabel="tokens in the text (trained at 96)", ylabel="share of right answers")
-        at = lengths.index("160")
-        title = (
-            f"At 160 tokens TRIM-KV with 48 is right in {100 * series['TRIM-KV, 48'][1][at]:.1f} % of answers, the "
-            f"full cache in {100 * full.mean(axis=0)[at]:.1f} %"
-        )
-    return Plot(
-        fig,
-        title=title,
-        caption="The same texts under each cache; mean over bases with its 95 % interval. Models and gates saw 96 "
-        "tokens in training.",
-        alt="Accuracy against text length for the full cache and TRIM-KV at two budgets.",
-    )
-
-
-def _band(values: np.ndarray):
-    middle, half = values.mean(axis=0), 2.776 * values.std(axis=0, ddof=1) / np.sqrt(max(len(values), 2))
-    return middle, middle - half, middle + half
-
-
 def ablations(rows):
     """Accuracy of gates trained otherwise, over that of gates trained as in the paper."""
     fig, ax = plotting.figure(height=4.6)
@@ -212,7 +179,7 @@ def ablations(rows):
     return Plot(
         fig,
         title=title,
-        caption="Each row changes one thing. Mean over five bases of three trainings each, with 95 % intervals.",
+        caption="Each row changes one thing. Five bases, three to five trainings each; means with 95 % intervals.",
         alt="Ratio of accuracy for each ablation, with intervals and a line at one.",
     )
 
@@ -248,65 +215,4 @@ def sizes(rows, layers: int):
         "trainings. S: the first token is held in nine documents of ten. W: nine in ten kept tokens are the most "
         "recent, and the soft size is below the budget of 64.",
         alt="Map of layers and KV heads coloured by soft size, with letters on heads that are sinks or windows.",
-    )
-
-
-def tokens(rows):
-    """beta of each token of one document in a few heads."""
-    picture = next((row.picture for row in rows if row.picture), None)
-    count = len(picture["heads"]) if picture else 1
-    fig, axes = plotting.figure(count, 1, height=1.2 + 0.75 * count, sharex=True, squeeze=False)
-    title = ""
-    if picture:
-        for ax, (name, beta) in zip(axes[:, 0], picture["heads"].items(), strict=True):
-            ax.bar(range(len(beta)), beta, width=1.0, color=COLOURS[0], linewidth=0)
-            ax.set(ylim=(min(0.9, min(beta)), 1.0), ylabel=name)
-            ax.yaxis.label.set_rotation(0)
-            ax.set_yticks([])
-        axes[-1, 0].set_xlabel("token of the document")
-        title = f"The same document in {count} heads: what lasts differs from head to head"
-    return Plot(
-        fig,
-        title=title,
-        caption="Height: beta of each token, from the lowest of its head or 0.9 up to 1.",
-        alt="Bars of beta along one document for several heads.",
-    )
-
-
-def renumbered(rows):
-    """Perplexity of rules with positions counted by what is kept, over that with right ones."""
-    fig, ax = plotting.figure(height=3.0)
-    title = ""
-    if rows:
-        wrong, right = columns(row.renumbered for row in rows), columns(row.losses for row in rows)
-        shown = {LABELS[rule]: ratio_of_exp(wrong[rule]["64"], right[rule]["64"], unit="documents") for rule in wrong}
-        plotting.interval_plot(ax, shown, xlabel="perplexity with wrong positions over right ones (log scale)")
-        plotting.reference_line(ax, 1, "no harm", axis="x")
-        title = f"Positions counted by what is kept give SnapKV {shown['SnapKV'].value:.2f} times its perplexity"
-    return Plot(
-        fig,
-        title=title,
-        caption="M = 64. The same rule and the same text; only the position that the model is told for a new token "
-        "differs. Means over documents with 95 % intervals.",
-        alt="Perplexity ratio of three rules with wrong positions, with intervals and a line at one.",
-    )
-
-
-def growth(rows):
-    """Cached bytes while decoding."""
-    fig, ax = plotting.figure(height=3.2)
-    title = ""
-    if rows:
-        one = rows[0]
-        x = 64 * np.arange(1, len(one.bytes) + 1)
-        mega = {"full cache": one.bytes_full, "TRIM-KV, 64 tokens": one.bytes}
-        series = {name: (x, np.array(values) / 1e6) for name, values in mega.items()}
-        plotting.curves(ax, series, xlabel="tokens decoded", ylabel="keys and values, MB")
-        ax.set_ylim(0)
-        title = f"After {x[-1]} tokens the full cache holds {one.bytes_full[-1] / one.bytes[-1]:.1f} times as much"
-    return Plot(
-        fig,
-        title=title,
-        caption="SmolLM2-135M, one sequence, float32.",
-        alt="Cached megabytes against tokens decoded: full cache rises, TRIM-KV is flat.",
     )

@@ -30,7 +30,7 @@ def run(config: dict, work: Path, progress) -> dict:
             teacher = read(ids)
         with method.gated(model, gates) as found:
             student = read(ids)
-        return objective(student, teacher, ids[:, config["budget"] :], found)[None]
+        return objective(student, teacher, ids[:, config["budget"] :], found)
 
     losses = method.fit(gates, loss, method.Recipe(**config["recipe"]), work, progress)
     path = work / "trained.safetensors"
@@ -42,7 +42,7 @@ def run(config: dict, work: Path, progress) -> dict:
             "parameters": sum(one.numel() for one in gates.parameters()),
             "sizes": sizes(model, gates, windows(text, config, config["recipe"]["steps"])),
         },
-        "curves": {"loss": [one for (one,) in losses]},
+        "curves": {"loss": losses},
         "artefact": str(path),
     }
 
