@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import cost, gsm8k, latency, proof, rules, steps
+from claimbook.experiments.trim_kv import cost, gsm8k, latency, learned, proof, rules, steps, texts
 from claimbook.experiments.trim_kv.inputs import catalogue
 from claimbook.lm.load import load
 from claimbook.papers import trim_kv as method
@@ -99,6 +99,37 @@ def test_rows_of_steps_from_their_first_piece(lm, stand_ins):
     assert row.same == {}
     assert row.window_same != row.window_same
     assert row.kept_generate == 4
+
+
+SHAPE = {"text": "-", "n_texts": 2, "width": 16, "bias": 1.0, "gates": ["g_0", "g_1"]}
+
+
+def test_losses_of_texts_under_every_rule(lm, stand_ins, monkeypatch):
+    monkeypatch.setattr(rules, "training_text", lambda lm, config: torch.arange(400) % 300)
+    config = SHAPE | {"length": 24, "from": 8, "budgets": [8, 24], "printed_budgets": [8]}
+    config |= {"rules": ["window", "h2o", "untrained", "position"], "renumbered": ["snapkv"], "renumbered_budgets": [8]}
+    rows = texts.EXPERIMENT.now(lm, config)
+    for row in rows:
+        every = [*row.losses.values(), *row.trim]
+        assert all(of["24"] == pytest.approx(row.full, abs=1e-4) for of in every), "a budget that is never reached"
+        assert all(abs(of["8"] - row.full) > 1e-3 for of in every)
+        assert len(row.trim) == len(row.trim_printed) == 2
+    (alone,) = texts.EXPERIMENT.now(lm, config | {"n_texts": 1, "first": 8})
+    assert alone.full == pytest.approx(rows[0].full, abs=1e-5)
+    assert alone.trim[0]["8"] == pytest.approx(rows[0].trim[0]["8"], abs=1e-5)
+
+
+def test_what_gates_hold_of_texts(lm, stand_ins, monkeypatch):
+    monkeypatch.setattr(learned, "stored_gates", rules.stored_gates)
+    rows = learned.EXPERIMENT.now(lm, SHAPE | {"length": 40, "budget": 8})
+    for row in rows:
+        assert len(row.gates) == 2
+        for kept in (*row.gates, row.untrained):
+            old = [n + m for n, m in zip(kept.period_n, kept.other_n, strict=True)]
+            assert old == [40 - 8 - 1] * 4
+            assert all(1 <= size <= 40 for size in kept.size)
+    assert rows[0].classes["all_n"] == [31, 31]
+    assert rows[1].classes == {}
 
 
 def test_latency_times_every_arm_behind_the_same_text(lm, monkeypatch):

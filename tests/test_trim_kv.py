@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.trim_kv import delayed_recall as toy
-from claimbook.experiments.trim_kv import learned, worth
+from claimbook.experiments.trim_kv import learned, needle, worth
 from claimbook.experiments.trim_kv.pieces import assembled
 from claimbook.lm import eviction, tiny
 from claimbook.papers import trim_kv as method
@@ -346,6 +346,12 @@ def test_attention_scores_equal_those_of_eager_attention():
     torch.testing.assert_close(found["snapkv"], rows[..., 6:14, :10].mean(dim=3), rtol=1e-4, atol=1e-5)
     newest = rows[..., [11, 13], :10].mean(dim=(2, 3))[:, :, None].expand_as(found["tova"])
     torch.testing.assert_close(found["tova"], newest, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fact_is_ranked_among_the_tokens_before_its_question():
+    facts = [needle.Needle(torch.zeros(9), at, 7, 0, 0.5, 0, (at, at + 1)) for at in (5, 6)]
+    scores = torch.tensor([[9.0, 9.0, 9.0, 9.0, 0.1, 0.3, 0.2], [0.0, 0.0, 0.0, 0.0, 0.3, 0.1, 0.2]])[None, :, None]
+    assert needle.known(facts, {"seen": scores}) == [{"seen": 1.0}, {"seen": 0.5}]  # the first four do not count
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
