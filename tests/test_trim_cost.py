@@ -8,6 +8,7 @@ import torch
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.trim_kv import cost, gsm8k, latency, learned, proof, rules, steps, texts
 from claimbook.experiments.trim_kv.inputs import catalogue
+from claimbook.lm import tiny
 from claimbook.lm.load import load
 from claimbook.papers import trim_kv as method
 
@@ -51,6 +52,13 @@ def test_the_engine_is_proved():
     assert max(found["difference"], found["trim"], found["full_budget"]) < 1e-8
     assert min(found["unmasked"], found["renumbered"]) > 0.1
     assert proof.worked_case() == {"coded": [0, 2], "printed": [0, 3]}
+
+
+def test_beta_is_said_once_and_learns_through_the_decay():
+    model = tiny.build("tiny-random-llama", dtype=torch.float64)[0].requires_grad_(False)
+    gates = method.gates_for(model, 16, 3.0, 0)
+    assert proof.said_once(model, gates) < 1e-9 < 0.01 < proof.looked_at(model)
+    assert proof.learning(model, gates) == 1
 
 
 # --- steps and latency ----------------------------------------------------------------------------------------------

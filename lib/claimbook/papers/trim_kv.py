@@ -156,7 +156,7 @@ def retention(model, gates: Callable[[int, Tensor], Tensor], offset: int = 2) ->
 # --- losses (sections 4.2 and 4.3) ---------------------------------------------------------------------------------
 
 
-def retained(log_beta: Tensor, chunk: int = 256) -> Tensor:
+def retained(log_beta: Tensor, chunk: int = 32) -> Tensor:
     """S_t, the sum over i <= t of beta_i ** (t - i): how full a soft cache is at each step. (…, T) -> (…, T)."""
     length, parts = log_beta.shape[-1], []
     for start in range(0, length, chunk):
