@@ -89,16 +89,17 @@ def best_auc(scores: dict[str, np.ndarray], among: tuple[str, ...], unit: str) -
     return mean(max(turned, key=np.mean), unit=unit, within=(0, 1))
 
 
-def knowing(rows, unit: str, blind: tuple[str, ...]) -> tuple[Evidence, Evidence]:
-    """AUC for what will be needed: of attention, whose null is attention after asking, and of gates.
+def knowing(rows, unit: str, blind: tuple[str, ...], names: tuple[str, str]) -> tuple[Evidence, Evidence]:
+    """AUC for what will be needed, as parts of these names: of attention, and of gates.
 
-    The null of gates: the best of ``blind`` scores, which need no training. Both without the names of their parts.
+    The nulls: attention after asking; the best of ``blind`` scores, which need no training.
     """
+    first, second = names
     before, asked = (columns(getattr(row, name) for row in rows) for name in ("auc", "auc_asked"))
     gates = mean([np.mean(row.auc_trim) for row in rows], unit=unit, within=(0, 1))
     return (
-        Evidence({"": best_auc(before, ATTENTION, unit)}, nulls={"": best_auc(asked, ATTENTION, unit)}),
-        Evidence({"": gates}, nulls={"": best_auc(before, blind, unit)}),
+        Evidence({first: best_auc(before, ATTENTION, unit)}, nulls={first: best_auc(asked, ATTENTION, unit)}),
+        Evidence({second: gates}, nulls={second: best_auc(before, blind, unit)}),
     )
 
 
@@ -109,10 +110,6 @@ def knowledge(rows) -> dict[str, float]:
     rows = by_article(rows)
     found = columns(row.auc for row in rows) | {"trim": np.array([np.mean(row.auc_trim) for row in rows])}
     return {score: float(values.mean()) for score, values in found.items()}
-
-
-def named(one: Evidence, name: str) -> Evidence:
-    return Evidence({name: one.parts[""]}, nulls={name: one.nulls[""]})
 
 
 def by_article(rows) -> list:
@@ -135,12 +132,13 @@ def _averaged(values: list):
 def needles(rows) -> Parts:
     """C1 and C2, and C7 by facts hidden in text."""
     rows = by_article(rows)
-    attention, gates = knowing(rows, "articles", ("untrained", "rarity", "key norm", "keydiff"))
+    blind, names = ("untrained", "rarity", "key norm", "keydiff"), ("blind_before_asking", "knows_before_asking")
+    attention, gates = knowing(rows, "articles", blind, names)
     found = mean([row.full for row in rows], unit="articles", within=(0, 1))
     costs, cut = needle_costs(rows), needle_costs(rows, "cut_")
     return {
-        "C1": named(attention, "blind_before_asking"),
-        "C2": named(gates, "knows_before_asking"),
+        "C1": attention,
+        "C2": gates,
         "C7": Evidence(
             {"needle_64": costs.lead("64").of("needle"), "needle_64_cut": cut.lead("64").of("needle")},
             nulls={"needle_64": costs.lead_of(BLIND, "64")},
@@ -199,8 +197,7 @@ def ranks(rows) -> Parts:
 
 def proxies(rows) -> Parts:
     """C24: what is known of a pair before the first question."""
-    attention, gates = knowing(rows, "bases", ("untrained", "position"))
-    attention, gates = named(attention, "attention_is_blind"), named(gates, "gate_knows")
+    attention, gates = knowing(rows, "bases", ("untrained", "position"), ("attention_is_blind", "gate_knows"))
     return {"C24": Evidence(attention.parts | gates.parts, nulls=attention.nulls | gates.nulls)}
 
 
