@@ -87,7 +87,6 @@ def toy(
             "narrow": [everywhere(0.6 + e, BUDGETS) | {"12": 0.4 + spread(i, 1)}],
             "rules": everywhere(everywhere(0.3 + e, BUDGETS), (*evidence.HEURISTICS, *evidence.BLIND)),
         },
-        picture={},
     )
 
 
@@ -476,14 +475,10 @@ def test_every_part_of_a_tested_claim_has_its_evidence():
 
 def test_figures_draw_rows_and_the_lack_of_them():
     needles, bases, documents = [needle(i) for i in range(40)], toys(), [text(i) for i in range(20)]
-    for row in bases[:1]:
-        kinds = ["bos", "pair", "noise", "query", "answer"]
-        row.picture = {"kinds": kinds, "beta": [[[0.5] * 5] * 4] * 2, "attention": [[[0.1] * 5] * 4] * 2}
     heads = learned()
     drawn = [
         figures.knowing(needles, bases),
         figures.costs(evidence.text_costs(documents), "nats", "nats", log=True),
-        figures.remembered(bases),
         figures.ablations(bases),
         figures.sizes(heads, 30),
     ]
@@ -491,7 +486,6 @@ def test_figures_draw_rows_and_the_lack_of_them():
     empty = [
         figures.knowing([], []),
         figures.costs(None, "nats", "nats"),
-        figures.remembered([]),
         figures.ablations([]),
         figures.sizes([], 30),
     ]

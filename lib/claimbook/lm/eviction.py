@@ -25,7 +25,6 @@ from transformers.cache_utils import DynamicLayer
 from claimbook.errors import ClaimbookError
 from claimbook.lm import adapters
 from claimbook.lm.attention import grouped_matmul, replaced
-from claimbook.lm.losses import hidden_states, token_losses
 
 # --- rules ----------------------------------------------------------------------------------------------------------
 
@@ -402,13 +401,6 @@ def _evictions(held: Held, layer: int, query: Tensor, key: Tensor, scaling: floa
             gone.scatter_(2, found[0], stop)
         start = stop
     return gone
-
-
-def losses(model, ids: Tensor, rule: Rule, budget: int, *, prompt: int = 0, buffer: int = 1) -> Tensor:
-    """Loss (B, T - 1), in nats, of each token of ``ids`` (B, T) but the first, when ``rule`` evicts."""
-    with torch.no_grad(), masked(model, rule, budget, prompt=prompt, buffer=buffer):
-        hidden = hidden_states(model, ids)[:, :-1]
-    return token_losses(model, hidden.flatten(0, 1), ids[:, 1:].flatten()).view(len(ids), -1)
 
 
 # --- as deployed ----------------------------------------------------------------------------------------------------

@@ -53,15 +53,6 @@ def is_pair(ids: Tensor) -> Tensor:
     return (ids >= PAIR) & (ids < NOISES)
 
 
-KIND_NAMES = ("bos", "pair", "noise", "query", "answer")
-
-
-def kind(ids: Tensor) -> Tensor:
-    """The kind of each token, as a place in ``KIND_NAMES``."""
-    order = torch.tensor([0, 3, 4, 1, 2], device=ids.device)
-    return order[torch.bucketize(ids, torch.tensor([QUERY, ANSWER, PAIR, NOISES], device=ids.device), right=True)]
-
-
 @torch.no_grad()
 def right(model, ids: Tensor, targets: Tensor) -> Tensor:
     """How many of the six answers (n,) are right, by greedy choice among all tokens, for each text."""

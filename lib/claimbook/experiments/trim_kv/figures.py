@@ -6,7 +6,7 @@ from claimbook import plotting
 from claimbook.experiments.trim_kv import evidence
 from claimbook.experiments.trim_kv.evidence import ATTENTION, HEURISTICS, Costs
 from claimbook.experiments.units import columns
-from claimbook.plotting import COLOURS, INK, LINES, MARKERS, SOFT, Plot
+from claimbook.plotting import COLOURS, LINES, MARKERS, SOFT, Plot
 from claimbook.stats import mean, ratio_of_means
 
 LABELS = {
@@ -124,39 +124,6 @@ def _lines(ax, found: Costs, names, x, budgets) -> None:
         colour = SOFT if rule == "random" else COLOURS[1 + i % 5]
         look |= {"color": colour, "linewidth": 1.5, "label": LABELS[rule]}
         ax.plot(x, [found.rules[rule][m].mean() for m in budgets], **look)
-
-
-def remembered(rows):
-    """beta of each token of one toy text, and the attention it received, by head."""
-    fig, axes = plotting.figure(2, 1, height=4.6, sharex=True)
-    picture = next((row.picture for row in rows if row.picture), None)
-    title = ""
-    if picture:
-        kinds = np.array(picture["kinds"])
-        for ax, name, label in ((axes[0], "beta", "beta"), (axes[1], "attention", "attention received")):
-            values = np.array(picture[name])
-            values = values.reshape(-1, values.shape[-1])
-            share = values if name == "beta" else values / np.maximum(values.max(axis=1, keepdims=True), 1e-12)
-            ax.imshow(share, aspect="auto", vmin=0, vmax=1, interpolation="nearest")
-            ax.set_ylabel("layer and head")
-            ax.set_yticks([])
-            ax.grid(visible=False)
-            ax.set_title(f"{label}: dark 0, bright {'1' if name == 'beta' else 'the most in its row'}", fontsize=12)
-            for place in np.flatnonzero(kinds == "pair"):
-                ax.plot(place, -0.75, marker="v", color=INK, markersize=6, clip_on=False)
-        axes[1].set_xlabel("token of the text; ▾ marks the six pairs")
-        beta = np.array(picture["beta"]).reshape(-1, len(kinds))
-        title = (
-            f"The gate gives pairs a mean beta of {beta[:, kinds == 'pair'].mean():.2f}, noise "
-            f"{beta[:, kinds == 'noise'].mean():.2f}, before any question"
-        )
-    return Plot(
-        fig,
-        title=title,
-        caption="One text of the toy, first base. Above: beta as the gate says it when a token is made. Below: the "
-        "attention that the same token has received before the first question.",
-        alt="Two maps of heads against tokens: beta is high at the pairs, attention received is not.",
-    )
 
 
 def ablations(rows):

@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from claimbook.experiments.trim_kv import worth
 from claimbook.experiments.trim_kv.pieces import model_of
 from claimbook.experiments.trim_kv.rules import training_text
 from claimbook.lm.losses import hidden_states, logits
@@ -35,23 +34,8 @@ def run(config: dict, work: Path, progress) -> dict:
     losses = method.fit(gates, loss, method.Recipe(**config["recipe"]), work, progress)
     path = work / "trained.safetensors"
     save_file({name: one.detach().half().cpu().contiguous() for name, one in gates.named_parameters()}, path)
-    return {
-        "metrics": {
-            "tokens": config["recipe"]["steps"] * config["batch"] * config["length"],
-            "unique_tokens": len(text),
-            "parameters": sum(one.numel() for one in gates.parameters()),
-            "sizes": sizes(model, gates, windows(text, config, config["recipe"]["steps"])),
-        },
-        "curves": {"loss": losses},
-        "artefact": str(path),
-    }
-
-
-@torch.no_grad()
-def sizes(model, gates: method.Gates, ids: Tensor) -> list[float]:
-    """S_T of each layer and KV head, layer by layer, mean over ids (B, T)."""
-    found = worth.soft_size(worth.log_beta(model, gates, ids.to(model.device)))
-    return found.mean(dim=1).flatten().tolist()
+    tokens = config["recipe"]["steps"] * config["batch"] * config["length"]
+    return {"metrics": {"tokens": tokens}, "curves": {"loss": losses}, "artefact": str(path)}
 
 
 def windows(text: Tensor, config: dict, step: int) -> Tensor:

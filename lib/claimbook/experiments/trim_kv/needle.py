@@ -1,7 +1,6 @@
 """A fact in the middle of an article, asked for at its end: is it still held when nobody has looked at it?"""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from claimbook.experiments.models import about
 from claimbook.experiments.trim_kv import inputs, worth
 from claimbook.experiments.trim_kv.pieces import Pieces, Place, assembled, model_of
-from claimbook.experiments.trim_kv.rules import UNTRAINED, rule, stored_gates, training_text, untrained
+from claimbook.experiments.trim_kv.rules import ORACLE, UNTRAINED, rule, stored_gates, training_text, untrained
 from claimbook.lm import eviction
 from claimbook.lm.load import LM
 from claimbook.lm.losses import hidden_states, logits
@@ -21,7 +20,6 @@ CITIES = ("Paris", "London", "Rome", "Berlin", "Madrid", "Vienna", "Tokyo", "Cai
 FACT = " The golden {object} is hidden in {city}."
 QUESTION = "\n\nQuestion: where is the golden {object} hidden?\nAnswer: the golden {object} is hidden in"
 ATTENTION = ("h2o", "tova", "snapkv")
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -130,8 +128,7 @@ def answered(
     answers = torch.tensor([one.answer for one in needles])
     if name is None:
         return (chosen(lm, ids) == answers).tolist()
-    facts = nullcontext(eviction.Given(eviction.fixed(told(needles, ids))))
-    context = facts if name == ORACLE else rule(lm, config, name, budget, ids.shape[1])
+    context = rule(lm, config, name, budget, ids.shape[1], told=partial(told, needles, ids))
     (prompt,) = {one.asked for one in needles} if cut else {0}
     with context as one, eviction.masked(lm.model, one, budget, prompt=prompt):
         return (chosen(lm, ids) == answers).tolist()

@@ -1,7 +1,6 @@
 """Delayed recall under every rule and budget: a row for each base, put together from what was measured one by one."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -12,10 +11,11 @@ from torch import Tensor
 from claimbook.experiments.trim_kv import delayed_recall as toy
 from claimbook.experiments.trim_kv import worth
 from claimbook.experiments.trim_kv.pieces import Pieces, Place, artefact, assembled, heuristics
+from claimbook.experiments.trim_kv.rules import ORACLE, POSITION, UNTRAINED, asked
 from claimbook.lm import eviction
 from claimbook.papers import trim_kv as method
 
-TRIM, UNTRAINED, POSITION, ORACLE = "trim", "untrained", "position", "oracle"
+TRIM = "trim"
 RULES = (*heuristics(8), ORACLE)
 ATTENTION = ("h2o", "tova", "snapkv")
 GENERAL, NARROW, UNSEEN = "general", "narrow", "held out"
@@ -31,7 +31,6 @@ class Row:
     the token. ``auc``, ``auc_trim``: chance that a pair token ranks above noise just before the first question, ranks
     averaged over layers and heads, mean over texts; ``auc_asked``: after the last question. ``ablations``: by arm.
     ``longer``: by length, on the same texts for all rules. ``transfer``: on noise that neither gates had seen.
-    ``picture``: one text, "beta" and "attention" received before the first question, [layer][head][T].
     """
 
     base: int
@@ -44,14 +43,12 @@ class Row:
     ablations: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     longer: dict[str, dict] = field(default_factory=dict)
     transfer: dict = field(default_factory=dict)
-    picture: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Subject:
     """A stored base and the gates that were trained on it, by arm and seed."""
 
-    seed: int
     model: torch.nn.Module
     tensors: dict[str, Tensor]
 
@@ -75,7 +72,7 @@ class Subject:
 
 def subject(config: dict) -> Subject:
     seed = config["base"]
-    return Subject(seed, toy.base(seed), artefact(f"toy_gates_{seed}"))
+    return Subject(toy.base(seed), artefact(f"toy_gates_{seed}"))
 
 
 # --- what is measured, by its place in the row ------------------------------------------------------------------------
@@ -94,7 +91,7 @@ def _units(subject: Subject, config: dict) -> Iterator[tuple[Place, Callable[[],
         yield ("trim", g, str(m)), partial(accurate, TRIM, m, gates=(toy.WHOLE, g))
     for m, rule in product(budgets, (*RULES, UNTRAINED, POSITION)):
         yield ("rules", rule, str(m)), partial(accurate, rule, m)
-    for place in ("auc", "auc_trim", "auc_asked", "picture"):
+    for place in ("auc", "auc_trim", "auc_asked"):
         yield (place,), partial(globals()[place], subject, config)
     arms = [arm for arm in config["arms"] if arm not in (toy.WHOLE, GENERAL, NARROW)]
     for arm, m in product(arms, config["arm_budgets"]):
@@ -130,23 +127,16 @@ def accuracy(
     ids, targets = subject.texts(config, length, count, noise)
     if rule is None:
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
-    with asked(subject, config, rule, budget, gates, ids) as one, eviction.masked(subject.model, one, budget):
+    own = subject.untrained if rule == UNTRAINED else partial(subject.gates, *gates)
+    position = partial(by_position, subject, config, ids.shape[1])
+    context = asked(subject.model, rule, budget, own, position, partial(pairs_first, ids))
+    with context as one, eviction.masked(subject.model, one, budget):
         return float(toy.right(subject.model, ids, targets).double().mean()) / toy.PAIRS
 
 
-def asked(
-    subject: Subject, config: dict, rule: str, budget: int, gates: tuple[str, int], ids: Tensor
-) -> AbstractContextManager:
-    """A context in which the rule can be asked about ``ids`` (B, T)."""
-    if rule in (TRIM, UNTRAINED):
-        own = subject.gates(*gates) if rule == TRIM else subject.untrained()
-        return method.retention(subject.model, own)
-    if rule == POSITION:
-        return nullcontext(eviction.Decayed(eviction.fixed(by_position(subject, config, ids.shape[1]))))
-    if rule == ORACLE:  # pair tokens first, then the newest
-        steps = torch.arange(ids.shape[1], device=ids.device).double()
-        return nullcontext(eviction.Given(eviction.fixed(steps.masked_fill(toy.is_pair(ids), torch.inf))))
-    return nullcontext(heuristics(budget)[rule])
+def pairs_first(ids: Tensor) -> Tensor:
+    """Scores (B, T) of one who knows: pair tokens stay, then the newest."""
+    return torch.arange(ids.shape[1], device=ids.device).double().masked_fill(toy.is_pair(ids), torch.inf)
 
 
 def by_position(subject: Subject, config: dict, length: int) -> Tensor:
@@ -188,18 +178,6 @@ def auc_asked(subject: Subject, config: dict) -> dict[str, float]:
     ids, reach, needed, counted = before(subject, config)
     found = worth.scores(subject.model, ids, reach, reach, config["length"] - 2)
     return {name: float(worth.pooled(found[name], needed, counted).mean()) for name in ATTENTION}
-
-
-def picture(subject: Subject, config: dict) -> dict:
-    """One text of base 0; nothing of the others."""
-    if subject.seed:
-        return {}
-    ids, reach, _, _ = before(subject, config | {"n_texts": 1})
-    beta = worth.log_beta(subject.model, subject.gates(toy.WHOLE, 0), ids)[:, 0].exp()
-    received = torch.zeros_like(beta)
-    received[..., :reach] = worth.scores(subject.model, ids, reach, reach - 1, reach - 1)["h2o"][:, 0]
-    kinds = [toy.KIND_NAMES[kind] for kind in toy.kind(ids)[0].tolist()]
-    return {"kinds": kinds, "beta": beta.tolist(), "attention": received.tolist()}
 
 
 def rows(pieces: dict[Place, object], config: dict) -> list[Row]:

@@ -1,7 +1,8 @@
 """Rules on a real model: the heuristics, gates as stored, gates as initialised."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from claimbook.lm import eviction
 from claimbook.lm.load import LM
 from claimbook.papers import trim_kv as method
 
-UNTRAINED, POSITION = "untrained", "position"
+UNTRAINED, POSITION, ORACLE = "untrained", "position", "oracle"
 WINDOWS = 32  # of training text, over which gates are averaged by position
 
 
@@ -29,17 +30,33 @@ def untrained(lm: LM, config: dict) -> method.Gates:
     return method.gates_for(lm.model, config["width"], config["bias"], 0).requires_grad_(False)
 
 
-def rule(lm: LM, config: dict, name: str, budget: int, length: int, offset: int = 2) -> AbstractContextManager:
-    """A context in which a rule can be asked about texts of ``length`` tokens.
-
-    A heuristic, "random", "untrained", "position", or the name of stored gates, whose ages count from ``offset``.
+def asked(
+    model,
+    name: str,
+    budget: int,
+    gates: Callable[[], method.Gates],
+    position: Callable[[], Tensor],
+    told: Callable[[], Tensor] | None = None,
+    offset: int = 2,
+) -> AbstractContextManager:
+    """A context in which the rule ``name`` can be asked: a heuristic or "random"; "position", which keeps by the log
+    beta ``position()`` (L, 1, K, T); "oracle", which keeps the highest of ``told()`` (B, T); else by ``gates()``.
     """
     if name in (known := heuristics(budget)):
         return nullcontext(known[name])
     if name == POSITION:
-        return nullcontext(eviction.Decayed(eviction.fixed(by_position(lm, config, length)), offset))
-    gates = untrained(lm, config) if name == UNTRAINED else stored_gates(lm, config, name)
-    return method.retention(lm.model, gates, offset)
+        return nullcontext(eviction.Decayed(eviction.fixed(position()), offset))
+    if name == ORACLE:
+        return nullcontext(eviction.Given(eviction.fixed(told())))
+    return method.retention(model, gates(), offset)
+
+
+def rule(
+    lm: LM, config: dict, name: str, budget: int, length: int, offset: int = 2, told: Callable[[], Tensor] | None = None
+) -> AbstractContextManager:
+    """`asked` for texts of ``length`` tokens, with the stored gates of that name, or "untrained" ones."""
+    own = partial(untrained, lm, config) if name == UNTRAINED else partial(stored_gates, lm, config, name)
+    return asked(lm.model, name, budget, own, partial(by_position, lm, config, length), told, offset)
 
 
 def by_position(lm: LM, config: dict, length: int) -> Tensor:

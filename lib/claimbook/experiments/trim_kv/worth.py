@@ -57,7 +57,7 @@ def pooled(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
     for layer in scores:
         mine, others = layer[..., :, None], layer[..., None, :]
         ranks += ((others < mine) & seen).sum(dim=(1, 3)) + ((others == mine) & seen).sum(dim=(1, 3)) / 2
-    return auc(ranks[None, :, None], positive, counted)[0, :, 0]
+    return auc(ranks, positive, counted)
 
 
 @torch.no_grad()
@@ -85,16 +85,10 @@ def soft_size(log_beta: Tensor) -> Tensor:
 
 
 def auc(scores: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
-    """Chance (L, B, K) that a positive token scores higher than another counted one; ties count half.
+    """Chance (B,) that a positive token scores higher than another counted one; ties count half.
 
-    scores (L, B, K, T); ``positive`` and ``counted`` (B, T), bool.
+    scores (B, T); ``positive`` and ``counted`` (B, T), bool.
     """
-    length = scores.shape[-1]
-    negative = counted & ~positive
-    total = scores.new_zeros(scores.shape[:-1], dtype=torch.float64)
-    for t in range(length):  # one column against all: T x T at once would not fit
-        if not bool(positive[:, t].any()):
-            continue
-        wins = (scores[..., t : t + 1] > scores).double() + 0.5 * (scores[..., t : t + 1] == scores).double()
-        total += (wins * negative[None, :, None]).sum(dim=-1) * positive[None, :, None, t]
-    return total / (positive.sum(dim=1) * negative.sum(dim=1))[None, :, None]
+    mine, others = scores[:, :, None], scores[:, None, :]
+    pairs = (positive[:, :, None] & (counted & ~positive)[:, None, :]).double()
+    return ((mine > others).double() + (mine == others).double() / 2).mul(pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
