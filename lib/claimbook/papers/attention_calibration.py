@@ -249,19 +249,24 @@ class Choice:
     helpful: Tensor
     harmful: Tensor
     top: Tensor
+    bottom: Tensor
 
 
 def choose(effects: Tensor, allowed: Tensor, count: int) -> Choice:
-    """Allowed heads (L, H) by their effects (L, H): those that help, those that do not, the ``count`` that help most.
+    """Allowed heads (L, H) by their effects (L, H): those that help, those that do not, the ``count`` best and worst.
 
     The paper keeps the heads that, calibrated alone, raise accuracy on items held out for it. ``top`` holds fewer where
-    fewer help; of equal effects the lower layer and head comes first.
+    fewer help, ``bottom`` where fewer hurt; of equal effects the lower layer and head comes first.
     """
-    helpful = allowed & (effects < 0)
-    order = effects.masked_fill(~helpful, float("inf")).flatten().argsort(stable=True)
-    top = torch.zeros(effects.numel(), dtype=torch.bool)
-    top[order[: min(count, int(helpful.sum()))]] = True
-    return Choice(helpful, allowed & ~helpful, top.view_as(allowed))
+    helpful, hurt = allowed & (effects < 0), allowed & (effects > 0)
+    return Choice(helpful, allowed & ~helpful, _lowest(effects, helpful, count), _lowest(-effects, hurt, count))
+
+
+def _lowest(effects: Tensor, among: Tensor, count: int) -> Tensor:
+    order = effects.masked_fill(~among, float("inf")).flatten().argsort(stable=True)
+    found = torch.zeros(effects.numel(), dtype=torch.bool)
+    found[order[: min(count, int(among.sum()))]] = True
+    return found.view_as(among)
 
 
 def at_random(allowed: Tensor, count: int, seed: int) -> Tensor:

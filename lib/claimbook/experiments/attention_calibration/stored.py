@@ -16,9 +16,9 @@ ASSETS = {
 OFFLINE = ["trivia", "sentiment", "hypernyms", "counting"]  # tasks that come without an address on the web
 SPLITS = [0, 1, 2]
 RANDOM = [f"random_{i}" for i in range(7)]  # draws of random heads in each split
-ARMS = ["vanilla", "top", "all", "helpful", "harmful", "zero"]
+ARMS = ["vanilla", "top", "all", "helpful", "harmful", "bottom", "zero"]
 VARIANTS = ["alpha_3", "alpha_7", "alpha_10", "fixed", "beta_0", "beta_0.2", "beta_0.6", "beta_0.8", "towards"]
-VARIANTS += ["temperature", "not_to_first", "frozen", "other_task"]
+VARIANTS += ["temperature", "not_to_first", "frozen", "other_task", "all", "towards_all"]
 
 _ITEMS = {"choose": 96, "judge": 240, "seed": 0}
 _FIRST = ["vanilla", "top"]
@@ -79,7 +79,7 @@ STORED = {
     },
     "cost": Stored(
         "measure.cost:run",
-        {"model": MODEL, "text": TEXT, "lengths": [64, 256], "rounds": 20},
+        {"model": MODEL, "text": TEXT, "lengths": [64, 256], "rounds": 20, "top": TOP[MODEL]},
         [MODEL, TEXT],
     ),
     "sinks_gemma": _sinks(GEMMA),

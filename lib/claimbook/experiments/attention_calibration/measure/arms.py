@@ -1,12 +1,10 @@
 """Does it help, and why: the same items without and with calibration, in chosen, other and random heads."""
 
-import json
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from claimbook import paths
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.attention_calibration import inputs, tasks
 from claimbook.experiments.attention_calibration.measure import choice
@@ -18,6 +16,7 @@ from claimbook.papers.attention_calibration import Rule
 
 PRIOR = ("vanilla", "top", "all", "helpful", "harmful", "zero", "random_0")  # arms of which the prior is measured
 CHOSEN = ("top", "helpful", "harmful")  # arms that are also seen on the items that chose their heads
+TOWARDS = 1.6  # beta of arms that move attention towards sinks: as far as 0.4 moves it away
 VARIANTS = {  # of the top heads
     "top": {},
     "alpha_3": {"alpha": 3.0},
@@ -28,7 +27,7 @@ VARIANTS = {  # of the top heads
     "beta_0.2": {"beta": 0.2},
     "beta_0.6": {"beta": 0.6},
     "beta_0.8": {"beta": 0.8},
-    "towards": {"beta": 1.6},
+    "towards": {"beta": TOWARDS},
     "temperature": {"temperature": 1.1},
     "not_to_first": {"first_receives": False},
     "frozen": {"frozen": True},
@@ -84,17 +83,17 @@ def units(lm: LM, config: dict) -> dict[str, Arm]:
 
 def _rules(lm: LM, config: dict, drawn: tasks.Split):
     """The rule of an arm by its name, and the mean loss of the choosing items where heads are chosen by them."""
-    allowed, count, task = choice.allowed(lm), config["top"], inputs.task(config["task"])
+    allowed, count = choice.allowed(lm), config["top"]
     if config.get("heads"):
-        top = _given(lm, config["heads"], task, allowed)
+        top = _given(config["heads"], allowed)
         known = {"vanilla": None, "all": Rule(allowed), "top": Rule(top)}
         count, before = int(top.sum()), None
     else:
-        effects = choice.effects(lm, task, drawn.choose)
+        effects = choice.effects(lm, inputs.task(config["task"]), drawn.choose)
         chosen = method.choose(effects.act, allowed, count)
         gain, factors = effects.first_token
-        known = {"vanilla": None, "all": Rule(allowed), "helpful": Rule(chosen.helpful)}
-        known |= {"harmful": Rule(chosen.harmful)}
+        known = {"vanilla": None, "all": Rule(allowed), "towards_all": Rule(allowed, beta=TOWARDS)}
+        known |= {name: Rule(getattr(chosen, name)) for name in ("helpful", "harmful", "bottom")}
         known |= {name: Rule(chosen.top, **options) for name, options in VARIANTS.items()}
         known |= {"zero": Rule(method.choose(gain, allowed, count).top, first=factors)}
         before = float(effects.base.mean())
@@ -120,14 +119,8 @@ def _of_another(lm: LM, config: dict, allowed: Tensor) -> Tensor:
     return method.choose(found, allowed, config["top"]).top
 
 
-def _given(lm: LM, heads: str | list[list[int]], task: tasks.Task, allowed: Tensor) -> Tensor:
-    """Heads as [layer, head] each, or "published": the authors' list for the model and this kind of task."""
-    if heads == "published":
-        file = paths.chapter_data("attention_calibration") / "published_heads.json"
-        lists = json.loads(file.read_text(encoding="utf-8"))
-        if lm.name not in lists:
-            raise ClaimbookError(f"no list of heads is published for '{lm.name}': there are {', '.join(lists)}")
-        heads = lists[lm.name]["classification" if task.labels else "multiple_choice"]
+def _given(heads: list[list[int]], allowed: Tensor) -> Tensor:
+    """Heads given as [layer, head] each, in place of chosen ones: bool (L, H)."""
     found = torch.zeros_like(allowed)
     for layer, head in heads:
         found[layer, head] = True

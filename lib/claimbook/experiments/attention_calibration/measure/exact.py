@@ -15,12 +15,13 @@ from claimbook.papers.attention_calibration import Rule
 
 @dataclass(frozen=True)
 class Row:
-    """One head calibrated alone, on the items that heads are chosen by: changes against no calibration, in nats.
+    """One head calibrated alone: change of the loss against no calibration, in nats, on items that chose no heads.
 
     ``drawn``: at random; ``chosen``: one of the top heads; a head may be both. ``exact_se``: over items.
     ``accuracy_gain``: change of the share of items that are right, by which the paper keeps heads.
     """
 
+    task: str
     layer: int
     head: int
     drawn: bool
@@ -46,10 +47,10 @@ class Head:
 
 def units(lm: LM, config: dict) -> dict[str, Head]:
     """``random`` heads of all that may be calibrated, then the top ones not drawn; the first ``heads`` of these."""
-    task, items = inputs.task(config["task"]), choice.split(lm, config, config["split"]).choose
-    effects, allowed = choice.effects(lm, task, items).act, choice.allowed(lm)
-    before = score(lm, task, items, None).log_probs
-    top = method.choose(effects, allowed, config["top"]).top
+    task, split, allowed = inputs.task(config["task"]), choice.split(lm, config, config["split"]), choice.allowed(lm)
+    top = method.choose(choice.effects(lm, task, split.choose).act, allowed, config["top"]).top
+    items = split.judge[: config["choose"]]
+    effects, before = choice.effects(lm, task, items).act, score(lm, task, items, None).log_probs
     drawn = method.at_random(allowed, config["random"], config["seed"])
     heads = [*places(drawn), *places(top & ~drawn)]
 
@@ -71,6 +72,7 @@ def measure(lm: LM, one: Head, config: dict) -> Row:
     change = torch.stack([b[g] - a[g] for b, a, g in zip(one.before, after, gold, strict=True)])
     right = [sum(int(s.argmax()) == g for s, g in zip(scores, gold, strict=True)) for scores in (one.before, after)]
     return Row(
+        task=config["task"],
         layer=one.layer,
         head=one.head,
         drawn=one.drawn,

@@ -13,12 +13,14 @@ from claimbook.experiments.secondary_sinks.measure.words import is_content
 from claimbook.lm import corpora, residual
 from claimbook.lm.attention import observed
 from claimbook.lm.load import LM
-from claimbook.metrics.attention import ColumnMass, MeanMap
+from claimbook.metrics.attention import MeanMap
+from claimbook.metrics.key_attention import VisibleColumns
 from claimbook.papers import attention_calibration as method
 from claimbook.papers import secondary_sinks
 
 ALPHAS = (3, 5, 10)
 LATE = 5  # tokens at the end that too few queries see
+LITTLE = ("function_word", "punctuation", "newline")
 TIMES = 4  # of the median norm: the threshold of the chapter on secondary sinks
 
 
@@ -37,10 +39,12 @@ class Row:
     """One prompt. A later sink is any token but the first and the last five with a share above alpha / N.
 
     ``flagged``: by alpha, the number of heads with one in each layer (L,); ``fixed``: the same above 0.1. ``first``:
-    (L,) share of attention that token 0 has, mean over heads. ``layer_times``: (L,) strongest later share of a layer's
-    mean map, times N. ``by_position``: (N,) share of heads that flag a token at alpha 5. ``top``: the later token that
-    has most of the map averaged over layers and heads, see `strongest`; None for a prompt too short to have any.
-    ``secondary``: tokens that the chapter on secondary sinks would call one, by their norms.
+    (L,) share of attention that token 0 has, mean over heads. ``by_position``: (N,) share of heads that flag a token
+    at alpha 5. ``top``: the later token that has most of the map averaged over layers and heads, see `strongest`; None
+    for a prompt too short to have any. ``layer_over_even``: (L,) what it has of each layer's mean map, over even
+    attention at its place; ``layer_best``: (L,) the same of the layer's own strongest. ``columns``, ``layer_columns``
+    (L,): later tokens with a share of at least 0.1 in these maps. ``little``: share of later tokens that are function
+    words, marks or newlines. ``secondary``: tokens that the chapter on secondary sinks would call one, by their norms.
     """
 
     kind: str
@@ -49,9 +53,13 @@ class Row:
     flagged: dict[str, list[int]]
     fixed: list[int]
     first: list[float]
-    layer_times: list[float]
     by_position: list[float]
     top: dict | None
+    layer_over_even: list[float]
+    layer_best: list[float]
+    columns: int
+    layer_columns: list[int]
+    little: float
     secondary: list[int]
 
 
@@ -85,7 +93,7 @@ def _prose(lm: LM, config: dict) -> list[Prompt]:
     if not config["prose"]:
         return []
     documents = corpora.documents(lm, config["text"], config["length"], config["prose"])
-    return [Prompt("prose", "", document.ids) for document in documents]
+    return [Prompt("prose", "prose", document.ids) for document in documents]
 
 
 def _shuffled(ids: Tensor, seed: int) -> Tensor:
@@ -96,60 +104,65 @@ def _shuffled(ids: Tensor, seed: int) -> Tensor:
 def measure(lm: LM, prompt: Prompt, config: dict) -> Row:
     """One prompt: the column shares of every head, and the norms of its states."""
     model = untrained(lm) if prompt.kind == "untrained" else lm.model
-    columns = ColumnMass()
+    columns, size = VisibleColumns(), len(prompt.ids)
     with observed(model, columns):
         model.base_model(prompt.ids[None].to(model.device), use_cache=False)
-    share = columns.result()  # (L, H, N)
+    share, even = columns.result(), columns.even()  # (L, H, N), (L, N)
     later = share.clone()
-    later[..., max(1, len(prompt.ids) - LATE) :] = 0
-    sinks = {alpha: method.find_sinks(later, alpha) for alpha in ALPHAS}
-    layers = later[..., 1:].mean(dim=1).amax(dim=-1) * len(prompt.ids)
+    later[..., max(1, size - LATE) :] = 0
+    by_alpha = {alpha: method.find_sinks(later, alpha) for alpha in ALPHAS}
+    later[..., 0] = 0
+    by_layer, at = later.mean(dim=1), int(later.mean(dim=(0, 1)).argmax())
+    best = by_layer.argmax(dim=-1, keepdim=True)
+    words = [_kind(text) for text in map(lm.tokenizer.decode, prompt.ids[1 : max(1, size - LATE), None].tolist())]
     return Row(
         kind=prompt.kind,
         task=prompt.task,
-        tokens=len(prompt.ids),
-        flagged={str(alpha): found.any(dim=-1).sum(dim=1).tolist() for alpha, found in sinks.items()},
+        tokens=size,
+        flagged={str(alpha): found.any(dim=-1).sum(dim=1).tolist() for alpha, found in by_alpha.items()},
         fixed=method.find_sinks(later, fixed=method.FIXED).any(dim=-1).sum(dim=1).tolist(),
         first=short(share[..., 0].mean(dim=1)),
-        layer_times=short(layers),
-        by_position=short(sinks[5].float().mean(dim=(0, 1))),
-        top=strongest(lm, prompt, later, sinks[5]) if len(prompt.ids) > 1 + LATE else None,
+        by_position=short(by_alpha[5].float().mean(dim=(0, 1))),
+        top=strongest(lm, prompt, at, later, even, by_alpha[5]) if words else None,
+        layer_over_even=short(by_layer[:, at] / even[:, at]),
+        layer_best=short((by_layer / even).gather(-1, best)[:, 0]),
+        columns=int((later.mean(dim=(0, 1)) >= method.FIXED).sum()),
+        layer_columns=(by_layer >= method.FIXED).sum(dim=-1).tolist(),
+        little=short(sum(word in LITTLE for word in words) / max(1, len(words))),
         secondary=_secondary(model, prompt.ids),
     )
 
 
-def strongest(lm: LM, prompt: Prompt, later: Tensor, sinks: Tensor) -> dict:
-    """The token with the largest later share (L, H, N), mean over all heads; ``sinks``: the same, flagged.
+def strongest(lm: LM, prompt: Prompt, at: int, later: Tensor, even: Tensor, sinks: Tensor) -> dict:
+    """The token ``at`` with the largest later share (L, H, N), mean over all heads; ``sinks``: the same, flagged.
 
-    ``times``: its share times N; ``times_head``: the largest in one head. ``heads``: share of heads that flag it;
-    ``layers``: (L,) how many in each layer. ``template``: whether it stands there in every prompt of the task.
-    ``text``: as it reads; left out for content words, which may be of others' texts.
+    ``over_even``: its share over that of even attention (L, N); ``times``: times N; ``times_head``: the largest in one
+    head. ``heads``: share of heads that flag it; ``layers``: (L,) how many in each layer. ``template``: whether it
+    stands there in every prompt of the task. ``text``: as it reads; left out for content words, which may be of others'
+    texts.
     """
-    mean, size = later.mean(dim=(0, 1)), later.shape[-1]
-    mean[0] = 0
-    at = int(mean.argmax())
+    mean, size = float(later[..., at].mean()), later.shape[-1]
     text = lm.tokenizer.decode([int(prompt.ids[at])])
-    content = is_content(text)
     before, behind = prompt.given
     return {
         "position": at,
-        "text": "" if content else text,
-        "kind": _kind(text, at, content, len(lm.start)),
+        "text": "" if _kind(text) == "word" else text,
+        "kind": _kind(text),
         "template": bool(prompt.kind == "task" and (at < before or at >= size - behind)),
-        "times": short(float(mean[at]) * size),
+        "over_even": short(mean / float(even[:, at].mean())),
+        "times": short(mean * size),
         "times_head": short(float(later[..., at].max()) * size),
         "heads": short(float(sinks[..., at].float().mean())),
         "layers": sinks[..., at].sum(dim=1).tolist(),
     }
 
 
-def _kind(text: str, at: int, content: bool, start: int) -> str:
-    if at == start:
-        return "first_word"
+def _kind(text: str) -> str:
+    """Of a token: "word", which has content, or what has little."""
+    if is_content(text):
+        return "word"
     if "\n" in text:
         return "newline"
-    if content:
-        return "word"
     if any(letter.isalpha() for letter in text):
         return "function_word"
     return "punctuation" if text.strip() and not text.strip().isalnum() else "other"
