@@ -120,40 +120,52 @@ def test_what_was_not_measured_is_untested():
     assert states(evidence.arms(bare), "C18")["corrected_accuracy"] == "untested"
 
 
+def arrays(one):
+    return np.array(one.scores), np.array(one.gold)
+
+
 def test_the_area_of_labels_is_that_of_all_pairs_and_its_spread_that_of_resampling():
-    one = row("vanilla", LABELS, 0, skill=0.6)
-    margin, gold = np.array([s[1] - s[0] for s in one.scores]), np.array(one.gold)
-    found = auc(one.scores, one.gold, True)
+    scores, gold = arrays(row("vanilla", LABELS, 0, skill=0.6))
+    margin, found = scores[:, 1] - scores[:, 0], auc(scores, gold, True)
     u = mannwhitneyu(margin[gold == 1], margin[gold == 0]).statistic
     assert found.mean() == pytest.approx(u / ((gold == 1).sum() * (gold == 0).sum()))
 
     def area(take):
-        return auc([one.scores[i] for i in take], gold[take].tolist(), True).mean()
+        return auc(scores[take], gold[take], True).mean()
 
-    again = bootstrap((np.arange(len(gold)),), area, n_resamples=200, vectorized=False, rng=0, method="basic")
+    again = bootstrap((np.arange(len(gold)),), area, n_resamples=400, vectorized=False, rng=0, method="basic")
     assert found.std(ddof=1) / np.sqrt(len(gold)) == pytest.approx(again.standard_error, rel=0.15)
 
 
 def test_a_threshold_moves_no_area_and_the_best_one_is_found_in_hindsight():
     plain, moved = (row("vanilla", LABELS, 0, skill=1.0, bias=bias) for bias in (0.0, 5.0))
-    assert auc(plain.scores, plain.gold, True) == pytest.approx(auc(moved.scores, moved.gold, True))
-    assert right(moved.scores, moved.gold, True).mean() < 0.6
+    assert auc(*arrays(plain), True) == pytest.approx(auc(*arrays(moved), True))
+    assert right(*arrays(moved), True).mean() < 0.6
     best = evidence.best_threshold(Arms([moved]), [LABELS])
-    assert best.mean() >= right(plain.scores, plain.gold, True).mean()
+    assert best.mean() >= right(*arrays(plain), True).mean()
 
 
 def test_measures_of_an_item_by_hand():
-    scores, gold = [np.log([0.5, 0.3, 0.2]).tolist(), np.log([0.2, 0.3, 0.5]).tolist()], [1, 2]
+    scores, gold = np.log([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]), np.array([1, 2])
     assert right(scores, gold, False).tolist() == [0, 1]
     assert loss(scores, gold, False) == pytest.approx(-np.log([0.3, 0.5]))
     assert auc(scores, gold, False).tolist() == [0.5, 1.0]  # of two wrong options one is below, both are
 
 
+def test_items_of_fewer_options_are_read_as_they_are():
+    long = row("vanilla", "trivia", 0, skill=1.0, bias=1.0, n=2)
+    ragged = SimpleNamespace(**{**vars(long), "scores": [long.scores[0], [-0.1, -2.4]], "gold": [long.gold[0], 0]})
+    ragged.prior = [long.prior[0], [-0.7, -0.7]]
+    of = Arms([ragged])
+    assert of(right, "vanilla", ["trivia"])[1] == 1 and of(auc, "vanilla", ["trivia"])[1] == 1.0
+    assert of(loss, "vanilla", ["trivia"], weight=1.0)[1] == pytest.approx(np.log1p(np.exp(-2.3)))
+
+
 def test_options_corrected_by_their_own_prior():
     one = row("vanilla", "trivia", 0, skill=1.0, bias=2.0)
     clean = row("vanilla", "trivia", 0, skill=1.0)
-    assert np.array(evidence.corrected(one)) == pytest.approx(np.array(clean.scores), abs=1e-6)
-    assert evidence.best_weight(Arms([one]), ["trivia"]).mean() >= right(clean.scores, clean.gold, False).mean()
+    assert evidence.corrected(np.array(one.scores), np.array(one.prior)) == pytest.approx(np.array(clean.scores))
+    assert evidence.best_weight(Arms([one]), ["trivia"]).mean() >= right(*arrays(clean), False).mean()
 
 
 # --- variants --------------------------------------------------------------------------------------------------------
@@ -379,7 +391,7 @@ def test_bad_items_are_one_line(tmp_path, lines, said):
     file = tmp_path / "items.csv"
     file.write_text("\n".join(lines))
     with pytest.raises(ClaimbookError, match=said.replace("(", r"\(")) as error:
-        inputs.check({"models": "smollm2-135m", "items": str(file)})
+        inputs.check({"models": "smollm2-135m", "text": "", "items": str(file)})
     assert "\n" not in str(error.value) and str(file) in str(error.value)
 
 
@@ -394,7 +406,7 @@ def test_bad_files_are_one_line(tmp_path):
     with pytest.raises(ClaimbookError, match="cannot be read"):
         inputs.own_items(str(tmp_path / "nowhere.csv"))
     with pytest.raises(ClaimbookError, match="one model at a time"):
-        inputs.check({"models": "a,b", "items": ""})
+        inputs.check({"models": "a,b", "text": "", "items": ""})
 
 
 def test_the_example_can_be_read():

@@ -37,33 +37,39 @@ TOKENS = 256  # of the text that is timed
 # --- one arm ---------------------------------------------------------------------------------------------------------
 
 
-def right(scores: list, gold: list[int], labels: bool) -> np.ndarray:
-    """(n,) 1 where the option with the highest score is the right one."""
-    return np.array([float(np.argmax(one) == g) for one, g in zip(scores, gold, strict=True)])
+def right(scores: np.ndarray, gold: np.ndarray, labels: bool) -> np.ndarray:
+    """(n,) 1 where the option with the highest score is the right one; of scores (n, options), as all below."""
+    return (scores.argmax(axis=1) == gold).astype(float)
 
 
-def loss(scores: list, gold: list[int], labels: bool) -> np.ndarray:
+def loss(scores: np.ndarray, gold: np.ndarray, labels: bool) -> np.ndarray:
     """(n,) nats of the right option, by log-probabilities normalised over the options."""
-    return np.array([-one[g] for one, g in zip(scores, gold, strict=True)])
+    return -_own(scores, gold)[:, 0]
 
 
-def auc(scores: list, gold: list[int], labels: bool) -> np.ndarray:
+def auc(scores: np.ndarray, gold: np.ndarray, labels: bool) -> np.ndarray:
     """(n,) numbers whose mean is the area under the curve.
 
     With options of its own an item has an area itself: the share of its wrong options that score below the right one.
     With two shared labels it is one area over all pairs of items; an item's number is the area and its influence on
     it, so that their spread is that of DeLong et al. (1988).
     """
-    if labels:
-        margin, positive = np.array([one[1] - one[0] for one in scores]), np.array(gold) == 1
-        above = _share_below(margin[positive], margin[~positive])  # of positives: share of negatives below each
-        below = 1 - _share_below(margin[~positive], margin[positive])
-        area, share = above.mean(), positive.mean()
-        values = np.empty(len(gold))
-        values[positive], values[~positive] = (above - area) / share, (below - area) / (1 - share)
-        return area + values
-    wrong = [(one[g], np.delete(np.asarray(one), g)) for one, g in zip(scores, gold, strict=True)]
-    return np.array([np.mean((others < own) + 0.5 * (others == own)) for own, others in wrong])
+    if not labels:
+        own, wrong = _own(scores, gold), np.isfinite(scores).sum(axis=1) - 1  # options that are not there are -inf
+        below = ((scores < own) & np.isfinite(scores)).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
+        return below / wrong
+    margin, positive = scores[:, 1] - scores[:, 0], gold == 1
+    above = _share_below(margin[positive], margin[~positive])  # of positives: share of negatives below each
+    below = 1 - _share_below(margin[~positive], margin[positive])
+    area, share = above.mean(), positive.mean()
+    values = np.empty(len(gold))
+    values[positive], values[~positive] = (above - area) / share, (below - area) / (1 - share)
+    return area + values
+
+
+def _own(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """(n, 1): of the right options."""
+    return np.take_along_axis(scores, gold[:, None], axis=1)
 
 
 def _share_below(these: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -79,7 +85,15 @@ class Arms:
 
     @cached_property
     def _by(self) -> dict:
-        return {(row.task, row.split, row.arm): row for row in self.rows}
+        """By task, draw and arm: scores and prior (n, options), -inf and 0 where an item has fewer; gold (n,)."""
+        return {
+            (row.task, row.split, row.arm): (
+                _padded(row.scores, -np.inf),
+                None if row.prior is None else _padded(row.prior, 0.0),
+                np.array(row.gold),
+            )
+            for row in self.rows
+        }
 
     def __call__(self, metric: Callable, arm: str, names: Iterable[str], weight: float = 0.0) -> np.ndarray | None:
         """``metric`` of each item (n,), over tasks and draws; scores less ``weight`` times the prior."""
@@ -87,9 +101,9 @@ class Arms:
         for name in names:
             splits = sorted({split for task, split, _ in self._by if task == name})
             some = [self._by.get((name, split, arm)) for split in splits]
-            if not some or any(row is None or (weight and row.prior is None) for row in some):
+            if not some or any(one is None or (weight and one[1] is None) for one in some):
                 return None
-            found += [metric(corrected(row, weight), row.gold, is_labels(name)) for row in some]
+            found += [metric(corrected(*one[:2], weight), one[2], is_labels(name)) for one in some]
         return np.concatenate(found) if found else np.empty(0)
 
     def gain(self, metric: Callable, names: Iterable[str], a: str = "top", b: str = "vanilla", weight: float = 0.0):
@@ -103,17 +117,24 @@ class Arms:
         return None if not found or any(one is None for one in found) else np.mean(found, axis=0)
 
 
+def _padded(values: list[list[float]], fill: float) -> np.ndarray:
+    """(n, most options) of lists of several lengths."""
+    found = np.full((len(values), max(map(len, values))), fill)
+    for line, one in zip(found, values, strict=True):
+        line[: len(one)] = one
+    return found
+
+
 def is_labels(task: str) -> bool:
     """Whether the items of a task share their options; a reader's own are read as options of their own."""
     return task in tasks.TASKS and tasks.TASKS[task].labels
 
 
-def corrected(row, weight: float = 1.0) -> list[np.ndarray]:
-    """Log-probabilities of each item's options less ``weight`` times their prior, normalised over the options."""
+def corrected(scores: np.ndarray, prior: np.ndarray | None, weight: float = 1.0) -> np.ndarray:
+    """Log-probabilities of options (n, options) less ``weight`` times their prior, normalised over the options."""
     if not weight:
-        return [np.asarray(one) for one in row.scores]
-    pairs = zip(row.scores, row.prior, strict=True)
-    return [method.prior_corrected(torch.tensor(s), weight * torch.tensor(p)).numpy() for s, p in pairs]
+        return scores
+    return method.prior_corrected(torch.tensor(scores), weight * torch.tensor(prior)).numpy()
 
 
 def less(a: np.ndarray | None, b: np.ndarray | None, share: float = 1.0) -> np.ndarray | None:
@@ -179,8 +200,8 @@ def prior_gives(of: Arms) -> Evidence:
 def best_threshold(of: Arms, names: list[str]) -> np.ndarray | None:
     """(n,) which items are right where each draw has the threshold that suits its own items best."""
 
-    def at_best(scores: list, gold: list[int], labels: bool) -> np.ndarray:
-        margin, positive = np.array([one[1] - one[0] for one in scores]), np.array(gold) == 1
+    def at_best(scores: np.ndarray, gold: np.ndarray, labels: bool) -> np.ndarray:
+        margin, positive = scores[:, 1] - scores[:, 0], gold == 1
         cuts = np.concatenate([[-np.inf], np.sort(margin)])
         hits = (margin[None] > cuts[:, None]) == positive
         return hits[hits.mean(axis=1).argmax()].astype(float)

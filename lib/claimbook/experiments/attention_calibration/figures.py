@@ -41,8 +41,8 @@ def accuracy(rows: list) -> Plot:
         plotting.legend(ax)
         plain, corrected, act, both = (np.nanmean(values) for values in shares.values())
         title = (
-            f"ACT moves accuracy by {act - plain:+.1f} points, a one-line prior correction by {corrected - plain:+.1f}, "
-            f"both together by {both - plain:+.1f}"
+            f"ACT moves accuracy by {act - plain:+.1f} points, a one-line prior correction by "
+            f"{corrected - plain:+.1f}, both together by {both - plain:+.1f}"
         )
     return Plot(
         fig,
@@ -114,8 +114,8 @@ def bias_or_not(rows: list) -> Plot:
     return Plot(
         fig,
         title=title,
-        caption="Each mark is a task. For sentiment the area is over pairs of tweets; where each item has options of its "
-        "own, it is the share of wrong options that score below the right one.",
+        caption="Each mark is a task. For sentiment the area is over pairs of tweets; where each item has options of "
+        "its own, it is the share of wrong options that score below the right one.",
         alt="Scatter of accuracy gained against area under the curve gained, a mark for each task.",
     )
 
@@ -155,32 +155,26 @@ def layers(by_model: dict) -> Plot:
     for ax, (model, rows) in zip(axes[:, 0], by_model.items(), strict=False):
         series = {}
         heads = _heads(rows)
-        for kind, label in (
-            ("task", "tasks"),
-            ("prose", "prose"),
-            ("shuffled", "shuffled"),
-            ("untrained", "untrained"),
-        ):
+        for kind in ("task", "prose", "shuffled", "untrained"):
             some = [row.flagged["5"] for row in rows if row.kind == kind]
             if some:
                 share = 100 * np.mean(some, axis=0) / heads
-                series[label] = (np.arange(len(share)), share)
+                series[kind] = (np.arange(len(share)), share)
         if series:
             plotting.curves(ax, series, xlabel="layer", ylabel="heads with a later sink, %")
             ax.set(title=model, ylim=(0, None))
             ax.title.set_fontsize(12)
             at = next(iter(series.values()))[1]
             low, middle = at[:2].mean(), at[2:-1].mean()
-            told = (
-                told
-                or f"In {model} {low:.0f} % of the heads of the two bottom layers have a later sink, {middle:.0f} % above"
+            told = told or (
+                f"In {model} {low:.0f} % of the heads of the two bottom layers have a later sink, above {middle:.0f} %"
             )
     return Plot(
         fig,
         title=told,
-        caption=f"Mean over prompts of {_lengths(by_model)} tokens at alpha 5, the last five tokens left out. Untrained: "
+        caption=f"Mean over prompts of {_lengths(by_model)} tokens at alpha 5, the last five left out. Untrained: "
         "a network of the same make on the same prompts.",
-        alt="Share of heads with a later sink by layer, lines for tasks, prose, shuffled tokens and an untrained network.",
+        alt="Share of heads with a later sink by layer: tasks, prose, shuffled tokens, an untrained network.",
     )
 
 
@@ -214,8 +208,8 @@ def maps(average: np.ndarray, words: list[str]) -> Plot:
     bar.outline.set_visible(False)
     return Plot(
         fig,
-        title=f"The first token draws {100 * share[0]:.0f} % of the attention that could see it, the strongest later one, "
-        f"“{words[at]}”, {100 * share[at]:.0f} %",
+        title=f"The first token draws {100 * share[0]:.0f} % of the attention that could see it, "
+        f"the strongest later one, “{words[at]}”, {100 * share[at]:.0f} %",
         caption="One prompt, heads and layers averaged, colours cut at 0.10 as in the authors' figure. The last five "
         "tokens do not count, as few queries see them.",
         alt="Map of attention of one prompt; two columns stand out and are named.",
@@ -313,9 +307,8 @@ def costs(rows: list) -> Plot:
     said = list(shown.values())[-2:]
     title = ""
     if said:
-        title = (
-            f"Calibrating takes {said[0].value:.2f} times the time without, {said[1].value:.2f} times fused attention"
-        )
+        eager, fused = (one.value for one in said)
+        title = f"Calibrating takes {eager:.2f} times the time without, {fused:.2f} times that of fused attention"
     return Plot(
         _intervals(shown, "time, ratio", 1),
         title=title,
