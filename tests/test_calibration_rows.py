@@ -90,6 +90,11 @@ def test_a_method_that_does_nothing():
     assert states(found, "C20")["as_good"] != "met"  # as good as nothing
 
 
+def test_a_rival_that_the_plain_model_matches_says_nothing():
+    found = evidence.arms(world(vanilla={"skill": 1.2}, top={"skill": 1.1}, zero={"skill": 1.3}))
+    assert states(found, "C20") == {"as_good": "void"}
+
+
 def test_a_method_that_hurts():
     found = evidence.arms(world(vanilla={"skill": 2.0}, top={"skill": 1.0}, bottom={"skill": 2.0}))
     assert set(states(found, "C4").values()) == {"not_met"}

@@ -28,7 +28,7 @@ HEADS = {
 
 def accuracy(rows: list) -> Plot:
     """The picture of the page: accuracy by task, four ways."""
-    of, tasks = Arms(rows), _there(rows)
+    of, tasks = Arms(rows), shown_tasks(rows)
     shares = {way: [_share(of(right, arm, [name], weight)) for name in tasks] for way, (arm, weight) in WAYS.items()}
     fig, ax = plotting.figure(height=1.4 + 0.62 * max(len(tasks), 2))
     for i, (way, values) in enumerate(shares.items() if tasks else ()):
@@ -53,7 +53,7 @@ def accuracy(rows: list) -> Plot:
     )
 
 
-def _there(rows: list) -> list[str]:
+def shown_tasks(rows: list) -> list[str]:
     """The tasks that rows are of, in the page's order; a reader's own behind them."""
     names = {row.task for row in rows}
     return [name for name in SIX if name in names] + sorted(names - {*SIX})
@@ -69,7 +69,7 @@ def _share(values: np.ndarray | None) -> float:
 
 def which_heads(rows: list) -> Plot:
     """Loss by which heads are calibrated, against the plain model."""
-    of, tasks = Arms(rows), _there(rows)
+    of, tasks = Arms(rows), shown_tasks(rows)
     plain, shown = of(loss, "vanilla", tasks) if tasks else None, {}
     for label, arm in HEADS.items():
         values = of.random(loss, tasks) if arm == "random" else of(loss, arm, tasks)
@@ -91,7 +91,7 @@ def which_heads(rows: list) -> Plot:
 
 def bias_or_not(rows: list) -> Plot:
     """Accuracy gained against area under the curve gained, by task."""
-    of, tasks = Arms(rows), _there(rows)
+    of, tasks = Arms(rows), shown_tasks(rows)
     fig, ax = plotting.figure(height=3.8)
     points = {}
     for i, name in enumerate(tasks):
@@ -218,7 +218,7 @@ def maps(average: np.ndarray, words: list[str]) -> Plot:
 
 def variants(rows: list) -> Plot:
     """Loss of the same top heads calibrated in other ways, against the plain model."""
-    of, tasks = Arms(rows), _there(rows)
+    of, tasks = Arms(rows), shown_tasks(rows)
     plain, shown = of(loss, "vanilla", tasks) if tasks else None, {}
     for arm in dict.fromkeys(row.arm for row in rows):
         values = of(loss, arm, tasks)
@@ -249,7 +249,7 @@ LABELS = {
 
 def shots(rows: list) -> Plot:
     """Accuracy by the number of solved examples, plain and calibrated."""
-    of, tasks = Arms(rows), _there(rows)
+    of, tasks = Arms(rows), shown_tasks(rows)
     fig, ax = plotting.figure(height=3.4)
     counts = sorted({int(row.arm.rpartition("_")[2]) for row in rows})
     series = {

@@ -36,9 +36,7 @@ def check(parameters: dict[str, object]) -> None:
     if "," in parameters["models"]:
         raise ClaimbookError(f"attention_calibration runs one model at a time, not '{parameters['models']}'")
     if parameters["text"] not in ("", *catalogue.load_catalogue()):
-        raise ClaimbookError(
-            "attention_calibration reads prose from texts of the catalogue; items= takes your own items"
-        )
+        raise ClaimbookError("text must be one of the catalogue here; items= takes your own items")
     if parameters["items"]:
         own_items(str(parameters["items"]))
 
