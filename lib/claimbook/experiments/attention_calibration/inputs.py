@@ -21,13 +21,14 @@ FETCHED = ("trivia", "tweets")  # assets of tasks that a new machine fetches
 FEWEST = 16  # items of a reader's own: half choose heads, half judge
 
 # What is measured where no stored run speaks for the model: which tasks, how many items choose and judge.
-_ARMS = ["vanilla", "top", "random_0", "all", "zero"]
+_ARMS = ["vanilla", "top", "bottom", "random_0", "all", "zero"]
 LIVE = {
-    "smoke": {"tasks": ["counting"], "choose": 2, "judge": 4, "top": 2, "arms": ["vanilla", "top"]},
+    "smoke": {"tasks": ["counting"], "choose": 2, "judge": 4, "arms": ["vanilla", "top"]},
     "cpu": {"tasks": ["sentiment", "hypernyms"], "choose": 24, "judge": 48, "arms": _ARMS},
     "gpu": {"tasks": [*tasks.TASKS], "choose": 96, "judge": 240, "arms": ["vanilla", "top"]},
 }
-PROMPTS = {"smoke": 2, "cpu": 4, "gpu": 24}
+AGAIN = 4  # prompts measured again, of the stored ones
+FOREIGN = {"arc_easy": "arc-easy-test", "commonsense": "commonsenseqa-test"}  # tasks whose items an address gives
 OWN_ARMS = ["vanilla", "top", "random_0"]
 
 
@@ -82,23 +83,25 @@ def rows(run, kind: str, lm=None) -> dict[str, list]:
 
 
 def live_arms(run, lm) -> list:
-    """Arms of a model that no stored run speaks for; of the paper's own models with the authors' heads."""
-    config, found = LIVE[run.tier], []
-    for name in config["tasks"]:
-        if name in ("arc_easy", "commonsense") and not catalogue.present(ASSETS[name]):
-            continue
+    """Arms of a model that no stored run speaks for; of the paper's own models with the authors' heads.
+
+    The parameter ``questions`` asks for as many judged items of each task; two fifths as many choose.
+    """
+    config, found, asked = dict(LIVE[run.tier]), [], run.parameters["questions"]
+    names = [name for name in config.pop("tasks") if name not in FOREIGN or catalogue.present(FOREIGN[name])]
+    if asked:
+        config |= {"judge": asked, "choose": max(2, 2 * asked // 5)}
+    for name in names:
         heads = published(lm.name, tasks.TASKS[name].labels)
-        given = {"heads": heads} if heads else {}
-        found += now(run, f"arms_{name}_0", lm, **{k: v for k, v in config.items() if k != "tasks"}, **given)
+        found += now(run, f"arms_{name}_0", lm, **config, **({"heads": heads} if heads else {}))
     return found
 
 
-ASSETS = {"arc_easy": "arc-easy-test", "commonsense": "commonsenseqa-test"}
-
-
-def live_prompts(run, lm) -> dict[str, list]:
-    """Rows of prompts by model: stored ones, the run's own measured where none speaks for it."""
-    return run.rows("sinks", lm, again={"prompts": PROMPTS[run.tier]}, **({"prompts": 2} if run.smoke else {}))
+def prompts(run, lm) -> dict[str, list]:
+    """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
+    few = 2 if run.smoke else run.parameters["questions"] or None
+    foreign = {} if all(map(catalogue.present, FOREIGN.values())) else {"tasks": [*(tasks.TASKS.keys() - FOREIGN)]}
+    return run.rows("sinks", lm, again={"prompts": few or AGAIN}, prompts=few, text=run.text, **foreign)
 
 
 def now(run, name: str, lm, **live) -> list:
