@@ -25,7 +25,7 @@ _ARMS = ["vanilla", "top", "bottom", "random_0", "all", "zero"]
 LIVE = {
     "smoke": {"tasks": ["counting"], "choose": 2, "judge": 4, "arms": ["vanilla", "top"]},
     "cpu": {"tasks": ["sentiment", "hypernyms"], "choose": 24, "judge": 48, "arms": _ARMS},
-    "gpu": {"tasks": [*tasks.TASKS], "choose": 96, "judge": 240, "arms": ["vanilla", "top"]},
+    "gpu": {"tasks": [*tasks.TASKS], "choose": 96, "judge": 240, "arms": ["vanilla", "top", "random_0", "random_1"]},
 }
 AGAIN = 4  # prompts measured again, of the stored ones
 FOREIGN = {"arc_easy": "arc-easy-test", "commonsense": "commonsenseqa-test"}  # tasks whose items an address gives
@@ -100,7 +100,11 @@ def live_arms(run, lm) -> list:
 def prompts(run, lm) -> dict[str, list]:
     """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
     few = 2 if run.smoke else run.parameters["questions"] or None
-    foreign = {} if all(map(catalogue.present, FOREIGN.values())) else {"tasks": [*(tasks.TASKS.keys() - FOREIGN)]}
+    foreign = (
+        {}
+        if all(map(catalogue.present, FOREIGN.values()))
+        else {"tasks": [name for name in tasks.TASKS if name not in FOREIGN]}
+    )
     return run.rows("sinks", lm, again={"prompts": few or AGAIN}, prompts=few, text=run.text, **foreign)
 
 
