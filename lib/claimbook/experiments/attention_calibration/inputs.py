@@ -100,12 +100,8 @@ def live_arms(run, lm) -> list:
 def prompts(run, lm) -> dict[str, list]:
     """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
     few = 2 if run.smoke else run.parameters["questions"] or None
-    foreign = (
-        {}
-        if all(map(catalogue.present, FOREIGN.values()))
-        else {"tasks": [name for name in tasks.TASKS if name not in FOREIGN]}
-    )
-    return run.rows("sinks", lm, again={"prompts": few or AGAIN}, prompts=few, text=run.text, **foreign)
+    there = [name for name in tasks.TASKS if name not in FOREIGN or catalogue.present(FOREIGN[name])]
+    return run.rows("sinks", lm, again={"prompts": few or AGAIN}, prompts=few, text=run.text, tasks=there)
 
 
 def now(run, name: str, lm, **live) -> list:
