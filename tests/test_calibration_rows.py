@@ -84,7 +84,7 @@ def test_a_method_that_only_takes_a_bias_away():
 
 
 def test_a_method_that_does_nothing():
-    found = evidence.arms(world(vanilla={"skill": 1.2}, top={"skill": 1.2}))
+    found = evidence.arms(world(vanilla={"skill": 1.2}, top={"skill": 1.2}, bottom={"skill": 1.2}))
     for claim in ("C2", "C4", "C17", "C18"):
         assert "met" not in states(found, claim).values()
     assert states(found, "C20")["as_good"] != "met"  # as good as nothing
