@@ -59,6 +59,8 @@ def auc(scores: np.ndarray, gold: np.ndarray, labels: bool) -> np.ndarray:
         below = ((scores < own) & np.isfinite(scores)).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
         return below / wrong
     margin, positive = scores[:, 1] - scores[:, 0], gold == 1
+    if positive.all() or not positive.any():
+        return np.full(len(gold), np.nan)  # no pair
     above = _share_below(margin[positive], margin[~positive])  # of positives: share of negatives below each
     below = 1 - _share_below(margin[~positive], margin[positive])
     area, share = above.mean(), positive.mean()
@@ -415,7 +417,7 @@ def one_column(rows: list) -> Estimate:
 
 def _layers(asked: list, untrained: list) -> Evidence:
     def share(rows: list, name: str, layers: slice) -> Estimate:
-        return _mean([np.mean(np.array(getattr(row, name))[layers] >= STRONG) for row in rows], within=(0, 1))
+        return _mean([average(np.array(getattr(row, name))[layers] >= STRONG) for row in rows], within=(0, 1))
 
     def second(rows: list) -> Estimate:
         return _mean([more_at_the_top(row.layer_columns) for row in rows])
@@ -438,7 +440,12 @@ def _layers(asked: list, untrained: list) -> Evidence:
 def more_at_the_top(counts: list[int]) -> float:
     """Later columns of a layer, mean over the last fifth of the layers less that over the others above layer 1."""
     top = len(counts) - max(1, len(counts) // 5)
-    return float(np.mean(counts[top:]) - np.mean(counts[method.FIRST_LAYER : top]))
+    return average(counts[top:]) - average(counts[method.FIRST_LAYER : top])
+
+
+def average(values) -> float:
+    """The mean, NaN of nothing: a model may have no layer there."""
+    return float(np.mean(values)) if len(values) else np.nan
 
 
 def _mean(values: list, within=None) -> Estimate | None:

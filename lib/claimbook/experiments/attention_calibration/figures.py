@@ -165,7 +165,7 @@ def layers(by_model: dict) -> Plot:
             ax.set(title=model, ylim=(0, None))
             ax.title.set_fontsize(12)
             at = next(iter(series.values()))[1]
-            low, middle = at[:2].mean(), at[2:-1].mean()
+            low, middle = (evidence.average(some) for some in (at[:2], at[2:-1]))
             told = told or (
                 f"In {model} {low:.0f} % of the heads of the two bottom layers have a later sink, above {middle:.0f} %"
             )
