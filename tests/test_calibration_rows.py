@@ -109,6 +109,7 @@ def test_a_mean_is_over_tasks_that_the_model_knows():
     assert found["C4"].parts["on_average"].n == 4 * 3 * 360
     assert states(found, "C4")["on_counting"] == "open"  # its precondition is not met
     few = [one for one in rows if one.task in ("trivia", "sentiment", "counting", "commonsense")]
+    assert states(evidence.arms(few), "C17")["on_options"] == "open"
     assert evidence.knows(Arms(few), SIX) == [] and states(evidence.arms(few), "C4")["on_average"] == "open"
 
 

@@ -190,12 +190,13 @@ def prior_gives(of: Arms) -> Evidence:
     parts, needed, ceilings = {}, {}, {}
     both = (("labels", [LABELS], best_threshold), ("options", knows(of, OPTIONS), best_weight))
     for kind, names, best in both:
+        where = names or OPTIONS
         act, plain = of.gain(right, names), of(right, "vanilla", names)
-        needed[f"gains_on_{kind}"] = over_items(act, *names)
+        needed[f"gains_on_{kind}"] = over_items(act, *where)
         gained = less(of(right, "vanilla", names, weight=1.0), plain)
-        parts[f"on_{kind}"] = over_items(less(gained, act, 0.5), *names)
+        parts[f"on_{kind}"] = over_items(less(gained, act, 0.5), *where)
         hindsight = less(best(of, names), plain) if plain is not None else None
-        ceilings[f"on_{kind}"] = over_items(less(hindsight, act, 0.5), *names)
+        ceilings[f"on_{kind}"] = over_items(less(hindsight, act, 0.5), *where)
     return Evidence(parts=parts, preconditions=needed, ceilings=ceilings)
 
 
