@@ -1,0 +1,286 @@
+"""From published figures and rows to the ledger's parts and their measured controls, each by claim and name."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from claimbook import stats
+from claimbook.claims.verdicts import Evidence
+from claimbook.experiments.ascites_ct.cohort import Series
+from claimbook.experiments.ascites_ct.cohorts import SHIFTS
+from claimbook.experiments.ascites_ct.measure import real
+from claimbook.experiments.ascites_ct.measure.scans import Row
+from claimbook.papers import ascites_ct as method
+from claimbook.stats import Estimate, Exact
+
+NETWORKS = tuple(f"unet_{seed}" for seed in range(5))
+UNTRAINED, FILLS, READERS = ("untrained",), ("fills",), ("second reader",)
+COHORTS = ("ovarian", "cirrhosis", "external")
+JUDGED = {  # part of C15: the factor and the level that it judges
+    "disease": ("disease", "cirrhosis"),
+    "contrast": ("contrast", "none"),
+    "noise": ("noise", "40 HU"),
+    "slices": ("slice", "10 mm"),
+    "distractors": ("distractors", "many"),
+    "density": ("density", "30 HU"),
+    "volume": ("volume", "100 mL"),
+}
+SPREAD = [level for part, level in JUDGED.items() if part != "volume"]  # whose volumes differ between patients
+
+# --- published figures ------------------------------------------------------------------------------------------------
+
+PUBLISHED = {  # cohort: Dice, its sd, the ends of its interval, patients as stated, r² (abstract)
+    "cirrhosis, NIH": (0.855, 0.061, 0.831, 0.878, 25, 0.79),
+    "ovarian cancer, NIH": (0.826, 0.153, 0.764, 0.887, 166, 0.98),
+    "cirrhosis, Wisconsin": (0.830, 0.107, 0.798, 0.863, 124, 0.97),
+}
+FIRST, SECOND, THIRD = PUBLISHED
+FEWEST = {FIRST: 25, SECOND: 24, THIRD: 42}  # scans as implied, and as stated where the two agree
+
+
+def audit() -> dict[str, dict[str, Exact]]:
+    """C13 and C14, from the abstract alone."""
+    first, stated = implied(FIRST), PUBLISHED[FIRST][4]
+    outside = max(0.0, stated - first.most, first.least - stated)
+    return {
+        "C13": {
+            "first_fits": Exact(outside),
+            "second_does_not": Exact(overstated(SECOND)),
+            "third_does_not": Exact(overstated(THIRD)),
+        },
+        "C14": {"than_ovarian": Exact(apart(SECOND, FIRST)), "than_elsewhere": Exact(apart(THIRD, FIRST))},
+    }
+
+
+def implied(cohort: str, rule: str = "z") -> method.Implied:
+    """Number of scans behind a published interval of Dice."""
+    _, sd, low, high, *_ = PUBLISHED[cohort]
+    return method.implied_n(sd, low, high, rule=rule)
+
+
+def overstated(cohort: str) -> float:
+    """Stated number over the most that the interval leaves possible, by the rule that is kindest to it."""
+    return PUBLISHED[cohort][4] / max(implied(cohort, rule).most for rule in ("z", "t"))
+
+
+def apart(cohort: str, other: str) -> float:
+    """Difference of two correlations as Fisher's z, over its standard error, from the fewest scans."""
+    z = [math.atanh(math.sqrt(PUBLISHED[one][5])) for one in (cohort, other)]
+    return (z[0] - z[1]) / math.sqrt(sum(1 / (FEWEST[one] - 3) for one in (cohort, other)))
+
+
+def trained_on(patients: list[Series]) -> dict[str, dict[str, Exact]]:
+    """C6, of the index: one series for each patient."""
+    ages = np.array([one.age for one in patients if one.age is not None], dtype=float)
+    female = [one.sex == "F" for one in patients]
+    return {
+        "C6": {
+            "patients": Exact(len(patients)),
+            "all_female": Exact(float(np.mean(female))),
+            "mean_age": Exact(float(ages.mean())),
+            "sd_age": Exact(float(ages.std(ddof=1))),
+        }
+    }
+
+
+# --- simulated scans --------------------------------------------------------------------------------------------------
+
+
+class Scans:
+    """Columns (n,) of the rows with ascites on their grid: ``of("dice", "opened")``, the mean over arms if several."""
+
+    def __init__(self, rows: Iterable[Row]):
+        self.rows = [row for row in rows if row.grid_ml > 0]
+        self.true_ml = np.array([row.ml for row in self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def each(self, field: str, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        """A field of the scores, (arms, n)."""
+        return np.array([[getattr(row.arms[arm], field) for row in self.rows] for arm in arms], dtype=float)
+
+    def __call__(self, field: str, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        return self.each(field, arms).mean(axis=0)
+
+    def errors(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        """Signed error of the volume over that of the true mask, (arms, n)."""
+        return method.relative_error(self.each("ml", arms), [row.grid_ml for row in self.rows])
+
+    def forced(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        """Dice that the error of the volume takes at the least, (n,)."""
+        return 1 - np.vectorize(method.largest_dice)(self.errors(arms)).mean(axis=0)
+
+    def found(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        """Share of the ascites that is segmented, (n,)."""
+        return (self("ml", arms) - self("wrong_ml", arms)) / np.array([row.grid_ml for row in self.rows])
+
+    def other_fluids(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+        """Share of the fluids that are no ascites which is segmented, (n,)."""
+        wrong = [[sum(row.arms[arm].by_organ.values()) for row in self.rows] for arm in arms]
+        return np.mean(wrong, axis=0) / np.array([sum(row.fluids_ml.values()) for row in self.rows])
+
+
+def ratio(a: np.ndarray, b: np.ndarray, unit: str = "scans") -> Estimate:
+    return stats.ratio_of_means(a, b, unit=unit)
+
+
+def patient(row: Row) -> int:
+    """The index of a scan in its cohort, which scans of one patient share."""
+    return int(row.scan.rsplit(maxsplit=1)[1])
+
+
+def at_level(rows: list[Row], factor: str = "", level: str = "") -> dict[int, Row]:
+    """Scans of the patients of "base" with one thing changed, by patient; as they are without a factor."""
+    return {patient(row): row for row in rows if (row.cohort, row.factor, row.level) == ("base", factor, level)}
+
+
+def paired(rows: list[Row], factor: str, level: str) -> tuple[Scans, Scans]:
+    """The patients changed and as they are, those alone of whom there are both."""
+    changed, plain = at_level(rows, factor, level), at_level(rows)
+    both = [one for one in sorted(changed.keys() & plain.keys()) if min(changed[one].grid_ml, plain[one].grid_ml) > 0]
+    return Scans(changed[one] for one in both), Scans(plain[one] for one in both)
+
+
+def kept(rows: list[Row], factor: str, level: str, arms: tuple[str, ...] = NETWORKS) -> Estimate:
+    """Dice of ``arms`` on changed scans, over that of the networks on the same patients as they are."""
+    changed, plain = paired(rows, factor, level)
+    return ratio(changed("dice", arms), plain("dice"), "patients")
+
+
+def levels(rows: list[Row]) -> list[tuple[str, str]]:
+    """Factors and levels that were measured, as the generator lists them."""
+    there = {(row.factor, row.level) for row in rows}
+    return [(factor, level) for factor, given in SHIFTS.items() for level in given if (factor, level) in there]
+
+
+def shifts(rows: list[Row]) -> dict[str, Evidence]:
+    """C15 and C16; ``rows`` of the stored run ``shifts``."""
+    there = {part: level for part, level in JUDGED.items() if level in levels(rows)}
+    judged = ({part: kept(rows, *level, arms) for part, level in there.items()} for arms in (NETWORKS, FILLS, READERS))
+    found = {"C15": Evidence(*judged)}
+    if len(there) == len(JUDGED):
+        found["C16"] = Evidence(
+            {"r2_stays": change(rows, method.pearson_r2), "ccc_falls": change(rows, method.ccc)},
+            {"r2_stays": change(rows, method.pearson_r2, another=1)},
+        )
+    return found
+
+
+def change(rows: list[Row], coefficient: Callable, another: int = 0) -> Estimate:
+    """Coefficient of true and segmented volumes, mean over `SPREAD` and networks, less that of unchanged scans.
+
+    ``another``: take the segmented volume of the patient so many places further on changed scans.
+    """
+    plain = at_level(rows)
+    changed = [at_level(rows, *level) for level in SPREAD]
+    patients = sorted(set(plain).intersection(*changed))
+    volumes = [_volumes(of, patients) for of in (plain, *changed)]
+    volumes[1:] = [(true, np.roll(found, another, axis=1)) for true, found in volumes[1:]]
+
+    def of(at: np.ndarray) -> float:
+        base, *others = (np.mean([coefficient(true[at], one[at]) for one in found]) for true, found in volumes)
+        return float(np.mean(others) - base)
+
+    return jackknife(of, len(patients))
+
+
+def _volumes(rows: dict[int, Row], patients: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """True volumes (n,), and those of the networks (5, n), in mL."""
+    found = [[rows[one].arms[arm].ml for one in patients] for arm in NETWORKS]
+    return np.array([rows[one].ml for one in patients]), np.array(found)
+
+
+def jackknife(of: Callable[[np.ndarray], float], n: int) -> Estimate:
+    """A statistic of n patients that is no mean: ``of(kept)``, indices. Pseudo-values stand for samples (Tukey 1958)."""
+    everyone = np.arange(n)
+    whole = of(everyone)
+    left_out = np.array([of(np.delete(everyone, i)) for i in everyone])
+    return stats.mean(n * whole - (n - 1) * left_out, unit="patients")
+
+
+def cohorts(rows: list[Row]) -> dict[str, Evidence]:
+    """C17, C18, C19; ``rows`` of the stored run ``scans``."""
+    of = Scans(row for row in rows if row.cohort in COHORTS)
+    free = [row for row in rows if row.cohort.endswith("_free")]
+    rivals = {"than_threshold": "opened", "than_in_cavity": "in cavity", "than_forest": "forest"}
+    rivals = {part: (arm,) for part, arm in rivals.items() if arm in of.rows[0].arms}
+    better = (
+        {part: ratio(of("dice", arms), of("dice", rival)) for part, rival in rivals.items()}
+        for arms in (NETWORKS, UNTRAINED, READERS)
+    )
+    forced = ({"forced": ratio(of.forced(arms), 1 - of("dice", arms))} for arms in (NETWORKS, FILLS, READERS))
+    told = (
+        {"tells_apart": tells_apart(of.rows, free, arms), "leaves_out": ratio(of.other_fluids(also), of.found(also))}
+        for arms, also in ((NETWORKS, NETWORKS), (FILLS, ("threshold",)))
+    )
+    return {"C17": Evidence(*better), "C18": Evidence(*forced), "C19": Evidence(*told)}
+
+
+def tells_apart(present: list[Row], absent: list[Row], arms: tuple[str, ...]) -> Estimate:
+    """Area under the ROC curve of the volume, the median of the arms', over scans with ascites."""
+    with_it, without = (
+        np.array([np.median([row.arms[arm].ml for arm in arms]) for row in rows]) for rows in (present, absent)
+    )
+    places = [np.mean((one > without) + 0.5 * (one == without)) for one in with_it]
+    return stats.mean(places, unit="scans", within=(0, 1))
+
+
+def biased(true_ml: np.ndarray) -> dict[str, dict[str, Exact]]:
+    """C20: volumes with a half and 100 mL added, against the true ones."""
+    wrong = 1.5 * true_ml + 100
+    return {
+        "C20": {
+            "r2_blind": Exact(method.pearson_r2(true_ml, wrong)),
+            "ccc_sees": Exact(method.ccc(true_ml, wrong)),
+        }
+    }
+
+
+# --- real images ------------------------------------------------------------------------------------------------------
+
+
+def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
+    """C21, of the one real scan: as it is, and with pools painted in."""
+    (plain,) = [row for row in rows if row.image == "torso" and not row.ml]
+    pools = [row for row in rows if row.image == "torso" and row.ml]
+    alarm = plain.arms["opened"].ml
+    networks = float(np.mean([plain.arms[arm].ml for arm in NETWORKS]))
+    dice = float(np.mean([[row.arms[arm].dice for arm in NETWORKS] for row in pools]))
+    less = Exact(networks / alarm if alarm else math.nan)
+    return {
+        "C21": Evidence(
+            {"threshold_alarms": Exact(alarm), "network_alarms_less": less.of("torso")},
+            preconditions={"finds_inserted": Exact(dice).of("torso")},
+        )
+    }
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def performance(rows: Iterable[Row], arm: str) -> dict[str, float]:
+    """What the paper reports of a cohort, and what it leaves out, of one way of segmenting."""
+    of = Scans(rows)
+    true, found = of.true_ml, of.each("ml", (arm,))[0]
+    dice, error = of.each("dice", (arm,))[0], 100 * abs(method.relative_error(found, true))
+    limits = method.bland_altman(true, found)
+    varies = np.ptp(found) > 0
+    return {
+        "n": len(of),
+        "dice": dice.mean(),
+        "sd": dice.std(ddof=1),
+        "surface": np.nanmean(of.each("surface_mm", (arm,)))
+        if np.isfinite(of.each("surface_mm", (arm,))).any()
+        else math.nan,
+        "error": float(np.median(error)),
+        "q1": float(np.percentile(error, 25)),
+        "q3": float(np.percentile(error, 75)),
+        "r2": method.pearson_r2(true, found) if varies else math.nan,
+        "identity": method.identity_r2(true, found),
+        "ccc": method.ccc(true, found),
+        "bias": limits.bias,
+        "low": limits.low,
+        "high": limits.high,
+    }
