@@ -17,14 +17,16 @@ from claimbook.experiments.ascites_ct.measure.scans import Score, Segment
 from claimbook.experiments.units import Experiment
 
 SLAB = (12, 4.0)  # copies of the one slice, and mm from one to the next
-DEEP_MM = 30.0  # from the skin: beyond it lies no fat under the skin
+INSIDE_MM = 12.0  # from the muscles' outer side inwards
 FAT = (-150.0, -40.0)  # HU after smoothing
+LUNG = 0.12  # share of a slice from which what is dark is lung and no gas in the bowel
+LEAST = 0.02  # share of the fat that a piece of it must have
 POOL_HU = 8.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """``ml``: painted, 0 in the image as it is. ``height_cm`` of the image: a slab's mL over it are its slice's cm²."""
+    """``ml``: painted in, 0 of the image as it is. ``height_cm`` of the image: a slab's mL over it are cm²."""
 
     image: str
     ml: float
@@ -42,13 +44,15 @@ def units(trained, config: dict) -> dict[str, tuple[str, float]]:
 def measure(trained: dict[str, Segment] | None, unit: tuple[str, float], config: dict) -> Row:
     name, ml = unit
     image, spacing = IMAGES[name]()
-    image, truth = painted(image, spacing, ml, config["seed"])
+    fat = deep_fat(image, spacing)
+    truth = pool(fat, ml, spacing, np.random.default_rng(config["seed"]))
+    image = painted(image, truth, spacing)
     water = baselines.threshold(image, spacing)
-    masks = {"threshold": water, "opened": baselines.opened(water), "nothing": np.zeros_like(truth)}
+    masks = {"threshold": water, "opened": baselines.opened(water), "nothing": np.zeros_like(truth), "fills": fat}
     trained = scans.networks(config) if trained is None else trained
     masks |= {arm: segment(image, spacing) for arm, segment in trained.items()}
     arms = {arm: scans.score(mask, truth, spacing) for arm, mask in masks.items()}
-    return Row(name, scans.ml_of(truth, spacing), _height(image, spacing), arms)
+    return Row(name, scans.ml_of(truth, spacing), round(image.shape[2] * spacing[2] / 10, 3), arms)
 
 
 def torso() -> tuple[np.ndarray, tuple]:
@@ -70,36 +74,48 @@ def slab() -> tuple[np.ndarray, tuple]:
 IMAGES = {"torso": torso, "slice": slab}
 
 
-def painted(image: np.ndarray, spacing, ml: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The image with a pool of about ``ml`` in the lowest deep fat, and its mask; ValueError for too large a one."""
-    region = np.flatnonzero(deep_fat(image, spacing))
-    count = round(ml * 1000 / np.prod(spacing))
+def pool(fat: np.ndarray, ml: float, spacing, rng: np.random.Generator) -> np.ndarray:
+    """About ``ml`` of the deep fat (X, Y, Z), the lowest up to waves, alike in all slices; ValueError for too much."""
+    region, count = np.flatnonzero(fat), round(ml * 1000 / np.prod(spacing))
     if count > len(region):
         raise ValueError(f"{ml} mL are more than the deep fat")
-    truth = np.zeros(image.shape, dtype=bool)
-    if not count:
-        return image, truth
-    waves = np.random.default_rng(seed).standard_normal(image.shape[:2])  # one field for all slices
-    waves = ndimage.gaussian_filter(waves, [20 / side for side in spacing[:2]])
-    height = np.arange(image.shape[1])[None, :] * spacing[1] + 15 * waves / waves.std()
-    height = np.broadcast_to(height[:, :, None], image.shape).ravel()[region]
-    truth.ravel()[region[np.argsort(height, kind="stable")[:count]]] = True
-    share = ndimage.gaussian_filter(truth.astype(np.float32), 0.5)  # partial volume at the border
+    waves = ndimage.gaussian_filter(rng.standard_normal(fat.shape[:2]), [20 / side for side in spacing[:2]])
+    height = np.arange(fat.shape[1]) * spacing[1] + 15 * waves / waves.std()
+    height = np.broadcast_to(height[:, :, None], fat.shape).ravel()[region]
+    mask = np.zeros(fat.shape, dtype=bool)
+    mask.ravel()[region[np.argsort(height, kind="stable")[:count]]] = True
+    return mask
+
+
+def painted(image: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
+    """The image with fluid in a mask: its own grain, soft at the border as partial volume is."""
+    share = ndimage.gaussian_filter(mask.astype(np.float32), 0.5)
     grain = image - ndimage.gaussian_filter(image, [2 / side for side in spacing])
-    return image * (1 - share) + (POOL_HU + np.clip(grain, -60, 60)) * share, truth
+    return image * (1 - share) + (POOL_HU + np.clip(grain, -60, 60)) * share
 
 
 def deep_fat(image: np.ndarray, spacing) -> np.ndarray:
-    """Fat far from the skin, in slices without lung: in the peritoneal cavity, and some behind it."""
+    """Fat well within the ring of muscle and bone, in slices without lung: in the peritoneal cavity and behind it."""
     smooth = ndimage.gaussian_filter(image, [1.5 / side for side in spacing])
-    body = np.stack([_filled(smooth[:, :, z] > -300) for z in range(image.shape[2])], axis=2)
-    lung = (body & (smooth < -500)).sum(axis=(0, 1)) > 0.04 * body.sum(axis=(0, 1))
-    deep = np.stack(
-        [ndimage.distance_transform_edt(body[:, :, z], spacing[:2]) > DEEP_MM for z in range(image.shape[2])], axis=2
-    )
-    fat = deep & (FAT[0] < smooth) & (smooth < FAT[1])
-    fat[:, :, lung] = False
-    return fat
+    fat = np.stack([_deep_fat(smooth[:, :, z], spacing[:2]) for z in range(image.shape[2])], axis=2)
+    pieces, count = ndimage.label(fat)
+    large = np.bincount(pieces.ravel(), minlength=count + 1) > LEAST * fat.sum()
+    large[0] = False
+    return large[pieces]  # without marrow and what lies between the muscles
+
+
+def _deep_fat(plane: np.ndarray, spacing) -> np.ndarray:
+    body = _filled(plane > -300)
+    if (body & (plane < -500)).sum() > LUNG * body.sum():
+        return np.zeros_like(body)
+    beneath_skin = _within(body, 8, spacing)
+    ring = ndimage.binary_closing(np.pad(beneath_skin & (plane > -20), 20), iterations=round(12 / spacing[0]))
+    inside = _within(_filled(ring[20:-20, 20:-20]), INSIDE_MM, spacing)
+    return ndimage.binary_opening(inside & (FAT[0] < plane) & (plane < FAT[1]))
+
+
+def _within(mask: np.ndarray, mm: float, spacing) -> np.ndarray:
+    return ndimage.distance_transform_edt(mask, spacing) > mm
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
@@ -108,10 +124,6 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     if not count:
         return mask
     return ndimage.binary_fill_holes(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
-
-
-def _height(image: np.ndarray, spacing) -> float:
-    return round(image.shape[2] * spacing[2] / 10, 3)
 
 
 EXPERIMENT = Experiment("images", Row, units, measure, model=scans.networks)

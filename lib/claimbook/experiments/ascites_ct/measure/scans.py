@@ -15,8 +15,8 @@ from claimbook.experiments.ascites_ct.cohorts import SHIFTS
 from claimbook.experiments.units import Experiment
 from claimbook.papers import ascites_ct as method
 
-Segment = Callable[[np.ndarray, tuple], np.ndarray]  # (image in HU, spacing in mm) -> mask on the same grid
-DETECTED_ML = 50.0  # segmented volume from which a scan counts as one with ascites; ours, no figure is published
+# (image in HU, spacing in mm) -> mask on the same grid; or the volume alone, in mL
+Segment = Callable[[np.ndarray, tuple], np.ndarray | float]
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def restore(arms: dict) -> None:
 
 
 def units(networks, config: dict) -> dict[str, tuple]:
-    """(cohort, index, factor, level) by name: ``cohorts`` with a number of scans each, then ``shifts`` of `SHIFTS`."""
+    """(cohort, index, factor, level) by name: ``cohorts`` and then levels of ``shifts``, with a number of scans each."""
     plain = {f"{cohort} {i}": (cohort, i, "", "") for cohort, n in config["cohorts"].items() for i in range(n)}
     changed = {
         f"{factor} {level} {i}": ("base", i, factor, level)
-        for factor, n in config.get("shifts", {}).items()
-        for level in SHIFTS[factor]
+        for factor, levels in config.get("shifts", {}).items()
+        for level, n in levels.items()
         for i in range(n)
     }
     return plain | changed
@@ -90,7 +90,7 @@ def networks(config: dict) -> dict[str, Segment]:
 
 def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Row:
     cohort, index, factor, level = unit
-    case = phantoms.case(cohort, index, config["seed"], **SHIFTS.get(factor, {}).get(level, {}))
+    case = phantoms.case(cohort, index, config["seed"], **(SHIFTS[factor][level] if factor else {}))
     trained = networks(config) if trained is None else trained
     masks = by_threshold(case) | {name: segment(case.image, case.spacing) for name, segment in trained.items()}
     readers = [
@@ -131,7 +131,10 @@ def by_threshold(case: phantoms.Case) -> dict[str, np.ndarray]:
     }
 
 
-def score(mask: np.ndarray, truth: np.ndarray, spacing, organs: np.ndarray | None = None) -> Score:
+def score(mask: np.ndarray | float, truth: np.ndarray, spacing, organs: np.ndarray | None = None) -> Score:
+    """What a mask is worth, or a volume alone, which overlaps with nothing."""
+    if not isinstance(mask, np.ndarray):
+        return Score(round(float(mask), 2), math.nan, math.nan, math.nan, {})
     wrong = mask & ~truth
     return Score(
         ml_of(mask, spacing),
