@@ -14,7 +14,7 @@ from claimbook.experiments.ascites_ct.measure.scans import Row
 from claimbook.papers import ascites_ct as method
 from claimbook.stats import Estimate, Exact
 
-NETWORKS = tuple(f"unet_{seed}" for seed in range(5))
+NETWORK = "unet_"  # with the seed of its training
 UNTRAINED, FILLS, READERS = ("untrained",), ("fills",), ("second reader",)
 COHORTS = ("ovarian", "cirrhosis", "external")
 JUDGED = {  # part of C15: the factor and the level that it judges
@@ -87,8 +87,16 @@ def trained_on(patients: list[Series]) -> dict[str, dict[str, Exact]]:
 # --- simulated scans --------------------------------------------------------------------------------------------------
 
 
+def networks(rows: list) -> tuple[str, ...]:
+    """The trained networks that rows were measured with: the five of the stored runs, fewer of a live one."""
+    return tuple(arm for arm in rows[0].arms if arm.startswith(NETWORK))
+
+
 class Scans:
-    """Columns (n,) of the rows with ascites on their grid: ``of("dice", "opened")``, the mean over arms if several."""
+    """Columns (n,) of the rows with ascites on their grid: ``of("dice", ("opened",))``, a mean over several arms.
+
+    Without arms: the trained networks.
+    """
 
     def __init__(self, rows: Iterable[Row]):
         self.rows = [row for row in rows if row.grid_ml > 0]
@@ -97,27 +105,29 @@ class Scans:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def each(self, field: str, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def each(self, field: str, arms: tuple[str, ...] = ()) -> np.ndarray:
         """A field of the scores, (arms, n)."""
+        arms = arms or networks(self.rows)
         return np.array([[getattr(row.arms[arm], field) for row in self.rows] for arm in arms], dtype=float)
 
-    def __call__(self, field: str, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def __call__(self, field: str, arms: tuple[str, ...] = ()) -> np.ndarray:
         return self.each(field, arms).mean(axis=0)
 
-    def errors(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def errors(self, arms: tuple[str, ...] = ()) -> np.ndarray:
         """Signed error of the volume over that of the true mask, (arms, n)."""
         return method.relative_error(self.each("ml", arms), [row.grid_ml for row in self.rows])
 
-    def forced(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def forced(self, arms: tuple[str, ...] = ()) -> np.ndarray:
         """Dice that the error of the volume takes at the least, (n,)."""
         return 1 - np.vectorize(method.largest_dice)(self.errors(arms)).mean(axis=0)
 
-    def found(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def found(self, arms: tuple[str, ...] = ()) -> np.ndarray:
         """Share of the ascites that is segmented, (n,)."""
         return (self("ml", arms) - self("wrong_ml", arms)) / np.array([row.grid_ml for row in self.rows])
 
-    def other_fluids(self, arms: tuple[str, ...] = NETWORKS) -> np.ndarray:
+    def other_fluids(self, arms: tuple[str, ...] = ()) -> np.ndarray:
         """Share of the fluids that are no ascites which is segmented, (n,)."""
+        arms = arms or networks(self.rows)
         wrong = [[sum(row.arms[arm].by_organ.values()) for row in self.rows] for arm in arms]
         return np.mean(wrong, axis=0) / np.array([sum(row.fluids_ml.values()) for row in self.rows])
 
@@ -126,14 +136,9 @@ def ratio(a: np.ndarray, b: np.ndarray, unit: str = "scans") -> Estimate:
     return stats.ratio_of_means(a, b, unit=unit)
 
 
-def patient(row: Row) -> int:
-    """The index of a scan in its cohort, which scans of one patient share."""
-    return int(row.scan.rsplit(maxsplit=1)[1])
-
-
 def at_level(rows: list[Row], factor: str = "", level: str = "") -> dict[int, Row]:
     """Scans of the patients of "base" with one thing changed, by patient; as they are without a factor."""
-    return {patient(row): row for row in rows if (row.cohort, row.factor, row.level) == ("base", factor, level)}
+    return {row.patient: row for row in rows if (row.cohort, row.factor, row.level) == ("base", factor, level)}
 
 
 def paired(rows: list[Row], factor: str, level: str) -> tuple[Scans, Scans]:
@@ -143,7 +148,7 @@ def paired(rows: list[Row], factor: str, level: str) -> tuple[Scans, Scans]:
     return Scans(changed[one] for one in both), Scans(plain[one] for one in both)
 
 
-def kept(rows: list[Row], factor: str, level: str, arms: tuple[str, ...] = NETWORKS) -> Estimate:
+def kept(rows: list[Row], factor: str, level: str, arms: tuple[str, ...] = ()) -> Estimate:
     """Dice of ``arms`` on changed scans, over that of the networks on the same patients as they are."""
     changed, plain = paired(rows, factor, level)
     return ratio(changed("dice", arms), plain("dice"), "patients")
@@ -158,7 +163,7 @@ def levels(rows: list[Row]) -> list[tuple[str, str]]:
 def shifts(rows: list[Row]) -> dict[str, Evidence]:
     """C15 and C16; ``rows`` of the stored run ``shifts``."""
     there = {part: level for part, level in JUDGED.items() if level in levels(rows)}
-    judged = ({part: kept(rows, *level, arms) for part, level in there.items()} for arms in (NETWORKS, FILLS, READERS))
+    judged = ({part: kept(rows, *level, arms) for part, level in there.items()} for arms in ((), FILLS, READERS))
     found = {"C15": Evidence(*judged)}
     if len(there) == len(JUDGED):
         found["C16"] = Evidence(
@@ -188,12 +193,12 @@ def change(rows: list[Row], coefficient: Callable, another: int = 0) -> Estimate
 
 def _volumes(rows: dict[int, Row], patients: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """True volumes (n,), and those of the networks (5, n), in mL."""
-    found = [[rows[one].arms[arm].ml for one in patients] for arm in NETWORKS]
+    found = [[rows[one].arms[arm].ml for one in patients] for arm in networks(list(rows.values()))]
     return np.array([rows[one].ml for one in patients]), np.array(found)
 
 
 def jackknife(of: Callable[[np.ndarray], float], n: int) -> Estimate:
-    """A statistic of n patients that is no mean: ``of(kept)``, indices. Pseudo-values stand for samples (Tukey 1958)."""
+    """A statistic of n patients that is no mean, of the indices kept; pseudo-values stand for samples (Tukey 1958)."""
     everyone = np.arange(n)
     whole = of(everyone)
     left_out = np.array([of(np.delete(everyone, i)) for i in everyone])
@@ -208,12 +213,12 @@ def cohorts(rows: list[Row]) -> dict[str, Evidence]:
     rivals = {part: (arm,) for part, arm in rivals.items() if arm in of.rows[0].arms}
     better = (
         {part: ratio(of("dice", arms), of("dice", rival)) for part, rival in rivals.items()}
-        for arms in (NETWORKS, UNTRAINED, READERS)
+        for arms in ((), UNTRAINED, READERS)
     )
-    forced = ({"forced": ratio(of.forced(arms), 1 - of("dice", arms))} for arms in (NETWORKS, FILLS, READERS))
+    forced = ({"forced": ratio(of.forced(arms), 1 - of("dice", arms))} for arms in ((), FILLS, READERS))
     told = (
         {"tells_apart": tells_apart(of.rows, free, arms), "leaves_out": ratio(of.other_fluids(also), of.found(also))}
-        for arms, also in ((NETWORKS, NETWORKS), (FILLS, ("threshold",)))
+        for arms, also in (((), ()), (FILLS, ("threshold",)))
     )
     return {"C17": Evidence(*better), "C18": Evidence(*forced), "C19": Evidence(*told)}
 
@@ -221,7 +226,8 @@ def cohorts(rows: list[Row]) -> dict[str, Evidence]:
 def tells_apart(present: list[Row], absent: list[Row], arms: tuple[str, ...]) -> Estimate:
     """Area under the ROC curve of the volume, the median of the arms', over scans with ascites."""
     with_it, without = (
-        np.array([np.median([row.arms[arm].ml for arm in arms]) for row in rows]) for rows in (present, absent)
+        np.array([np.median([row.arms[arm].ml for arm in arms or networks(rows)]) for row in rows])
+        for rows in (present, absent)
     )
     places = [np.mean((one > without) + 0.5 * (one == without)) for one in with_it]
     return stats.mean(places, unit="scans", within=(0, 1))
@@ -243,12 +249,12 @@ def biased(true_ml: np.ndarray) -> dict[str, dict[str, Exact]]:
 
 def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
     """C21, of the one real scan: as it is, and with pools painted in."""
-    (plain,) = [row for row in rows if row.image == "torso" and not row.ml]
-    pools = [row for row in rows if row.image == "torso" and row.ml]
+    (plain,) = [row for row in rows if row.insert < 0]
+    pools, trained = [row for row in rows if row.insert >= 0], networks(rows)
     alarm = plain.arms["opened"].ml
-    networks = float(np.mean([plain.arms[arm].ml for arm in NETWORKS]))
-    dice = float(np.mean([[row.arms[arm].dice for arm in NETWORKS] for row in pools]))
-    less = Exact(networks / alarm if alarm else math.nan)
+    found = float(np.mean([plain.arms[arm].ml for arm in trained]))
+    dice = float(np.mean([[row.arms[arm].dice for arm in trained] for row in pools])) if pools else math.nan
+    less = Exact(found / alarm if alarm else math.nan)
     return {
         "C21": Evidence(
             {"threshold_alarms": Exact(alarm), "network_alarms_less": less.of("torso")},

@@ -1,0 +1,51 @@
+"""What a run measures by tier, what it reads of stored runs, and the reader's own scans."""
+
+import importlib
+
+from claimbook import paths
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.ascites_ct import own_files
+from claimbook.provenance import declarations
+
+LIVE = {"smoke": 1, "cpu": 4, "gpu": 4}  # scans of a cohort or level where no stored run speaks for a run
+ONE = ["unet_0"]  # the network that is applied live
+
+
+def check(parameters: dict[str, object]) -> None:
+    """ClaimbookError, before a kernel starts, for files that the chapter cannot read."""
+    if parameters["models"] or parameters["text"]:
+        raise ClaimbookError("ascites_ct runs no language model: leave models and text empty, or give ct_dir=…")
+    own_files.check(parameters)
+
+
+def rows(run, name: str) -> list:
+    """Rows of a stored run on simulated scans where one speaks for this run's seed, else a few measured now."""
+    table = declarations.table(run.chapter)
+    same = [key for key in (name, f"{name}_seed{run.seed}") if key in table and table[key].config["seed"] == run.seed]
+    kept = run.read(same[0], of="") if same and not run.smoke else []
+    return kept or now(run, name, LIVE[run.tier])
+
+
+def now(run, name: str, n: int) -> list:
+    """The first ``n`` scans of each cohort and level of a stored run, measured here by the first network.
+
+    Without its weights, in a smoke run before anything is stored, by one that was not trained.
+    """
+    declared = declarations.declared(run.chapter, name)
+    there = paths.sweep(run.chapter, ONE[0]).exists()
+    short = {"seed": run.seed, "networks": [*(ONE if there else ["unet_untrained"]), "untrained"]}
+    short["cohorts"] = {cohort: min(n, k) for cohort, k in declared.config["cohorts"].items()}
+    levels = declared.config["shifts"].items()
+    short["shifts"] = {} if run.smoke else {factor: {one: n for one in given} for factor, given in levels}
+    module, _ = declarations.target(run.chapter, declared)
+    return importlib.import_module(module).EXPERIMENT.now(None, declared.config | short)
+
+
+def stored(run, name: str) -> list:
+    """Rows of a stored run that is too long to be measured live; none where it is not there."""
+    return run.read(name, of="")
+
+
+def own(run) -> list[own_files.Scan]:
+    """The reader's own scans; none without ``ct_dir``."""
+    return own_files.load(run.parameters)

@@ -1,0 +1,54 @@
+"""What of the chapter is stored: each run's function, config and assets, and a short first part of it."""
+
+from claimbook.experiments.ascites_ct.cohorts import SHIFTS, N
+from claimbook.provenance.declarations import Stored
+
+UNETS = [f"unet_{seed}" for seed in range(5)]
+JUDGED = ("disease cirrhosis", "contrast none", "noise 40 HU", "slice 10 mm", "distractors many")
+JUDGED += ("density 30 HU", "volume 100 mL")  # levels of which a claim speaks: all patients
+DRAWN = 8  # patients of a level that is only drawn
+
+
+def _trained(kind: str, seed: int) -> Stored:
+    """A training on the training cohort of its own seed; its weights are the run's artefact."""
+    return Stored("training:run", {"kind": kind, "seed": seed}, prefix={"stop": 20})
+
+
+def _shifts(seed: int, least: int) -> Stored:
+    """New patients of the training cohort, as they are and with one thing changed, ``least`` of a level only drawn."""
+    n = N["base"]
+    changed = {
+        factor: {level: n if f"{factor} {level}" in JUDGED else least for level in levels}
+        for factor, levels in SHIFTS.items()
+    }
+    shifts = {factor: {level: k for level, k in levels.items() if k} for factor, levels in changed.items()}
+    return _measured(seed, UNETS, cohorts={"base": n}, shifts={key: of for key, of in shifts.items() if of})
+
+
+def _measured(seed: int, networks: list[str], **config) -> Stored:
+    """Scans measured with networks that are stored themselves; confirmed by the first of them."""
+    reads = tuple(f"ascites_ct/{name}" for name in networks if name.startswith(("unet", "slices")))
+    config = {"seed": seed, "networks": networks} | config
+    first = {"cohorts": {next(iter(config["cohorts"])): 1}, "shifts": {}}
+    return Stored("measure.scans:run", config, prefix=first, reads=reads)
+
+
+def _real(image: str, asset: str, inserts: int) -> Stored:
+    """A real image as it is, and with pools painted in."""
+    config = {"seed": 0, "networks": [*UNETS, "slices_0", "forest", "untrained"], "image": image, "inserts": inserts}
+    reads = tuple(f"ascites_ct/{name}" for name in (*UNETS, "slices_0"))
+    return Stored("measure.real:run", config, assets=[asset], prefix={"inserts": 0}, reads=reads)
+
+
+_TESTED = {name: n for name, n in N.items() if not name.startswith(("train", "base"))}
+_EVERY = [*UNETS, "slices_0", "forest", "regressor", "untrained"]
+
+STORED = {
+    **{name: _trained("unet", seed) for seed, name in enumerate(UNETS)},
+    "slices_0": _trained("slices", 0),
+    "scans": _measured(0, _EVERY, cohorts=_TESTED, shifts={}),
+    "shifts": _shifts(0, DRAWN),
+    "shifts_seed1": _shifts(1, 0),
+    "torso": _real("torso", "totalsegmentator-ct", 20),
+    "slice": _real("slice", "pydicom-data", 3),
+}
