@@ -26,6 +26,7 @@ JUDGED = {  # part of C15: the factor and the level that it judges
     "density": ("density", "30 HU"),
     "volume": ("volume", "100 mL"),
 }
+COEFFICIENTS = {"r²": method.pearson_r2, "concordance": method.ccc}
 SPREAD = [level for part, level in JUDGED.items() if part != "volume"]  # whose volumes differ between patients
 
 # --- published figures ------------------------------------------------------------------------------------------------
@@ -88,8 +89,11 @@ def trained_on(patients: list[Series]) -> dict[str, dict[str, Exact]]:
 
 
 def networks(rows: list) -> tuple[str, ...]:
-    """The trained networks that rows were measured with: the five of the stored runs, fewer of a live one."""
-    return tuple(arm for arm in rows[0].arms if arm.startswith(NETWORK))
+    """The trained networks that rows were measured with: the five of the stored runs, fewer of a live one.
+
+    The untrained one of a smoke run for which nothing is stored.
+    """
+    return tuple(arm for arm in rows[0].arms if arm.startswith(NETWORK)) or UNTRAINED
 
 
 class Scans:
@@ -121,15 +125,23 @@ class Scans:
         """Dice that the error of the volume takes at the least, (n,)."""
         return 1 - np.vectorize(method.largest_dice)(self.errors(arms)).mean(axis=0)
 
-    def found(self, arms: tuple[str, ...] = ()) -> np.ndarray:
-        """Share of the ascites that is segmented, (n,)."""
-        return (self("ml", arms) - self("wrong_ml", arms)) / np.array([row.grid_ml for row in self.rows])
-
-    def other_fluids(self, arms: tuple[str, ...] = ()) -> np.ndarray:
-        """Share of the fluids that are no ascites which is segmented, (n,)."""
+    def leaves_out(self, arms: tuple[str, ...] = ()) -> Estimate:
+        """Share of the fluids that are no ascites which is segmented, over the share of the ascites that is."""
         arms = arms or networks(self.rows)
-        wrong = [[sum(row.arms[arm].by_organ.values()) for row in self.rows] for arm in arms]
-        return np.mean(wrong, axis=0) / np.array([sum(row.fluids_ml.values()) for row in self.rows])
+        wrong = np.mean([[sum(row.arms[arm].by_organ.values()) for row in self.rows] for arm in arms], axis=0)
+        right = self("ml", arms) - self("wrong_ml", arms)
+        fluids = np.array([sum(row.fluids_ml.values()) for row in self.rows])
+        ascites = np.array([row.grid_ml for row in self.rows])
+
+        def of(at: np.ndarray) -> float:  # of mL summed over scans, as some hold little of either
+            return float(wrong[at].sum() / fluids[at].sum() / (right[at].sum() / ascites[at].sum()))
+
+        return jackknife(of, len(self), "scans")
+
+
+def share(values: np.ndarray) -> Estimate:
+    """Mean over scans of what lies between 0 and 1."""
+    return stats.mean(values, unit="scans", within=(0, 1))
 
 
 def ratio(a: np.ndarray, b: np.ndarray, unit: str = "scans") -> Estimate:
@@ -148,10 +160,10 @@ def paired(rows: list[Row], factor: str, level: str) -> tuple[Scans, Scans]:
     return Scans(changed[one] for one in both), Scans(plain[one] for one in both)
 
 
-def kept(rows: list[Row], factor: str, level: str, arms: tuple[str, ...] = ()) -> Estimate:
-    """Dice of ``arms`` on changed scans, over that of the networks on the same patients as they are."""
-    changed, plain = paired(rows, factor, level)
-    return ratio(changed("dice", arms), plain("dice"), "patients")
+def kept(rows: list[Row], level: tuple[str, str], arms: tuple[str, ...] = (), of: tuple[str, ...] = ()) -> Estimate:
+    """Dice of ``arms`` on changed scans, over that of ``of`` on the same patients as they are; the networks' own."""
+    changed, plain = paired(rows, *level)
+    return ratio(changed("dice", arms), plain("dice", of), "patients")
 
 
 def levels(rows: list[Row]) -> list[tuple[str, str]]:
@@ -163,7 +175,10 @@ def levels(rows: list[Row]) -> list[tuple[str, str]]:
 def shifts(rows: list[Row]) -> dict[str, Evidence]:
     """C15 and C16; ``rows`` of the stored run ``shifts``."""
     there = {part: level for part, level in JUDGED.items() if level in levels(rows)}
-    judged = ({part: kept(rows, *level, arms) for part, level in there.items()} for arms in ((), FILLS, READERS))
+    judged = (
+        {part: kept(rows, level, arms, of) for part, level in there.items()}
+        for arms, of in (((), ()), (FILLS, ()), (READERS, READERS))
+    )
     found = {"C15": Evidence(*judged)}
     if len(there) == len(JUDGED):
         found["C16"] = Evidence(
@@ -191,25 +206,32 @@ def change(rows: list[Row], coefficient: Callable, another: int = 0) -> Estimate
     return jackknife(of, len(patients))
 
 
+def of_level(rows: list[Row], level: tuple[str, str], coefficient: Callable) -> float:
+    """A coefficient of true and segmented volumes at a level, the mean of the networks' own."""
+    at = at_level(rows, *level)
+    true, found = _volumes(at, sorted(at))
+    return float(np.mean([coefficient(true, one) for one in found]))
+
+
 def _volumes(rows: dict[int, Row], patients: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """True volumes (n,), and those of the networks (5, n), in mL."""
     found = [[rows[one].arms[arm].ml for one in patients] for arm in networks(list(rows.values()))]
     return np.array([rows[one].ml for one in patients]), np.array(found)
 
 
-def jackknife(of: Callable[[np.ndarray], float], n: int) -> Estimate:
-    """A statistic of n patients that is no mean, of the indices kept; pseudo-values stand for samples (Tukey 1958)."""
+def jackknife(of: Callable[[np.ndarray], float], n: int, unit: str = "patients") -> Estimate:
+    """A statistic of n units that is no mean, of the indices kept; pseudo-values stand for samples (Tukey 1958)."""
     everyone = np.arange(n)
     whole = of(everyone)
     left_out = np.array([of(np.delete(everyone, i)) for i in everyone])
-    return stats.mean(n * whole - (n - 1) * left_out, unit="patients")
+    return stats.mean(n * whole - (n - 1) * left_out, unit=unit)
 
 
 def cohorts(rows: list[Row]) -> dict[str, Evidence]:
     """C17, C18, C19; ``rows`` of the stored run ``scans``."""
     of = Scans(row for row in rows if row.cohort in COHORTS)
     free = [row for row in rows if row.cohort.endswith("_free")]
-    rivals = {"than_threshold": "opened", "than_in_cavity": "in cavity", "than_forest": "forest"}
+    rivals = {"than_threshold": "fitted", "than_in_cavity": "in cavity", "than_forest": "forest"}
     rivals = {part: (arm,) for part, arm in rivals.items() if arm in of.rows[0].arms}
     better = (
         {part: ratio(of("dice", arms), of("dice", rival)) for part, rival in rivals.items()}
@@ -217,20 +239,28 @@ def cohorts(rows: list[Row]) -> dict[str, Evidence]:
     )
     forced = ({"forced": ratio(of.forced(arms), 1 - of("dice", arms))} for arms in ((), FILLS, READERS))
     told = (
-        {"tells_apart": tells_apart(of.rows, free, arms), "leaves_out": ratio(of.other_fluids(also), of.found(also))}
-        for arms, also in (((), ()), (FILLS, ("threshold",)))
+        {"tells_apart": tells_apart(of.rows, free, arms), "leaves_out": of.leaves_out(also)}
+        for arms, also in (((), ()), (UNTRAINED, ("threshold",)))
     )
     return {"C17": Evidence(*better), "C18": Evidence(*forced), "C19": Evidence(*told)}
 
 
-def tells_apart(present: list[Row], absent: list[Row], arms: tuple[str, ...]) -> Estimate:
-    """Area under the ROC curve of the volume, the median of the arms', over scans with ascites."""
+def tells_apart(present: list[Row], absent: list[Row], arms: tuple[str, ...] = ()) -> Estimate:
+    """Area under the ROC curve of the volume, the median of the arms', scans with against scans without ascites.
+
+    The error has a part from each sample (DeLong 1988): how often a scan lies beyond those of the other one. The two
+    half-widths add up as roots of squares.
+    """
     with_it, without = (
         np.array([np.median([row.arms[arm].ml for arm in arms or networks(rows)]) for row in rows])
         for rows in (present, absent)
     )
-    places = [np.mean((one > without) + 0.5 * (one == without)) for one in with_it]
-    return stats.mean(places, unit="scans", within=(0, 1))
+    wins = (with_it[:, None] > without) + 0.5 * (with_it[:, None] == without)
+    parts = [stats.mean(wins.mean(axis=axis), unit="scans", within=(0, 1)) for axis in (1, 0)]
+    area = float(wins.mean())
+    below, above = (math.hypot(*(area - getattr(part, end) for part in parts)) for end in ("low", "high"))
+    ends = max(area - below, 0.0), min(area + above, 1.0)
+    return Estimate(area, *ends, sum(wins.shape), "area under the ROC curve, errors of both samples", unit="scans")
 
 
 def biased(true_ml: np.ndarray) -> dict[str, dict[str, Exact]]:
@@ -251,7 +281,7 @@ def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
     """C21, of the one real scan: as it is, and with pools painted in."""
     (plain,) = [row for row in rows if row.insert < 0]
     pools, trained = [row for row in rows if row.insert >= 0], networks(rows)
-    alarm = plain.arms["opened"].ml
+    alarm = plain.arms["fitted"].ml
     found = float(np.mean([plain.arms[arm].ml for arm in trained]))
     dice = float(np.mean([[row.arms[arm].dice for arm in trained] for row in pools])) if pools else math.nan
     less = Exact(found / alarm if alarm else math.nan)

@@ -7,7 +7,7 @@ from claimbook.errors import ClaimbookError
 from claimbook.experiments.ascites_ct import own_files
 from claimbook.provenance import declarations
 
-LIVE = {"smoke": 1, "cpu": 4, "gpu": 4}  # scans of a cohort or level where no stored run speaks for a run
+LIVE = {"smoke": 1, "cpu": 4, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
 ONE = ["unet_0"]  # the network that is applied live
 
 
@@ -33,7 +33,7 @@ def now(run, name: str, n: int) -> list:
     """
     declared = declarations.declared(run.chapter, name)
     there = paths.sweep(run.chapter, ONE[0]).exists()
-    short = {"seed": run.seed, "networks": [*(ONE if there else ["unet_untrained"]), "untrained"]}
+    short = {"seed": run.seed, "networks": [*(ONE if there else []), "untrained"]}
     short["cohorts"] = {cohort: min(n, k) for cohort, k in declared.config["cohorts"].items()}
     levels = declared.config["shifts"].items()
     short["shifts"] = {} if run.smoke else {factor: {one: n for one in given} for factor, given in levels}
