@@ -148,9 +148,14 @@ def ratio(a: np.ndarray, b: np.ndarray, unit: str = "scans") -> Estimate:
     return stats.ratio_of_means(a, b, unit=unit)
 
 
+def patient(row: Row) -> int:
+    """The number of a scan in its cohort ("base 007"), which scans of one patient share."""
+    return int(row.scan.split()[1])
+
+
 def at_level(rows: list[Row], factor: str = "", level: str = "") -> dict[int, Row]:
     """Scans of the patients of "base" with one thing changed, by patient; as they are without a factor."""
-    return {row.patient: row for row in rows if (row.cohort, row.factor, row.level) == ("base", factor, level)}
+    return {patient(row): row for row in rows if (row.cohort, row.factor, row.level) == ("base", factor, level)}
 
 
 def paired(rows: list[Row], factor: str, level: str) -> tuple[Scans, Scans]:
@@ -279,8 +284,8 @@ def biased(true_ml: np.ndarray) -> dict[str, dict[str, Exact]]:
 
 def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
     """C21, of the one real scan: as it is, and with pools painted in."""
-    (plain,) = [row for row in rows if row.insert < 0]
-    pools, trained = [row for row in rows if row.insert >= 0], networks(rows)
+    (plain,) = [row for row in rows if not row.ml]
+    pools, trained = [row for row in rows if row.ml], networks(rows)
     alarm = plain.arms["fitted"].ml
     found = float(np.mean([plain.arms[arm].ml for arm in trained]))
     dice = float(np.mean([[row.arms[arm].dice for arm in trained] for row in pools])) if pools else math.nan

@@ -119,7 +119,7 @@ def scans(cases: list[tuple[str, phantoms.Case, np.ndarray]]) -> Plot:
         ax.set_title(f"{name}\n{case.ml:,.0f} mL, Dice {dice[-1]:.2f}", fontsize=11)
     return Plot(
         fig,
-        title=f"Simulated: the network's Dice is {max(dice):.2f} on the easiest of these, {min(dice):.2f} on the hardest"
+        title=f"Simulated: the network's Dice is {max(dice):.2f} on the easiest and {min(dice):.2f} on the hardest"
         if dice
         else "",
         caption="Simulated scans, one slice each, window -160 to 240 HU. Solid yellow: the true ascites; dashed blue: "

@@ -6,12 +6,13 @@ from claimbook.provenance.declarations import Stored
 UNETS = [f"unet_{seed}" for seed in range(5)]
 JUDGED = ("disease cirrhosis", "contrast none", "noise 40 HU", "slice 10 mm", "distractors many")
 JUDGED += ("density 30 HU", "volume 100 mL")  # levels of which a claim speaks: all patients
+RECIPES = {"unet": {"steps": 1200, "batch": 2}, "slices": {"steps": 900, "batch": 16}}
 DRAWN = 8  # patients of a level that is only drawn
 
 
 def _trained(kind: str, seed: int) -> Stored:
     """A training on the training cohort of its own seed; its weights are the run's artefact."""
-    return Stored("training:run", {"kind": kind, "seed": seed}, prefix={"stop": 20})
+    return Stored("training:run", {"kind": kind, "seed": seed} | RECIPES[kind], prefix={"stop": 10})
 
 
 def _shifts(seed: int, least: int) -> Stored:
@@ -33,11 +34,11 @@ def _measured(seed: int, networks: list[str], **config) -> Stored:
     return Stored("measure.scans:run", config, prefix=first, reads=reads)
 
 
-def _real(image: str, asset: str, inserts: int) -> Stored:
-    """A real image as it is, and with pools painted in."""
-    config = {"seed": 0, "networks": [*UNETS, "slices_0", "forest", "untrained"], "image": image, "inserts": inserts}
+def _real(image: str, asset: str, *pools: int) -> Stored:
+    """A real image as it is, and with pools of so many mL painted in."""
+    config = {"seed": 0, "networks": [*UNETS, "slices_0", "forest", "untrained"], "pools": {image: [0, *pools]}}
     reads = tuple(f"ascites_ct/{name}" for name in (*UNETS, "slices_0"))
-    return Stored("measure.real:run", config, assets=[asset], prefix={"inserts": 0}, reads=reads)
+    return Stored("measure.real:run", config, assets=[asset], prefix={"pools": {image: [0]}}, reads=reads)
 
 
 _TESTED = {name: n for name, n in N.items() if not name.startswith(("train", "base"))}
@@ -49,6 +50,6 @@ STORED = {
     "scans": _measured(0, _EVERY, cohorts=_TESTED, shifts={}),
     "shifts": _shifts(0, DRAWN),
     "shifts_seed1": _shifts(1, 0),
-    "torso": _real("torso", "totalsegmentator-ct", 20),
-    "slice": _real("slice", "pydicom-data", 3),
+    "torso": _real("torso", "totalsegmentator-ct", 100, 250, 500, 1000),
+    "slice": _real("slice", "pydicom-data", 50, 100),
 }
