@@ -23,6 +23,10 @@ def case(cohort="base", index=1, seed=0, factor="", level=""):
     return phantoms.case(cohort, index, seed, **SHIFTS.get(factor, {}).get(level, {}))
 
 
+def losses(found: dict) -> list[float]:
+    return [row["loss"] for row in found["training"]]
+
+
 def ball(radius: float) -> np.ndarray:
     """Ball in the middle of the fine grid, as 0 and 1."""
     x, y, z = np.meshgrid(*(phantoms.FINE * (np.arange(n) + 0.5 - n / 2) for n in phantoms.SHAPE), indexing="ij")
@@ -156,7 +160,7 @@ def test_a_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     half = training.build("unet", 3)
     training.train(half, recipe.model_copy(update={"stop": 2}), tmp_path)
     rest = training.build("unet", 0)
-    assert training.train(rest, recipe, tmp_path) == pytest.approx(curve)
+    assert losses(training.train(rest, recipe, tmp_path)) == pytest.approx(losses(curve), rel=1e-4)
     for one, other in zip(whole.parameters(), rest.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 

@@ -6,7 +6,10 @@ from claimbook.provenance.declarations import Stored
 UNETS = [f"unet_{seed}" for seed in range(5)]
 JUDGED = ("disease cirrhosis", "contrast none", "noise 40 HU", "slice 10 mm", "distractors many")
 JUDGED += ("density 30 HU", "volume 100 mL")  # levels of which a claim speaks: all patients
-RECIPES = {"unet": {"steps": 1200, "batch": 2}, "slices": {"steps": 900, "batch": 16}}
+RECIPES = {
+    "unet": {"steps": 1200, "batch": 2, "validate_at": [0, 400, 800, 1000, 1200]},
+    "slices": {"steps": 900, "batch": 16, "validate_at": [0, 450, 750, 900]},
+}
 DRAWN = 8  # patients of a level that is only drawn
 
 

@@ -37,12 +37,14 @@ from claimbook.papers import ascites_ct as method
 
 PATCH = (88, 72, 40)  # voxels of the grid
 SAVE_EVERY = 60.0  # seconds
+VALIDATED = 4  # scans
 
 
 class Recipe(BaseModel):
     """``kind``: "unet" sees patches of a volume, "slices" three neighbouring slices of which it segments the middle.
 
-    ``scans``: how many of each cohort. ``stop`` ends a training early, its rates those of all ``steps``.
+    ``scans``: how many of each cohort; the next of "train" validate, after the steps of ``validate_at`` (0: before the
+    first). Nothing is chosen by them. ``stop`` ends a training early, its rates those of all ``steps``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,7 @@ class Recipe(BaseModel):
     rate: float = 3e-3
     weight_decay: float = 1e-4
     report_every: int = 10
+    validate_at: tuple[int, ...] = ()
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -65,18 +68,16 @@ def run(config: dict, work: Path, progress) -> dict:
     """Stored run: one network, its weights as the artefact, its loss along the way."""
     recipe, started = Recipe(**config), time.monotonic()
     network = build(recipe.kind, recipe.seed)
-    curve = train(network, recipe, work, progress)
+    curves = train(network, recipe, work, progress)
     save_file(network.state_dict(), path := work / "weights.safetensors")
-    segmenter = Segmenter(recipe.kind, network)
-    fit = [segmenter.dice(phantoms.case("train", i, recipe.seed)) for i in range(4)]
     return {
         "metrics": {
             "parameters": sum(p.numel() for p in network.parameters()),
             "steps": recipe.stop or recipe.steps,
-            "dice_of_training_scans": float(np.mean(fit)),
+            "dice_of_training_scans": dice_of(network, recipe, range(VALIDATED)),
             "seconds": round(time.monotonic() - started, 1),
         },
-        "curves": {"training": curve},
+        "curves": curves,
         "artefact": str(path),
     }
 
@@ -97,32 +98,57 @@ def build(kind: str, seed: int) -> torch.nn.Module:
         )
 
 
-def train(network: torch.nn.Module, recipe: Recipe, work: Path | None = None, progress=lambda *_: None) -> list[dict]:
-    """Train in place; the mean loss of every ``report_every`` steps. With ``work``, a killed training goes on."""
+def train(network: torch.nn.Module, recipe: Recipe, work: Path | None = None, progress=lambda *_: None) -> dict:
+    """Train in place. "training": the mean loss of every ``report_every`` steps; "validation": Dice at some steps.
+
+    With ``work``, a killed training goes on.
+    """
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
     checkpoint = work / "training.safetensors" if work else None
-    done, curve, recent = _resume(checkpoint, network, optimizer)
+    state = {"done": 0, "recent": [], "training": [], "validation": []}
+    if checkpoint and checkpoint.exists():
+        state = _resume(checkpoint, network, optimizer)
+    elif 0 in recipe.validate_at:
+        state["validation"].append(_validated(network, recipe, 0))
     saved = time.monotonic()
-    network.train()
-    for step in range(done, recipe.stop or recipe.steps):
+    for step in range(state["done"], recipe.stop or recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.rate * (1 - step / recipe.steps) ** 0.9
-        images, labels = batch(recipe, step)
-        loss = loss_of(network(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-        optimizer.step()
-        recent.append(float(loss.detach()))
-        if len(recent) == recipe.report_every:
-            curve.append({"step": step + 1, "loss": float(np.mean(recent))})
-            recent = []
-            progress((step + 1) / recipe.steps, f"loss {curve[-1]['loss']:.3f}")
+        state["recent"].append(_update(network, optimizer, *batch(recipe, step)))
+        state["done"] = step + 1
+        if len(state["recent"]) == recipe.report_every:
+            state["training"].append({"step": step + 1, "loss": float(np.mean(state["recent"]))})
+            state["recent"] = []
+            progress((step + 1) / recipe.steps, f"loss {state['training'][-1]['loss']:.3f}")
+        if step + 1 in recipe.validate_at:
+            state["validation"].append(_validated(network, recipe, step + 1))
         if checkpoint and time.monotonic() - saved > SAVE_EVERY:
-            _save(checkpoint, network, optimizer, {"done": step + 1, "curve": curve, "recent": recent})
+            _save(checkpoint, network, optimizer, state)
             saved = time.monotonic()
-    network.eval()
-    return curve
+    return {"training": state["training"], "validation": state["validation"]}
+
+
+def _update(network: torch.nn.Module, optimizer: torch.optim.Optimizer, images, labels) -> float:
+    """One step; returns its loss, soft Dice and cross-entropy."""
+    network.train()
+    loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+    loss = loss_of(network(images), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _validated(network: torch.nn.Module, recipe: Recipe, step: int) -> dict:
+    first = recipe.scans["train"]
+    return {"step": step, "dice": dice_of(network, recipe, range(first, first + VALIDATED))}
+
+
+def dice_of(network: torch.nn.Module, recipe: Recipe, indices) -> float:
+    """Mean Dice over scans of the training cohort."""
+    segment = Segmenter(recipe.kind, network)
+    cases = [phantoms.case("train", i, recipe.seed) for i in indices]
+    return float(np.mean([method.dice(segment(case.image, case.spacing), case.truth) for case in cases]))
 
 
 def batch(recipe: Recipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,25 +199,22 @@ def _variation() -> Compose:
     )
 
 
-def _save(path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, about: dict) -> None:
-    """Weights and moments in one file that is either the old one or the new one."""
+def _save(path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Weights, moments and what was found so far, in one file that is either the old one or the new one."""
     tensors = dict(network.state_dict())
     for i, parameter in enumerate(network.parameters()):
         tensors |= {f"{key} {i}": value for key, value in optimizer.state[parameter].items()}
-    save_file(tensors, part := path.with_suffix(".part"), metadata={"about": json.dumps(about)})
+    save_file(tensors, part := path.with_suffix(".part"), metadata={"state": json.dumps(state)})
     os.replace(part, path)
 
 
-def _resume(path: Path | None, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list, list]:
-    if path is None or not path.exists():
-        return 0, [], []
+def _resume(path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict:
     tensors = load_file(path)
     for i, parameter in enumerate(network.parameters()):
         optimizer.state[parameter] = {key: tensors.pop(f"{key} {i}") for key in ("step", "exp_avg", "exp_avg_sq")}
     network.load_state_dict(tensors)
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["about"])
-    return about["done"], about["curve"], about["recent"]
+        return json.loads(file.metadata()["state"])
 
 
 # --- use --------------------------------------------------------------------------------------------------------------
@@ -241,6 +264,3 @@ class Segmenter:
         below, above = slices[[0, *range(len(slices) - 1)]], slices[[*range(1, len(slices)), -1]]
         logits = apply(torch.stack([below, slices, above], dim=1), PATCH[:2], 16)
         return logits.softmax(dim=1)[:, 1].movedim(0, -1)[None]
-
-    def dice(self, case: phantoms.Case) -> float:
-        return method.dice(self(case.image, case.spacing), case.truth)
