@@ -47,7 +47,7 @@ class Row:
     cohort: str
     factor: str
     level: str
-    contrast: bool
+    contrast: bool | str
     slice_mm: float
     noise_hu: float
     ml: float
@@ -69,7 +69,7 @@ def restore(arms: dict) -> None:
 
 
 def units(networks, config: dict) -> dict[str, tuple]:
-    """(cohort, index, factor, level) by name: ``cohorts`` and then levels of ``shifts``, with a number of scans each."""
+    """(cohort, index, factor, level) by name: ``cohorts`` then levels of ``shifts``, each with a number of scans."""
     plain = {f"{cohort} {i}": (cohort, i, "", "") for cohort, n in config["cohorts"].items() for i in range(n)}
     changed = {
         f"{factor} {level} {i}": ("base", i, factor, level)
