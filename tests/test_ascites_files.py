@@ -136,7 +136,7 @@ def test_stored_rescaling_is_applied_and_padding_is_air(folder):
 def test_an_empty_mask_is_a_scan_without_ascites(folder):
     write(folder / "labels" / "a.nii.gz", np.zeros(SHAPE, np.uint8))
     (row,) = own.rows(own_files.load(given(folder)), {})
-    assert row.ml == 0 and math.isnan(row.arms["opened"].dice) and math.isfinite(row.arms["opened"].wrong_ml)
+    assert row.ml == 0 and math.isnan(row.arms["threshold"].dice) and math.isfinite(row.arms["threshold"].wrong_ml)
 
 
 def test_a_model_of_the_readers_own_is_scored(folder):

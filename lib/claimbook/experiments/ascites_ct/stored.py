@@ -31,7 +31,7 @@ def _shifts(seed: int, least: int) -> Stored:
 
 def _measured(seed: int, networks: list[str], **config) -> Stored:
     """Scans measured with networks that are stored themselves; confirmed by the first of them."""
-    reads = tuple(f"ascites_ct/{name}" for name in networks if name.startswith(("unet", "slices")))
+    reads = ("ascites_ct/window", *(f"ascites_ct/{name}" for name in networks if name.startswith(("unet", "slices"))))
     config = {"seed": seed, "networks": networks} | config
     first = {"cohorts": {next(iter(config["cohorts"])): 1}, "shifts": {}}
     return Stored("measure.scans:run", config, prefix=first, reads=reads)
@@ -40,7 +40,7 @@ def _measured(seed: int, networks: list[str], **config) -> Stored:
 def _real(image: str, asset: str, *pools: int) -> Stored:
     """A real image as it is, and with pools of so many mL painted in."""
     config = {"seed": 0, "networks": [*UNETS, "slices_0", "forest", "untrained"], "pools": {image: [0, *pools]}}
-    reads = tuple(f"ascites_ct/{name}" for name in (*UNETS, "slices_0"))
+    reads = tuple(f"ascites_ct/{name}" for name in ("window", *UNETS, "slices_0"))
     return Stored("measure.real:run", config, assets=[asset], prefix={"pools": {image: [0]}}, reads=reads)
 
 
@@ -57,6 +57,7 @@ STORED = {
         machine_curves=("validation",),
     ),
     "slices_0": _trained("slices", 0),
+    "window": Stored("measure.window:run", {"seed": 0, "scans": N["train"]}, prefix={"scans": 1}),
     "scans": _measured(0, _EVERY, cohorts=_TESTED, shifts={}),
     "shifts": _shifts(0, DRAWN),
     "shifts_seed1": _shifts(1, 0),

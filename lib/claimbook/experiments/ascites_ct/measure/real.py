@@ -11,7 +11,7 @@ import pydicom
 from scipy import ndimage
 
 from claimbook.assets import catalogue
-from claimbook.experiments.ascites_ct import baselines, own_files
+from claimbook.experiments.ascites_ct import own_files
 from claimbook.experiments.ascites_ct.measure import scans
 from claimbook.experiments.ascites_ct.measure.scans import Score, Segment
 from claimbook.experiments.units import Experiment
@@ -47,8 +47,7 @@ def measure(trained: dict[str, Segment] | None, unit: tuple[str, float], config:
     fat = deep_fat(image, spacing)
     truth = pool(fat, ml, spacing, np.random.default_rng(config["seed"]))
     image = painted(image, truth, spacing)
-    water = baselines.threshold(image, spacing)
-    masks = {"threshold": water, "opened": baselines.opened(water), "nothing": np.zeros_like(truth), "fills": fat}
+    masks = scans.thresholds(image, spacing) | {"nothing": np.zeros_like(truth), "fills": fat}
     trained = scans.networks(config) if trained is None else trained
     masks |= {arm: segment(image, spacing) for arm, segment in trained.items()}
     arms = {arm: scans.score(mask, truth, spacing) for arm, mask in masks.items()}

@@ -12,6 +12,7 @@ import numpy as np
 
 from claimbook.experiments.ascites_ct import baselines, phantoms, training
 from claimbook.experiments.ascites_ct.cohorts import SHIFTS
+from claimbook.experiments.ascites_ct.measure import window
 from claimbook.experiments.units import Experiment
 from claimbook.papers import ascites_ct as method
 
@@ -92,7 +93,7 @@ def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Ro
     cohort, index, factor, level = unit
     case = phantoms.case(cohort, index, config["seed"], **(SHIFTS[factor][level] if factor else {}))
     trained = networks(config) if trained is None else trained
-    masks = by_threshold(case) | {name: segment(case.image, case.spacing) for name, segment in trained.items()}
+    masks = untaught(case) | {name: segment(case.image, case.spacing) for name, segment in trained.items()}
     readers = [
         baselines.read(case.truth, case.spacing, np.random.default_rng([config["seed"], index, i])) for i in (1, 2)
     ]
@@ -117,17 +118,21 @@ def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Ro
     )
 
 
-def by_threshold(case: phantoms.Case) -> dict[str, np.ndarray]:
-    """What a threshold finds; the same where someone has outlined the cavity; all of that cavity; nothing."""
-    water = baselines.threshold(case.image, case.spacing)
-    opened = baselines.opened(water)
-    return {
-        "threshold": water,
-        "opened": opened,
-        "largest": baselines.largest(opened),
-        "in cavity": water & case.cavity,
+def thresholds(image: np.ndarray, spacing) -> dict[str, np.ndarray]:
+    """What a threshold finds, with the usual window and with the fitted one."""
+    smooth, best = baselines.smoothed(image, spacing), window.fitted()["whole"]
+    return {"threshold": baselines.fluid(smooth, baselines.WATER), "fitted": baselines.fluid(smooth, best)}
+
+
+def untaught(case: phantoms.Case) -> dict[str, np.ndarray]:
+    """Thresholds; one where someone has outlined the cavity; parts or all of that cavity; nothing."""
+    found, best = thresholds(case.image, case.spacing), window.fitted()["in_cavity"]
+    return found | {
+        "largest": baselines.largest(found["fitted"]),
+        "in cavity": baselines.fluid(baselines.smoothed(case.image, case.spacing), best, case.cavity),
+        "lowest fifth": baselines.lowest(case.cavity),
         "fills": case.cavity,
-        "nothing": np.zeros_like(water),
+        "nothing": np.zeros_like(case.truth),
     }
 
 

@@ -1,0 +1,69 @@
+"""One row for each training scan: the Dice of thresholds by their window of density and opening. The best is a rival.
+
+A network learns from these scans, and so may the threshold that it is compared with: over the whole scan, and within
+the true cavity.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from claimbook import files, paths
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.ascites_ct import baselines, phantoms
+from claimbook.experiments.ascites_ct.baselines import Setting
+from claimbook.experiments.units import Experiment
+from claimbook.papers import ascites_ct as method
+
+LOWS = (-70, -50, -40, -30, -20, -10, 0, 10, 20)  # HU
+HIGHS = (20, 25, 30, 40, 50, 70, 100, 150, 250)  # HU
+OPENINGS = (0, 1, 2, 3)  # voxels
+SETTINGS = tuple(Setting(*setting) for setting in product(LOWS, HIGHS, OPENINGS))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Dice of each of `SETTINGS`, in the whole scan and within the true cavity."""
+
+    scan: str
+    whole: list[float]
+    in_cavity: list[float]
+
+
+def units(model, config: dict) -> dict[str, int]:
+    return {f"train {i}": i for i in range(config["scans"])}
+
+
+def measure(model, index: int, config: dict) -> Row:
+    case = phantoms.case("train", index, config["seed"])
+    smooth, everywhere = baselines.smoothed(case.image, case.spacing), np.ones_like(case.truth)
+    found = [
+        [round(method.dice(baselines.fluid(smooth, setting, within), case.truth), 4) for setting in SETTINGS]
+        for within in (everywhere, case.cavity)
+    ]
+    return Row(case.name, *found)
+
+
+def best(rows: list[Row], where: str) -> Setting:
+    """The setting of the highest mean Dice, "whole" or "in_cavity". ValueError for one at the edge of the grid."""
+    means = np.mean([getattr(row, where) for row in rows], axis=0)
+    setting = SETTINGS[int(means.argmax())]
+    if setting.low in (LOWS[0], LOWS[-1]) or setting.high in (HIGHS[0], HIGHS[-1]) or setting.opening == OPENINGS[-1]:
+        raise ValueError(f"the best is {setting}, at the edge of the grid: widen it")
+    return setting
+
+
+@lru_cache(maxsize=1)
+def fitted() -> dict[str, Setting]:
+    """What the stored run found best, by where; ClaimbookError without it."""
+    path = paths.sweep("ascites_ct", "window")
+    if not path.exists():
+        raise ClaimbookError("stored run ascites_ct/window is missing: `claimbook sweeps ascites_ct` makes it")
+    rows = EXPERIMENT.read(files.read_json(path))
+    return {where: best(rows, where) for where in ("whole", "in_cavity")}
+
+
+EXPERIMENT = Experiment("scans", Row, units, measure)
+run = EXPERIMENT.run
