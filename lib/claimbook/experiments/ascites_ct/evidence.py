@@ -250,6 +250,12 @@ def cohorts(rows: list[Row]) -> dict[str, Evidence]:
     return {"C17": Evidence(*better), "C18": Evidence(*forced), "C19": Evidence(*told)}
 
 
+def leak(rows: list[Row], fluid: str, arms: tuple[str, ...]) -> float:
+    """Share of one fluid, of the mL summed over scans, that is called ascites; the mean of the arms."""
+    found = [row.arms[arm].by_organ[fluid] for row in rows for arm in arms]
+    return sum(found) / len(arms) / sum(row.fluids_ml[fluid] for row in rows)
+
+
 def tells_apart(present: list[Row], absent: list[Row], arms: tuple[str, ...] = ()) -> Estimate:
     """Area under the ROC curve of the volume, the median of the arms', scans with against scans without ascites.
 

@@ -53,7 +53,7 @@ def hero(rows: list[Row], least: float) -> Plot:
     if levels:
         plotting.region(ax, least, np.inf, "keeps it")
     broken = sorted((kept[level].value, level) for level in judged & set(levels) if kept[level].high < least)
-    said = " and ".join(f"{_spoken(level)} ({value:.2f})" for value, level in broken[:2])
+    said = " and ".join(f"{spoken(level)} ({value:.2f})" for value, level in broken[:2])
     ends = f"the overlap breaks most by {said}" if broken else "no judged change breaks the overlap"
     return Plot(
         fig,
@@ -66,7 +66,7 @@ def hero(rows: list[Row], least: float) -> Plot:
     )
 
 
-def _spoken(level: tuple[str, str]) -> str:
+def spoken(level: tuple[str, str]) -> str:
     return {"disease": "cirrhosis", "contrast": "no contrast"}.get(
         level[0], NAMES[level[0]].replace(":", "") + level[1]
     )
@@ -125,6 +125,30 @@ def scans(cases: list[tuple[str, phantoms.Case, np.ndarray]]) -> Plot:
         caption="Simulated scans, one slice each, window -160 to 240 HU. Solid yellow: the true ascites; dashed blue: "
         "what the first network segments.",
         alt="Axial slices of simulated abdomens with the outline of the true ascites and of the segmented one.",
+    )
+
+
+def trainings(losses: list[list[dict]], validation: list[list[dict]]) -> Plot:
+    """Loss along each training, and Dice on scans that it had not seen."""
+    fig, axes = plotting.figure(2, 1, height=5.4, sharex=True)
+    for ax, curves, key, label in zip(axes, (losses, validation), ("loss", "dice"), ("loss", "Dice"), strict=True):
+        for i, curve in enumerate(curves):
+            if curve:
+                x, y = [one["step"] for one in curve], [one[key] for one in curve]
+                marker = MARKERS[i] if key == "dice" else ""
+                ax.plot(x, y, color=COLOURS[i], marker=marker, linewidth=1.2, label=f"unet_{i}")
+                ax.set(xlabel="step", ylabel=label)
+    if any(losses):
+        plotting.legend(axes[0], 3)
+    ends = [curve[-1]["dice"] for curve in validation if curve]
+    return Plot(
+        fig,
+        title=f"Simulated: the trainings end at a Dice of {min(ends):.2f} to {max(ends):.2f} on unseen scans"
+        if ends
+        else "",
+        caption="Above, the training loss (soft Dice and cross-entropy); below, Dice on simulated scans of the "
+        "training cohort that no training used, for the networks that were checked on the way.",
+        alt="Training loss of five networks against steps, and their Dice on unseen simulated scans.",
     )
 
 

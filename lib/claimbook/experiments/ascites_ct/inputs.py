@@ -4,11 +4,11 @@ import importlib
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.ascites_ct import own_files
+from claimbook.experiments.ascites_ct import own_files, training
 from claimbook.provenance import declarations
 
+FIRST = "unet_0"  # the network that is applied live
 LIVE = {"smoke": 1, "cpu": 4, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
-ONE = ["unet_0"]  # the network that is applied live
 
 
 def check(parameters: dict[str, object]) -> None:
@@ -26,14 +26,20 @@ def rows(run, name: str) -> list:
     return kept or now(run, name, LIVE[run.tier])
 
 
-def now(run, name: str, n: int) -> list:
-    """The first ``n`` scans of each cohort and level of a stored run, measured here by the first network.
+def first(run) -> str:
+    """The first network, or in a smoke run before anything is stored one that was not trained."""
+    return FIRST if paths.sweep(run.chapter, FIRST).exists() else "untrained"
 
-    Without its weights, in a smoke run before anything is stored, by one that was not trained.
-    """
+
+def network(run):
+    """`first`, ready to segment: called with an image in HU and its spacing."""
+    return training.load(first(run))
+
+
+def now(run, name: str, n: int) -> list:
+    """The first ``n`` scans of each cohort and level of a stored run, measured here by the first network."""
     declared = declarations.declared(run.chapter, name)
-    there = paths.sweep(run.chapter, ONE[0]).exists()
-    short = {"seed": run.seed, "networks": [*(ONE if there else []), "untrained"]}
+    short = {"seed": run.seed, "networks": list(dict.fromkeys([first(run), "untrained"]))}
     short["cohorts"] = {cohort: min(n, k) for cohort, k in declared.config["cohorts"].items()}
     levels = declared.config["shifts"].items()
     short["shifts"] = {} if run.smoke else {factor: {one: n for one in given} for factor, given in levels}
