@@ -122,10 +122,9 @@ def test_a_sheared_scan_counts_the_distance_between_its_slices(folder):
 
 
 def test_stored_rescaling_is_applied_and_padding_is_air(folder):
-    voxels = body().astype(np.float32)
-    voxels[:2] = -2000
-    image = nibabel.Nifti1Image(voxels, AFFINE)
-    image.header.set_data_dtype(np.int16)
+    stored = body() + np.int16(1024)
+    stored[:2] = -976  # padding, -2000 HU
+    image = nibabel.Nifti1Image(stored, AFFINE)
     image.header.set_slope_inter(1.0, -1024.0)
     nibabel.save(image, folder / "ct" / "a.nii.gz")
     hu = opened(folder)[0]

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
+from scipy import ndimage
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
@@ -19,7 +20,7 @@ from claimbook.papers import ascites_ct as method
 
 LOWS = (-70, -50, -40, -30, -20, -10, 0, 10, 20)  # HU
 HIGHS = (20, 25, 30, 40, 50, 70, 100, 150, 250)  # HU
-OPENINGS = (0, 1, 2, 3)  # voxels
+OPENINGS = (0, 1, 2)  # voxels
 SETTINGS = tuple(Setting(*setting) for setting in product(LOWS, HIGHS, OPENINGS))
 
 
@@ -38,12 +39,14 @@ def units(model, config: dict) -> dict[str, int]:
 
 def measure(model, index: int, config: dict) -> Row:
     case = phantoms.case("train", index, config["seed"])
-    smooth, everywhere = baselines.smoothed(case.image, case.spacing), np.ones_like(case.truth)
-    found = [
-        [round(method.dice(baselines.fluid(smooth, setting, within), case.truth), 4) for setting in SETTINGS]
-        for within in (everywhere, case.cavity)
-    ]
-    return Row(case.name, *found)
+    smooth = baselines.smoothed(case.image, case.spacing)
+    (box,) = ndimage.find_objects(case.cavity.astype(int))
+    inner = _dice(smooth[box], case.truth[box], case.cavity[box])
+    return Row(case.name, _dice(smooth, case.truth), inner)
+
+
+def _dice(smooth: np.ndarray, truth: np.ndarray, within: np.ndarray | None = None) -> list[float]:
+    return [round(method.dice(baselines.fluid(smooth, setting, within), truth), 4) for setting in SETTINGS]
 
 
 def best(rows: list[Row], where: str) -> Setting:
