@@ -224,6 +224,7 @@ def _volumes(rows: dict[int, Row], patients: list[int]) -> tuple[np.ndarray, np.
     return np.array([rows[one].ml for one in patients]), np.array(found)
 
 
+@np.errstate(all="ignore")  # what cannot be computed of so few is NaN, and its part stays open
 def jackknife(of: Callable[[np.ndarray], float], n: int, unit: str = "patients") -> Estimate:
     """A statistic of n units that is no mean, of the indices kept; pseudo-values stand for samples (Tukey 1958)."""
     everyone = np.arange(n)

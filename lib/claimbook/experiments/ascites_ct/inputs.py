@@ -8,7 +8,8 @@ from claimbook.experiments.ascites_ct import own_files, training
 from claimbook.provenance import declarations
 
 FIRST = "unet_0"  # the network that is applied live
-LIVE = {"smoke": 1, "cpu": 4, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
+LIVE = {"smoke": 2, "cpu": 4, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
+SMOKE = ("ovarian", "ovarian_free", "base")  # cohorts
 
 
 def check(parameters: dict[str, object]) -> None:
@@ -41,10 +42,13 @@ def now(run, name: str, n: int) -> list:
     declared = declarations.declared(run.chapter, name)
     short = {"seed": run.seed, "networks": list(dict.fromkeys([first(run), "untrained"]))}
     short["cohorts"] = {cohort: min(n, k) for cohort, k in declared.config["cohorts"].items()}
-    levels = declared.config["shifts"].items()
-    short["shifts"] = {} if run.smoke else {factor: {one: n for one in given} for factor, given in levels}
+    short["shifts"] = {factor: dict.fromkeys(levels, n) for factor, levels in declared.config["shifts"].items()}
+    if run.smoke:
+        short["cohorts"] = {cohort: k for cohort, k in short["cohorts"].items() if cohort in SMOKE}
+        short["shifts"] = {}
     module, _ = declarations.target(run.chapter, declared)
-    return importlib.import_module(module).EXPERIMENT.now(None, declared.config | short)
+    experiment, config = importlib.import_module(module).EXPERIMENT, declared.config | short
+    return experiment.now(experiment.model(config), config)
 
 
 def stored(run, name: str) -> list:

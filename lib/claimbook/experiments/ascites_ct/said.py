@@ -26,6 +26,8 @@ def of_audit() -> dict[str, str]:
         found = evidence.implied(cohort)
         low, high = method.r2_interval(r2, evidence.FEWEST[cohort])
         said |= {f"n_{key}": f"{found.n:.0f}", f"stated_{key}": str(stated), f"r2_{key}": f"{low:.2f} to {high:.2f}"}
+        by_t = evidence.implied(cohort, "t")
+        said[f"t_{key}"] = f"{by_t.least:.0f} to {by_t.most:.0f}"
         said[f"half_{key}"] = f"{1.96 * sd / np.sqrt(stated):.3f}"
         said[f"most_{key}"] = f"{most_dice(cohort):.2f}"
         said[f"forced_{key}"] = f"{100 * (1 - most_dice(cohort)) / (1 - dice):.0f}"
@@ -129,16 +131,16 @@ def on_real(rows: list[real.Row]) -> list[list[str]]:
     ]
 
 
-def of_training(validation: list[list[dict]]) -> dict[str, str | None]:
-    """Whether trainings had levelled off: the last two checks of each, as far as a training was checked."""
-    last = [[one["dice"] for one in curve[-2:]] for curve in validation if len(curve) > 1]
-    if not last:
-        return dict.fromkeys(("last_checks", "n_checked", "n_level"))
+def of_training(trained: list[dict]) -> dict[str, str | None]:
+    """Minutes, and whether stored trainings had levelled off: the last two checks of each that was checked."""
+    curves = [one["curves"].get("validation", []) for one in trained]
+    last = [[one["dice"] for one in curve[-2:]] for curve in curves if len(curve) > 1]
     moved = [after - before for before, after in last]
     return {
-        "last_checks": ", ".join(f"{one:+.3f}" for one in moved),
+        "last_checks": ", ".join(f"{one:+.3f}" for one in moved) or None,
         "n_checked": str(len(moved)),
         "n_level": str(sum(abs(one) <= 0.02 for one in moved)),
+        "minutes": f"{np.mean([one['wall_s'] for one in trained]) / 60:.0f}" if trained else None,
     }
 
 
