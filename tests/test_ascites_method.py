@@ -1,6 +1,7 @@
 """The measures of the chapter on ascites: each against another implementation, or what can be counted by hand."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage, stats
 from sklearn.metrics import r2_score, roc_auc_score
 
+from claimbook.experiments.ascites_ct import baselines, phantoms
+from claimbook.experiments.ascites_ct.baselines import Setting
+from claimbook.experiments.ascites_ct.measure import real, scans, window
 from claimbook.papers import ascites_ct as method
 
 pytestmark = pytest.mark.numeric
@@ -203,3 +207,91 @@ def test_the_interval_of_r2_is_that_of_scipy(seed):
 def test_the_intervals_of_the_published_r2():
     rounded = {(r2, n): tuple(round(end, 3) for end in method.r2_interval(r2, n)) for r2, n in [(0.79, 25), (0.98, 24)]}
     assert rounded == {(0.79, 25): (0.579, 0.903), (0.98, 24): (0.954, 0.991)}
+
+
+# --- masks without a network ------------------------------------------------------------------------------------------
+
+
+def test_fluid_is_a_window_with_its_ends_less_what_is_thin():
+    smooth = np.full((9, 9, 9), 100.0)
+    smooth[2:7, 2:7, 2:7] = 0.0
+    smooth[4, 4, 7:] = 20.0  # a thread, of which the opening keeps its root
+    found = baselines.fluid(smooth, Setting(0.0, 20.0, 0))
+    assert found.sum() == 125 + 2
+    opened = baselines.fluid(smooth, Setting(0.0, 20.0, 1))
+    assert not opened[4, 4, 8:].any() and 80 < opened.sum() <= 125
+    assert not baselines.fluid(smooth, Setting(0.0, 20.0, 0), within=np.zeros_like(found)).any()
+
+
+def test_the_largest_piece_is_kept_alone():
+    mask = np.zeros((9, 5, 5), bool)
+    mask[:2], mask[4:8] = True, True
+    assert baselines.largest(mask).sum() == 4 * 25 and not baselines.largest(mask)[:2].any()
+    assert not baselines.largest(np.zeros_like(mask)).any()
+
+
+def test_the_lowest_fifth_of_a_cavity_lies_at_its_back():
+    cavity = np.zeros((4, 20, 3), bool)
+    cavity[:, 5:15] = True
+    found = baselines.lowest(cavity)
+    assert found[:, 5:7].all() and found.sum() == 4 * 2 * 3
+
+
+def test_a_reader_strays_by_millimetres_and_not_by_litres(monkeypatch):
+    spacing = (2.0, 2.0, 5.0)
+    truth = np.pad(ball(22, spacing, 60), 4)
+    masks = [baselines.read(truth, spacing, np.random.default_rng(i)) for i in (0, 0, 1)]
+    assert (masks[0] == masks[1]).all() and (masks[0] != masks[2]).any()
+    assert 0.8 < method.dice(masks[0], truth) < 0.99
+    assert 0.5 < method.surface_mm(masks[0], truth, spacing) < 4
+    assert not baselines.read(np.zeros_like(truth), spacing, np.random.default_rng(0)).any()
+    monkeypatch.setattr(baselines, "READER_MM", 0.0)
+    assert (baselines.read(truth, spacing, np.random.default_rng(0)) == truth).all()
+
+
+def test_the_best_window_is_that_of_the_highest_mean_and_not_at_an_edge():
+    def row(**best) -> window.Row:
+        whole = [float(setting == Setting(-10, 40, 1)) for setting in window.SETTINGS]
+        return window.Row("train 000", whole, best.get("in_cavity", whole))
+
+    assert window.best([row(), row()], "whole") == Setting(-10, 40, 1)
+    edge = [float(setting == Setting(window.LOWS[0], 40, 1)) for setting in window.SETTINGS]
+    with pytest.raises(ValueError, match="widen"):
+        window.best([row(in_cavity=edge)], "in_cavity")
+
+
+def test_a_pool_is_painted_into_fat_at_the_bottom():
+    spacing, image = (3.0, 3.0, 3.0), np.full((40, 40, 10), -100.0, dtype=np.float32)
+    fat = np.zeros(image.shape, bool)
+    fat[5:35, 5:35] = True
+    rng = np.random.default_rng(0)
+    mask = real.pool(fat, 50.0, spacing, rng)
+    assert method.volume_ml(mask, spacing) == pytest.approx(50, abs=0.03)
+    assert not (mask & ~fat).any() and np.argwhere(mask)[:, 1].mean() < np.argwhere(fat)[:, 1].mean() - 5
+    painted = real.painted(image, mask, spacing)
+    assert np.median(painted[mask]) == pytest.approx(real.POOL_HU, abs=10)
+    far = ~ndimage.binary_dilation(mask, iterations=5)
+    np.testing.assert_array_equal(painted[far], image[far])
+    with pytest.raises(ValueError, match="more than the deep fat"):
+        real.pool(fat, 5000.0, spacing, rng)
+
+
+def test_no_mask_is_scored_as_more_than_a_volume():
+    found = scans.score(12.345, np.ones((2, 2, 2), bool), (1, 1, 1))
+    assert found.ml == 12.35 or found.ml == 12.34
+    assert math.isnan(found.dice) and found.by_organ == {}
+
+
+def test_wrong_volumes_are_told_apart_by_organ():
+    organs = np.full((4, 4, 4), phantoms.ORGANS["free"], dtype=np.uint8)
+    organs[0], organs[1] = phantoms.ORGANS["ascites"], phantoms.ORGANS["bladder"]
+    found = scans.score(np.ones((4, 4, 4), bool), organs == phantoms.ORGANS["ascites"], (10, 10, 10), organs)
+    assert (found.ml, found.wrong_ml, found.by_organ["bladder"]) == (64, 48, 16)
+    assert sum(found.by_organ.values()) == 16 and found.dice == pytest.approx(2 * 16 / (64 + 16))
+
+
+def test_a_row_comes_back_from_a_stored_run_as_it_was():
+    score = scans.Score(1.0, 0.5, 2.0, 0.0, {})
+    row = real.Row("torso", 0.0, 33.6, {"nothing": score})
+    (back,) = real.EXPERIMENT.read({"curves": {"images": [asdict(row)]}})
+    assert back == row and back.arms["nothing"].dice == 0.5
