@@ -5,10 +5,11 @@ import importlib
 from claimbook import paths
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.ascites_ct import own_files, training
+from claimbook.experiments.ascites_ct.evidence import JUDGED
 from claimbook.provenance import declarations
 
 FIRST = "unet_0"  # the network that is applied live
-LIVE = {"smoke": 2, "cpu": 4, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
+LIVE = {"smoke": 2, "cpu": 2, "gpu": 24}  # scans of a cohort or level where no stored run speaks for a run
 SMOKE = ("ovarian", "ovarian_free", "base")  # cohorts
 
 
@@ -42,7 +43,7 @@ def now(run, name: str, n: int) -> list:
     declared = declarations.declared(run.chapter, name)
     short = {"seed": run.seed, "networks": list(dict.fromkeys([first(run), "untrained"]))}
     short["cohorts"] = {cohort: min(n, k) for cohort, k in declared.config["cohorts"].items()}
-    short["shifts"] = {factor: dict.fromkeys(levels, n) for factor, levels in declared.config["shifts"].items()}
+    short["shifts"] = {factor: {level: n} for factor, level in JUDGED.values()} if declared.config["shifts"] else {}
     if run.smoke:
         short["cohorts"] = {cohort: k for cohort, k in short["cohorts"].items() if cohort in SMOKE}
         short["shifts"] = {}
