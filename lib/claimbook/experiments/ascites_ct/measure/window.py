@@ -4,6 +4,7 @@ A network learns from these scans, and so may the threshold that it is compared 
 the true cavity.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -18,8 +19,8 @@ from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.units import Experiment
 from claimbook.papers import ascites_ct as method
 
-LOWS = (-70, -50, -40, -30, -20, -10, 0, 10, 20)  # HU
-HIGHS = (20, 25, 30, 40, 50, 70, 100, 150, 250)  # HU
+LOWS = (-70, -60, -50, -40, -30, -20, -10, 0)  # HU
+HIGHS = (20, 25, 30, 40, 50, 100, math.inf)  # HU; the last is no end, as within the cavity little is denser
 OPENINGS = (0, 1, 2)  # voxels
 SETTINGS = tuple(Setting(*setting) for setting in product(LOWS, HIGHS, OPENINGS))
 
@@ -53,7 +54,7 @@ def best(rows: list[Row], where: str) -> Setting:
     """The setting of the highest mean Dice, "whole" or "in_cavity". ValueError for one at the edge of the grid."""
     means = np.mean([getattr(row, where) for row in rows], axis=0)
     setting = SETTINGS[int(means.argmax())]
-    if setting.low in (LOWS[0], LOWS[-1]) or setting.high in (HIGHS[0], HIGHS[-1]) or setting.opening == OPENINGS[-1]:
+    if setting.low in (LOWS[0], LOWS[-1]) or setting.high == HIGHS[0] or setting.opening == OPENINGS[-1]:
         raise ValueError(f"the best is {setting}, at the edge of the grid: widen it")
     return setting
 
