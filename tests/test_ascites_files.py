@@ -10,8 +10,8 @@ import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.ascites_ct import own_files
-from claimbook.experiments.ascites_ct.measure import own
+from claimbook.experiments.ascites_ct import baselines, own_files
+from claimbook.experiments.ascites_ct.measure import own, window
 from claimbook.papers import ascites_ct as method
 
 SHAPE, SIDES = (14, 11, 8), (2.0, 2.5, 5.0)
@@ -46,8 +46,9 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE, **header)
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """One scan "a" with its mask."""
+def folder(tmp_path, monkeypatch) -> Path:
+    """One scan "a" with its mask; the fitted threshold, which is a stored run, is the usual one."""
+    monkeypatch.setattr(window, "fitted", lambda: {"whole": baselines.WATER})
     write(tmp_path / "ct" / "a.nii.gz", body())
     write(tmp_path / "labels" / "a.nii.gz", pool())
     return tmp_path
@@ -374,3 +375,27 @@ def test_the_cohort_is_counted_by_patient_at_the_earliest_scan():
     assert [cohort.years(age) for age in ("066Y", "", None)] == [66, None, None]
     with pytest.raises(ValueError, match="no age in years"):
         cohort.years("018M")
+
+
+# --- a network of full size, cross-validated --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_cross_validation_runs_from_end_to_end_and_keeps_patients_together(folder):
+    from claimbook.experiments.ascites_ct import full_size
+
+    for name in ("b", "c"):
+        write(folder / "ct" / f"{name}.nii.gz", body())
+        write(folder / "labels" / f"{name}.nii.gz", pool())
+    table = folder / "cohorts.csv"
+    table.write_text("stem,cohort,patient\na,x,p\nb,x,p\nc,y,q\n")
+    plan = full_size.Plan(folds=2, steps=2, grid=(2.5, 2.5, 5.0), patch=(16, 16, 8), filters=(4, 4, 8))
+    found = own_files.load(given(folder, cohort_csv=str(table)))
+    assert sorted(sorted(scan.name for scan in fold) for fold in full_size.folds(found, plan)) == [["a", "b"], ["c"]]
+    rows = list(full_size.rows(found, "cpu", plan))
+    assert sorted(row.scan for row in rows) == ["a", "b", "c"]
+    assert all(0 <= row.arms["cross-validated"].dice <= 1 for row in rows)
+    with pytest.raises(ClaimbookError, match="5 folds need as many patients, ct_dir has 2"):
+        full_size.folds(found, plan.model_copy(update={"folds": 5}))
+    with pytest.raises(ClaimbookError, match="needs masks"):
+        next(full_size.rows(own_files.load(given(folder, label_dir="")), "cpu", plan))

@@ -36,6 +36,7 @@ class Scan:
     image: Path
     label: Path | None = None
     prediction: Path | None = None
+    patient: str = ""
     cohort: str = "own scans"
     contrast: str = ""
 
@@ -58,7 +59,7 @@ def load(parameters: dict[str, object]) -> list[Scan]:
     labels, predictions = (_matching(images, other, name) for other, name in zip(others, FOLDERS[1:], strict=True))
     table = _cohorts(parameters["cohort_csv"], images)
     return [
-        Scan(stem, path, labels.get(stem), predictions.get(stem), **table.get(stem, {}))
+        Scan(stem, path, labels.get(stem), predictions.get(stem), **{"patient": stem} | table.get(stem, {}))
         for stem, path in sorted(images.items())
     ]
 
@@ -102,7 +103,7 @@ def _matching(images: dict[str, Path], folder: object, parameter: str) -> dict[s
 
 
 def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Cohort and contrast by stem, of a CSV file with the columns stem, cohort and, if it likes, contrast."""
+    """Cohort, patient and contrast by stem, of a CSV file with stem, cohort and, if it likes, patient and contrast."""
     if not path:
         return {}
     try:
@@ -122,7 +123,14 @@ def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]
             raise ClaimbookError(f"{where} has no {_listed(sorted(map(str, lacking)))}: one line for each image")
     if empty := [row["stem"] for row in rows if not (row["cohort"] or "").strip()]:
         raise ClaimbookError(f"{name}: no cohort for {_listed(empty)}")
-    return {row["stem"]: {"cohort": row["cohort"].strip(), "contrast": row.get("contrast") or ""} for row in rows}
+    return {
+        row["stem"]: {
+            "cohort": row["cohort"].strip(),
+            "patient": row.get("patient") or row["stem"],
+            "contrast": row.get("contrast") or "",
+        }
+        for row in rows
+    }
 
 
 # --- what is in them --------------------------------------------------------------------------------------------------
