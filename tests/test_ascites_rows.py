@@ -307,7 +307,10 @@ def test_every_level_has_a_name():
 
 def test_a_language_model_is_refused():
     given = dict.fromkeys(("models", "text", "ct_dir", "label_dir", "prediction_dir", "cohort_csv"), "")
+    given |= {"tier": "cpu", "folds": 5}
     inputs.check(given)
+    with pytest.raises(ClaimbookError, match="give label_dir"):
+        inputs.check(given | {"tier": "gpu", "ct_dir": "scans"})
     for name in ("models", "text"):
         with pytest.raises(ClaimbookError, match="no language model"):
             inputs.check(given | {name: "smollm2-135m"})

@@ -4,8 +4,9 @@ import importlib
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.ascites_ct import own_files, training
+from claimbook.experiments.ascites_ct import full_size, own_files, training
 from claimbook.experiments.ascites_ct.evidence import JUDGED
+from claimbook.experiments.ascites_ct.measure import own as own_scans
 from claimbook.provenance import declarations
 
 FIRST = "unet_0"  # the network that is applied live
@@ -17,6 +18,10 @@ def check(parameters: dict[str, object]) -> None:
     """ClaimbookError, before a kernel starts, for files that the chapter cannot read."""
     if parameters["models"] or parameters["text"]:
         raise ClaimbookError("ascites_ct runs no language model: leave models and text empty, or give ct_dir=…")
+    if parameters["tier"] == "gpu" and parameters["ct_dir"]:
+        if not parameters["label_dir"]:
+            raise ClaimbookError("the gpu tier trains a network on your scans: give label_dir, or another tier")
+        full_size.folds(own_files.load(parameters), full_size.Plan(folds=parameters["folds"]))
     own_files.check(parameters)
 
 
@@ -57,6 +62,10 @@ def stored(run, name: str) -> list:
     return run.read(name, of="")
 
 
-def own(run) -> list[own_files.Scan]:
-    """The reader's own scans; none without ``ct_dir``."""
-    return own_files.load(run.parameters)
+def own(run) -> list:
+    """Rows of the reader's own scans: by the first network, at the gpu tier cross-validated by one of full size."""
+    found = own_files.load(run.parameters)
+    if run.tier == "gpu" and found:
+        plan = full_size.Plan(seed=run.seed, folds=run.parameters["folds"], steps=run.parameters["steps"])
+        return list(full_size.rows(found, run.device, plan))
+    return list(own_scans.rows(found, {first(run): network(run)})) if found else []

@@ -3,7 +3,9 @@
 import numpy as np
 
 from claimbook.claims.ledgers import Ledger
+from claimbook.claims.words import several
 from claimbook.experiments.ascites_ct import evidence
+from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.ascites_ct.evidence import Scans
 from claimbook.experiments.ascites_ct.figures import spoken
 from claimbook.experiments.ascites_ct.measure import real, window
@@ -145,11 +147,11 @@ def of_training(trained: list[dict]) -> dict[str, str | None]:
 
 
 def of_window(rows: list[window.Row]) -> dict[str, str | None]:
-    """The fitted threshold in words."""
-    if not rows:
-        return dict.fromkeys(("window", "window_cavity"))
-    (low, high, times), (inner_low, inner_high) = window.best(rows)
-    return {
-        "window": f"{low} to {high} HU, opened {times} times",
-        "window_cavity": f"{inner_low} to {inner_high} HU",
-    }
+    """The fitted thresholds in words."""
+    keys = {"window": "whole", "window_cavity": "in_cavity"}
+    return {key: in_words(window.best(rows, where)) if rows else None for key, where in keys.items()}
+
+
+def in_words(setting: Setting) -> str:
+    ends = f"from {setting.low} HU on" if np.isinf(setting.high) else f"{setting.low} to {setting.high} HU"
+    return ends + (f", opened by {several(setting.opening, 'voxels')}" if setting.opening else "")
