@@ -147,7 +147,7 @@ def trainings(losses: list[list[dict]], validation: list[list[dict]]) -> Plot:
         if ends
         else "",
         caption="Above, the training loss (soft Dice and cross-entropy); below, Dice on simulated scans of the "
-        "training cohort that no training used, for the networks that were checked on the way.",
+        "training cohort that no training used.",
         alt="Training loss of five networks against steps, and their Dice on unseen simulated scans.",
     )
 

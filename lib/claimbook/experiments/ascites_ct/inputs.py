@@ -52,6 +52,9 @@ def now(run, name: str, n: int) -> list:
     if run.smoke:
         short["cohorts"] = {cohort: k for cohort, k in short["cohorts"].items() if cohort in SMOKE}
         short["shifts"] = {}
+        if not paths.sweep(run.chapter, "window").exists():
+            print("stored run window is to come: thresholds are fitted to two training scans now")
+            short["window_scans"] = 2
     module, _ = declarations.target(run.chapter, declared)
     experiment, config = importlib.import_module(module).EXPERIMENT, declared.config | short
     return experiment.now(experiment.model(config), config)

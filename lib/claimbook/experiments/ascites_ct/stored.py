@@ -49,13 +49,6 @@ _EVERY = [*UNETS, "slices_0", "forest", "regressor", "untrained"]
 
 STORED = {
     **{name: _trained("unet", seed) for seed, name in enumerate(UNETS)},
-    # trained before validation was asked for, which draws no random number: the weights are the same without it
-    "unet_0": Stored(
-        "training:run",
-        {"kind": "unet", "seed": 0, "steps": 1200, "batch": 2},
-        prefix={"stop": 10},
-        machine_curves=("validation",),
-    ),
     "slices_0": _trained("slices", 0),
     "window": Stored("measure.window:run", {"seed": 0, "scans": N["train"]}, prefix={"scans": 1}),
     "scans": _measured(0, _EVERY, cohorts=_TESTED, shifts={}),

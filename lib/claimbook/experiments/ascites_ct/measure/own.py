@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from claimbook.experiments.ascites_ct.measure import scans
+from claimbook.experiments.ascites_ct.measure import scans, window
 from claimbook.experiments.ascites_ct.measure.scans import Row, Score, Segment
 from claimbook.experiments.ascites_ct.own_files import Scan
 
@@ -14,7 +14,7 @@ def rows(found: list[Scan], trained: dict[str, Segment]) -> Iterator[Row]:
     """One row a scan, opened one after another; arm "given" is the mask that the reader's own model made."""
     for scan in found:
         image, truth, given, spacing = scan.open()
-        masks = scans.thresholds(image, spacing) | ({} if given is None else {"given": given})
+        masks = scans.thresholds(image, spacing, window.fitted()["whole"]) | ({} if given is None else {"given": given})
         masks |= {name: segment(image, spacing) for name, segment in trained.items()}
         ml = math.nan if truth is None else scans.ml_of(truth, spacing)
         yield Row(

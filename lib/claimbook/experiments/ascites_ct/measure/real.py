@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from claimbook.assets import catalogue
 from claimbook.experiments.ascites_ct import own_files
-from claimbook.experiments.ascites_ct.measure import scans
+from claimbook.experiments.ascites_ct.measure import scans, window
 from claimbook.experiments.ascites_ct.measure.scans import Score, Segment
 from claimbook.experiments.units import Experiment
 
@@ -47,7 +47,7 @@ def measure(trained: dict[str, Segment] | None, unit: tuple[str, float], config:
     fat = deep_fat(image, spacing)
     truth = pool(fat, ml, spacing, np.random.default_rng(config["seed"]))
     image = painted(image, truth, spacing)
-    masks = scans.thresholds(image, spacing) | {"nothing": np.zeros_like(truth), "fills": fat}
+    masks = scans.thresholds(image, spacing, window.fitted()["whole"]) | {"nothing": np.zeros_like(truth), "fills": fat}
     trained = scans.networks(config) if trained is None else trained
     masks |= {arm: segment(image, spacing) for arm, segment in trained.items()}
     arms = {arm: scans.score(mask, truth, spacing) for arm, mask in masks.items()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from claimbook.experiments.ascites_ct import baselines, phantoms, training
+from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.ascites_ct.cohorts import SHIFTS
 from claimbook.experiments.ascites_ct.measure import window
 from claimbook.experiments.units import Experiment
@@ -93,7 +94,9 @@ def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Ro
     cohort, index, factor, level = unit
     case = phantoms.case(cohort, index, config["seed"], **(SHIFTS[factor][level] if factor else {}))
     trained = networks(config) if trained is None else trained
-    masks = untaught(case) | {name: segment(case.image, case.spacing) for name, segment in trained.items()}
+    masks = untaught(case, window.fitted(config.get("window_scans", 0))) | {
+        name: segment(case.image, case.spacing) for name, segment in trained.items()
+    }
     readers = [
         baselines.read(case.truth, case.spacing, np.random.default_rng([config["seed"], index, i])) for i in (1, 2)
     ]
@@ -118,18 +121,19 @@ def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Ro
     )
 
 
-def thresholds(image: np.ndarray, spacing) -> dict[str, np.ndarray]:
+def thresholds(image: np.ndarray, spacing, fitted: Setting) -> dict[str, np.ndarray]:
     """What a threshold finds, with the usual window and with the fitted one."""
-    smooth, best = baselines.smoothed(image, spacing), window.fitted()["whole"]
-    return {"threshold": baselines.fluid(smooth, baselines.WATER), "fitted": baselines.fluid(smooth, best)}
+    smooth = baselines.smoothed(image, spacing)
+    return {"threshold": baselines.fluid(smooth, baselines.WATER), "fitted": baselines.fluid(smooth, fitted)}
 
 
-def untaught(case: phantoms.Case) -> dict[str, np.ndarray]:
+def untaught(case: phantoms.Case, fitted: dict[str, Setting]) -> dict[str, np.ndarray]:
     """Thresholds; one where someone has outlined the cavity; parts or all of that cavity; nothing."""
-    found, best = thresholds(case.image, case.spacing), window.fitted()["in_cavity"]
+    found = thresholds(case.image, case.spacing, fitted["whole"])
+    smooth = baselines.smoothed(case.image, case.spacing)
     return found | {
         "largest": baselines.largest(found["fitted"]),
-        "in cavity": baselines.fluid(baselines.smoothed(case.image, case.spacing), best, case.cavity),
+        "in cavity": baselines.fluid(smooth, fitted["in_cavity"], case.cavity),
         "lowest fifth": baselines.lowest(case.cavity),
         "fills": case.cavity,
         "nothing": np.zeros_like(case.truth),
