@@ -18,6 +18,8 @@ QUARTILES = {  # of the volume's error (abstract)
     evidence.THIRD: (0.045, 0.097, 0.151),
 }
 SHORT = ("lc", "ov", "uw")
+ARMS = {"fitted": "fitted", "cavity": "in cavity", "lowest": "lowest fifth", "fills": "fills", "forest": "forest"}
+ARMS |= {"reader": "second reader", "slices": "slices_0"}
 
 
 def of_audit() -> dict[str, str]:
@@ -25,14 +27,17 @@ def of_audit() -> dict[str, str]:
     said = {}
     for key, cohort in zip(SHORT, evidence.PUBLISHED, strict=True):
         dice, sd, _, _, stated, r2 = evidence.PUBLISHED[cohort]
-        found = evidence.implied(cohort)
+        by_z, by_t = (evidence.implied(cohort, rule) for rule in ("z", "t"))
         low, high = method.r2_interval(r2, evidence.FEWEST[cohort])
-        said |= {f"n_{key}": f"{found.n:.0f}", f"stated_{key}": str(stated), f"r2_{key}": f"{low:.2f} to {high:.2f}"}
-        by_t = evidence.implied(cohort, "t")
-        said[f"t_{key}"] = f"{by_t.least:.0f} to {by_t.most:.0f}"
-        said[f"half_{key}"] = f"{1.96 * sd / np.sqrt(stated):.3f}"
-        said[f"most_{key}"] = f"{most_dice(cohort):.2f}"
-        said[f"forced_{key}"] = f"{100 * (1 - most_dice(cohort)) / (1 - dice):.0f}"
+        said |= {
+            f"n_{key}": f"{by_z.n:.0f}",
+            f"stated_{key}": str(stated),
+            f"r2_{key}": f"{low:.2f} to {high:.2f}",
+            f"t_{key}": f"{by_t.least:.0f} to {by_t.most:.0f}",
+            f"half_{key}": f"{1.96 * sd / np.sqrt(stated):.3f}",
+            f"most_{key}": f"{most_dice(cohort):.2f}",
+            f"forced_{key}": f"{100 * (1 - most_dice(cohort)) / (1 - dice):.0f}",
+        }
     return said
 
 
@@ -75,30 +80,21 @@ def each_network(rows: list[Row]) -> list[list[str]]:
     return lines
 
 
-def of_cohorts(rows: list[Row]) -> dict[str, str]:
+def of_cohorts(rows: list[Row]) -> dict[str, str | None]:
     """Dice of the ways of segmenting, what false volume there is, and what the threshold's area is."""
     of = Scans(row for row in rows if row.cohort in evidence.COHORTS)
     free = [row for row in rows if row.cohort.endswith("_free")]
-    arms = {
-        "nets": (),
-        "fitted": ("fitted",),
-        "cavity": ("in cavity",),
-        "lowest": ("lowest fifth",),
-        "fills": ("fills",),
-    }
-    arms |= {
-        "reader": evidence.READERS,
-        "forest": ("forest",),
-        "slices": ("slices_0",),
-        "untrained": evidence.UNTRAINED,
-    }
-    said = {f"dice_{key}": mean_dice(of, arm) for key, arm in arms.items()}
     nets = evidence.networks(rows)
     false = [np.median([row.arms[net].ml for net in nets]) for row in free]
-    said |= {"n_with": str(len(of)), "n_free": str(len(free)), "false_ml": f"{np.median(false):,.0f}"}
-    said["false_fitted"] = f"{np.median([row.arms['fitted'].ml for row in free]):,.0f}"
-    said["area_fitted"] = f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}"
-    return said
+    said = {f"dice_{key}": mean_dice(of, (arm,)) for key, arm in ARMS.items()}
+    return said | {
+        "dice_nets": mean_dice(of, nets),
+        "n_with": str(len(of)),
+        "n_free": str(len(free)),
+        "false_ml": f"{np.median(false):,.0f}",
+        "false_fitted": f"{np.median([row.arms['fitted'].ml for row in free]):,.0f}",
+        "area_fitted": f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}",
+    }
 
 
 def mean_dice(of: Scans, arms: tuple[str, ...]) -> str | None:
@@ -148,8 +144,7 @@ def of_training(trained: list[dict]) -> dict[str, str | None]:
 
 def of_window(rows: list[window.Row]) -> dict[str, str | None]:
     """The fitted thresholds in words."""
-    keys = {"window": "whole", "window_cavity": "in_cavity"}
-    return {key: in_words(window.best(rows, where)) if rows else None for key, where in keys.items()}
+    return {f"window_{where}": in_words(window.best(rows, where)) if rows else None for where in window.WHERE}
 
 
 def in_words(setting: Setting) -> str:

@@ -94,9 +94,8 @@ def measure(trained: dict[str, Segment] | None, unit: tuple, config: dict) -> Ro
     cohort, index, factor, level = unit
     case = phantoms.case(cohort, index, config["seed"], **(SHIFTS[factor][level] if factor else {}))
     trained = networks(config) if trained is None else trained
-    masks = untaught(case, window.fitted(config.get("window_scans", 0))) | {
-        name: segment(case.image, case.spacing) for name, segment in trained.items()
-    }
+    fitted = window.fitted(config.get("window_scans", 0))
+    masks = untaught(case, fitted) | {name: segment(case.image, case.spacing) for name, segment in trained.items()}
     readers = [
         baselines.read(case.truth, case.spacing, np.random.default_rng([config["seed"], index, i])) for i in (1, 2)
     ]
