@@ -34,12 +34,14 @@ def rows(run, name: str) -> list:
 
 
 def first(run) -> str:
-    """The first network, or in a smoke run before anything is stored one that was not trained."""
+    """The first network, or before it is stored one that was not trained."""
     return FIRST if paths.sweep(run.chapter, FIRST).exists() else "untrained"
 
 
 def network(run):
     """`first`, ready to segment: called with an image in HU and its spacing."""
+    if first(run) != FIRST:
+        print(f"stored run {FIRST} is to come: an untrained network stands in its place")
     return training.load(first(run))
 
 
