@@ -34,8 +34,12 @@ def rows(run, name: str) -> list:
 
 
 def first(run) -> str:
-    """The first network, or before it is stored one that was not trained."""
-    return FIRST if paths.sweep(run.chapter, FIRST).exists() else "untrained"
+    """The first network; before it is stored a smoke run has one that was not trained, other runs a ClaimbookError."""
+    if paths.sweep(run.chapter, FIRST).exists():
+        return FIRST
+    if not run.smoke:
+        raise ClaimbookError(f"stored run {run.chapter}/{FIRST} is missing: `claimbook sweeps {run.chapter}` makes it")
+    return "untrained"
 
 
 def network(run):
