@@ -264,7 +264,8 @@ def test_the_browser_recommends_what_the_library_does(tmp_path):
     asked = [frozenset(rng.sample(database.items, rng.randint(1, 4))) for _ in range(10)]
     asked += [frozenset(rng.sample(sorted(rng.choice(database.recipes).items), 3)) for _ in range(40)]
     columns = [[database.items.index(item) for item in sorted(basket)] for basket in asked]
-    script = (paths.root() / "book/_static/grocery_picker.js").read_text()
+    static = paths.root() / "book/_static"
+    script = "".join((static / name).read_text() for name in ("element.js", "grocery_picker.js"))
     page = f"""<meta charset="utf-8"><script>{script}</script>{picker.page(recommender, ("rice", "egg")).html}
         <pre id="out"></pre><script>addEventListener("load", () => {{
         const data = groceryPicker.data, ask = (b) => groceryPicker.recommend(data, b, data.theta);

@@ -2,6 +2,7 @@
 // that the notebook put into the page; a browser test compares both.
 (function () {
   "use strict";
+  const element = window.claimbookElement; // element.js
   const EDGE = 1e-6; // as in the library: a score that equals theta activates
 
   function recommend(data, basket, theta) {
@@ -33,14 +34,6 @@
     }
     const all = active.map((on, i) => (on ? i : -1)).filter((i) => i >= 0);
     return {scores, categories: open, active: all, scored, matches: matches.map(([value, row]) => [row, value]), items};
-  }
-
-  function element(tag, text, parent, attributes) {
-    const made = document.createElement(tag);
-    made.textContent = text || "";
-    for (const name in attributes || {}) made.setAttribute(name, attributes[name]);
-    if (parent) parent.append(made);
-    return made;
   }
 
   function start(root) {

@@ -2,15 +2,8 @@
 // which is a script and no file to fetch, so that it works from disk.
 (function () {
   "use strict";
+  const element = window.claimbookElement; // element.js
   const AT_FIRST = 20, BEFORE = 60, LENGTH = 220;
-
-  function element(tag, text, parent, attributes) {
-    const made = document.createElement(tag);
-    made.textContent = text || "";
-    for (const name in attributes || {}) made.setAttribute(name, attributes[name]);
-    if (parent) parent.append(made);
-    return made;
-  }
 
   // Sections in which every word begins a word of title or text; those with words in the title first.
   function find(sections, query) {
