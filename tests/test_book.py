@@ -13,7 +13,7 @@ import yaml
 
 import browser
 from claimbook import paths
-from claimbook.book import build, every, findings, htmlcheck, pages, scoreboard
+from claimbook.book import build, drawing, every, example, findings, freshness, htmlcheck, pages, scoreboard, share
 from claimbook.claims import words
 from claimbook.display.tables import anchor_id
 from claimbook.errors import ClaimbookError
@@ -91,6 +91,8 @@ RESULT = {
 }
 
 
+STORED_RUN = {"started": "2026-11-18T09:00:00+00:00", "wall_s": 3661.0, "machine": "Intel, 9 cores, 8 GB, NVIDIA H"}
+CHANGED = "stale (changed: cells): `claimbook rerun streaming_llm`, then `claimbook accept streaming_llm`"
 def notebook(chapter: str, glued: str | None) -> str:
     """A page with mathematics, a quoted value, and, where it was run, the cell that glues it and the claims' cards."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -132,6 +134,8 @@ def make(root: Path) -> None:
     seals.write(root / "data/results/streaming_llm.json", RESULT)
     write(root / "notebooks/streaming_llm.ipynb", notebook("streaming_llm", glued="headline"))
     write(root / "data/claims/trim_kv.yaml", ledger.replace("bib: streaming_llm", "bib: trim_kv"))
+    seals.write(root / "data/results/streaming_llm/cpu--gemma-3-270m.json", RESULT)
+    seals.write(root / "data/sweeps/streaming_llm/documents.json", STORED_RUN)
     write(root / "notebooks/trim_kv.ipynb", notebook("trim_kv", glued=None))
 
 
@@ -150,7 +154,7 @@ def built(tmp_path_factory) -> Path:
     make(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLAIMBOOK_ROOT", str(root))
-        assert build.build(strict=True, stale=["streaming_llm"]) == root / "_build" / "html" / "index.html"
+        assert build.build(strict=True, stale={"streaming_llm": [CHANGED]}) == root / "_build" / "html" / "index.html"
     return root
 
 
@@ -267,7 +271,7 @@ def test_the_search_knows_sections_and_claims_but_no_text_twice(built):
 def test_nothing_is_built_twice_and_a_change_is_built(built, monkeypatch):
     monkeypatch.setenv("CLAIMBOOK_ROOT", str(built))
     monkeypatch.setattr(build, "_sphinx", lambda strict: pytest.fail("built again"))
-    assert build.build(strict=True, stale=["streaming_llm"]).is_file()
+    assert build.build(strict=True, stale={"streaming_llm": [CHANGED]}).is_file()
     before = build._inputs_digest()
     for name in ("data/results/streaming_llm.json", "notebooks/trim_kv.ipynb", "book/glossary.md", "book/_config.yml"):
         text = (built / name).read_text()
@@ -662,3 +666,98 @@ def test_every_paper_of_the_book_is_cited_once():
     design = "streaming_llm sink_emergence secondary_sinks gated_attention trim_kv attention_calibration"
     assert set(book_of_papers) >= {*design.split(), "graphmasal", "grocery_ranking", "ascites_ct"}
     assert len(book_of_papers) == len(set(book_of_papers))
+# --- the worked example ----------------------------------------------------------------------------------------------
+
+
+def test_the_worked_example_is_drawn_from_what_is_stored(monkeypatch):
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(REPOSITORY))
+    _, svg, _, _, *steps = example.worked_example().split("\n")
+    first = seals.read(paths.sweep(example.CHAPTER, "documents"))["curves"]["documents"][0]["loss"]
+    entry = seals.read(paths.result(example.CHAPTER))["claims"][example.CLAIM]
+    for number in (f"{first['0']:.2f}", f"{first['4']:.2f}"):
+        assert f"{number} nats</text>" in svg and number in " ".join(steps)
+    assert f"{words.spoken(entry)}</text>" in svg
+    for name, part in entry["parts"].items():
+        assert f"{name.replace('_', ' ')}: {words.word(part['state'])}</text>" in svg
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "sign"),
+    [("reproduced", "met", "✓"), ("inconclusive", "open", "?"), ("not_transferred", "not_met", "✗")],
+)
+def test_the_drawing_shows_whatever_came_out(project, verdict, state, sign):
+    standing = scoreboard.Standing(
+        "streaming_llm", scoreboard.chapters()[0].standings[0].claim, measured(verdict, state=state)
+    )
+    svg = drawing.drawing([(3.0, 2.0), (2.0, 2.5)], standing.claim.parts[0], standing)
+    drawn = "".join(ElementTree.fromstring(svg).itertext())
+    assert (
+        f"{sign} drops: {words.word(state)}" in drawn
+        and f"{words.SIGNS[words.word(verdict)][0]} {words.word(verdict)}" in drawn
+    )
+    assert (
+        "3.00 nats" in drawn
+        and "-0.5" in drawn
+        and "2 rows" in drawn
+        and "ours: 0.123 [0.100, 0.150], 24 documents" in drawn
+    )
+
+
+# --- provenance and freshness ----------------------------------------------------------------------------------------
+
+
+def test_each_chapter_says_when_it_was_verified_on_what_and_whether_it_is_fresh(project):
+    book, today = scoreboard.chapters(), date(2026, 11, 21)
+    text = freshness.chapters(book, {}, today)
+    assert text.startswith("**Fresh: 1 of 1 chapter with a reference run.** This book was built on 21 Nov 2026; ")
+    row = "2024</a></td><td>20 Nov 2026, 1 day old</td><td>{}</td><td>1 min 36 s</td><td>2 cores, 24 GB</td>"
+    assert row.format("fresh") in text and "<td>never</td><td>not run yet</td>" in text
+    assert row.format("stale") in freshness.chapters(book, {"streaming_llm": [CHANGED]}, today)
+
+
+def test_what_is_stale_comes_with_the_command_that_makes_it_new(project):
+    book = scoreboard.chapters()
+    assert freshness.to_do(book, {}) == "Nothing is stale."
+    said = freshness.to_do(book, {"streaming_llm": [CHANGED, "stored run kept is stale"]})
+    assert said == f"- Xiao et al. 2024, `streaming_llm`\n  - {CHANGED}\n  - stored run kept is stale"
+
+
+def test_stored_runs_have_day_cost_machine_and_state(project):
+    text = freshness.runs(scoreboard.chapters(), date(2026, 11, 20))
+    assert "stored runs, made 18 Nov 2026, 1 h 01 min in all" in text
+    cells = "documents</td><td>18 Nov 2026, 2 days old</td><td>1 h 01 min</td>"
+    assert f"{cells}<td>9 cores, 8 GB, GPU NVIDIA H</td><td>stale" in text
+    assert "<td>kept</td><td>—</td><td>—</td><td>—</td><td>not made yet</td>" in text
+    assert "1 other accepted run</summary>" in text and "<td>cpu--gemma-3-270m</td>" in text
+
+
+def test_a_stored_run_that_was_confirmed_says_so(project, monkeypatch):
+    monkeypatch.setattr(freshness.stored_runs, "load", lambda chapter, name: {"freshness": "confirmed by prefix"})
+    text = freshness.runs(scoreboard.chapters()[:1], date(2026, 11, 18))
+    assert (
+        "<td>18 Nov 2026, the same day</td><td>1 h 01 min</td><td>9 cores, 8 GB, GPU NVIDIA H</td><td>confirmed</td>"
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("AMD EPYC, 1 cores, 24 GB", "1 core, 24 GB"),
+        ("Intel(R) Xeon(R), 16 cores, 126 GB, NVIDIA H100 80GB HBM3", "16 cores, 126 GB, GPU NVIDIA H100 80GB HBM3"),
+        ("arm, 8 cores", "8 cores"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_a_machine_is_named_by_its_kind(said, kind):
+    assert freshness.machine_kind(said) == kind
+
+
+def test_the_page_on_freshness_is_in_the_book(built):
+    text = page(built, "book/freshness.html")
+    assert "changed: cells" in text and "<code" in text[text.index("changed: cells") :]
+
+
+# --- benchmarks ------------------------------------------------------------------------------------------------------
+
+

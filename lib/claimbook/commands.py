@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from claimbook import files, paths
@@ -69,12 +69,12 @@ def book(stale: str) -> int:
     return code
 
 
-def stale_chapters() -> list[str]:
-    """Chapters whose stored result was not made by what stands in the repository."""
-    return [name for name in parameters.notebooks() if freshness(name)]
+def stale_chapters() -> dict[str, list[str]]:
+    """Chapters whose stored result was not made by what stands in the repository, each with what changed."""
+    return {name: found for name in parameters.notebooks() if (found := freshness(name))}
 
 
-def _run_stale(names: list[str]) -> int:
+def _run_stale(names: Iterable[str]) -> int:
     from claimbook.runs import runner
 
     worst = 0

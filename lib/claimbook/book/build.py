@@ -11,27 +11,29 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 
 from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
-INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/streaming_llm/documents.json")
+INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/*/*.json")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
 COMMAND += ["--config", "book/_config.yml", "--toc", "book/_generated/_toc.yml", "-n", "--keep-going"]
 
 
-def build(strict: bool = True, stale: Collection[str] = ()) -> Path:
+def build(strict: bool = True, stale: Mapping[str, list[str]] | None = None) -> Path:
     """Generate the pages, build the book with warnings as errors, check it; return its front page.
 
     Nothing is built when nothing it shows has changed since the last successful build. ``stale`` names chapters whose
-    stored outputs no longer match the code: their pages carry a notice. ``strict=False`` lets warnings pass, for
-    drafts. Raises ClaimbookError, after printing what Sphinx or the checks found.
+    stored outputs no longer match the code, and for each what changed: their pages carry a notice. ``strict=False``
+    lets warnings pass, for drafts. Raises ClaimbookError, after printing what Sphinx or the checks found.
     """
     html, stamp = paths.root() / "_build" / "html", paths.root() / "_build" / "book.inputs"
-    inputs = f"{_inputs_digest()} strict={strict} stale={sorted(stale)}"
+    stale = stale or {}
+    inputs = f"{_inputs_digest()} strict={strict} stale={sorted(stale.items())}"
     if stamp.is_file() and stamp.read_text() == inputs and (html / "index.html").is_file():
         return html / "index.html"
     stamp.unlink(missing_ok=True)
@@ -94,11 +96,11 @@ def _check(html: Path) -> None:
 # --- generated fragments -------------------------------------------------------------------------------------------
 
 
-def generate(stale: Collection[str] = ()) -> list[Path]:
+def generate(stale: Mapping[str, list[str]]) -> list[Path]:
     """Write every fragment under ``book/_generated/`` anew; returns the files."""
-    from claimbook.book import every, example, findings, pages, scoreboard
+    from claimbook.book import every, example, findings, freshness, pages, scoreboard
 
-    book = scoreboard.chapters()
+    book, today = scoreboard.chapters(), date.today()
     fragments = {
         "_toc.yml": _contents(book),
         "summary.md": scoreboard.summary(book),
@@ -113,6 +115,9 @@ def generate(stale: Collection[str] = ()) -> list[Path]:
         "benchmarks.md": pages.benchmarks(),
         "families.md": pages.families(),
         "notices.json": json.dumps({"notices": _notices(book, stale), "not_run": _not_run(book)}),
+        "freshness_chapters.md": freshness.chapters(book, stale, today),
+        "freshness_stale.md": freshness.to_do(book, stale),
+        "freshness_runs.md": freshness.runs(book, today),
     }
     folder = paths.root() / "book" / "_generated"
     shutil.rmtree(folder, ignore_errors=True)
@@ -131,7 +136,7 @@ def _contents(book) -> str:
     return text.replace("      - glob: notebooks/*", chapters)
 
 
-def _notices(book, stale: Collection[str]) -> dict[str, str]:
+def _notices(book, stale: Mapping[str, list[str]]) -> dict[str, str]:
     """Page -> one line on top of it, for chapters whose page does not show a fresh reference run."""
     old = "Stale: the code, claims or data behind this page changed after the run that it shows."
     new = "Not run yet: this chapter has no reference run."

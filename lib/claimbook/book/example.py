@@ -1,7 +1,8 @@
 """One claim from row to verdict, with the numbers as they are stored: the example of the page on judging."""
 
 from claimbook import paths
-from claimbook.book.scoreboard import chapters, with_interval
+from claimbook.book.drawing import drawing
+from claimbook.book.scoreboard import Standing, chapters, with_interval
 from claimbook.claims import words
 from claimbook.claims.criteria import DUE, Part, accepted
 from claimbook.display.tables import sample
@@ -37,18 +38,24 @@ STILL_DUE = "C3's are still `due`: they are not yet written in the ledger."
 
 
 def worked_example() -> str:
-    """The example in Markdown; a line in its place as long as the claim was not run."""
+    """The example, a drawing and its text in Markdown; a line in its place as long as the claim was not run."""
     standings = {one.anchor: one for chapter in chapters() for one in chapter.standings}
     standing = standings.get(f"{CHAPTER}.{CLAIM}")
     rows = paths.sweep(CHAPTER, "documents")
     if standing is None or not standing.entry.get("parts", {}).get(PART) or not rows.exists():
         return f"The example, {CLAIM} of `{CHAPTER}`, was not run yet."
-    loss = seals.read(rows)["curves"]["documents"][0]["loss"]
+    rows = seals.read(rows)["curves"]["documents"]
+    losses = [(row["loss"]["0"], row["loss"]["4"]) for row in rows]
+    drawn = drawing(losses, standing.claim.part(PART), standing)
+    return f"```{{raw}} html\n{drawn}\n```\n\n{_steps(losses[0], standing)}"
+
+
+def _steps(first: tuple[float, float], standing: Standing) -> str:
     part, other = (standing.claim.part(name) for name in (PART, OTHER))
     found, its_other = (standing.entry["parts"][name] for name in (PART, OTHER))
     return STEPS.format(
-        window=loss["0"],
-        streaming=loss["4"],
+        window=first[0],
+        streaming=first[1],
         ratio=_estimate(found),
         region=accepted(part),
         state=words.word(found["state"]),
