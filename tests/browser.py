@@ -1,6 +1,11 @@
-"""A headless Chromium with the network off, for reading the built book as a browser does."""
+"""A headless Chromium with the network off, for reading the built book as a browser does.
+
+axe-core, which looks for what keeps readers out, is no part of the book and of no Python package. It is taken from
+``$CLAIMBOOK_AXE``, else from where ``npm install axe-core`` puts it in the repository's root.
+"""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +24,13 @@ TIMEOUT = 90
 def command() -> str | None:
     """The browser's command, None when there is none."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def axe() -> Path | None:
+    """The script of axe-core, None where it is not installed."""
+    installed = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
+    script = Path(os.environ.get("CLAIMBOOK_AXE") or installed)
+    return script if script.is_file() else None
 
 
 @contextmanager
@@ -80,6 +92,19 @@ class Tab:
         self._call("Emulation.setDeviceMetricsOverride", **size)
         self._call("Emulation.setTouchEmulationEnabled", enabled=touch)
 
+    def scheme(self, name: str) -> None:
+        """What the reader prefers: "light" or "dark"."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def too_faint(self) -> list[str]:
+        """Text with too little contrast for WCAG's level AA: 4.5, or 3 where it is large. Folded text is unfolded."""
+        return self.evaluate(TOO_FAINT)
+
+    def grave(self, axe: Path) -> list[str]:
+        """What axe-core calls serious or critical: the rule, and where it is broken first."""
+        self.evaluate(axe.read_text(encoding="utf-8") + "; 0")
+        return self.evaluate(GRAVE)
+
     def _call(self, method: str, **parameters) -> dict:
         return _call(self._connection, method, self._session, **parameters)
 
@@ -131,3 +156,53 @@ def _complaint(method: str | None, event: dict) -> list[str]:
     if method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert"):
         return [" ".join(str(one.get("value")) for one in event["args"])]
     return []
+
+
+# The colour of each text against what is behind it, both as the page computes them. A drawing's text lies on the page,
+# unless `data-on` names the colour that it lies on.
+TOO_FAINT = r"""(() => {
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  document.getAnimations().forEach((one) => one.finish());  // what unfolds fades in
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (said) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = said;
+    canvas.fillRect(0, 0, 1, 1);
+    const [red, green, blue, alpha] = canvas.getImageData(0, 0, 1, 1).data;
+    return [red, green, blue, alpha / 255];
+  };
+  const over = (top, below, alpha) => [0, 1, 2].map((i) => alpha * top[i] + (1 - alpha) * below[i]);
+  const light = (colour) => {
+    const [r, g, b] = colour.map((x) => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    if (!element) return [255, 255, 255];
+    if (element.dataset.on) return rgba(element.dataset.on);
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    return own[3] === 1 ? own : over(own, behind(element.parentElement), own[3]);
+  };
+  const opacity = (element) => element ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1;
+  const found = new Set();
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.textContent.trim(), element = texts.currentNode.parentElement;
+    const box = element.getBoundingClientRect();
+    if (!text || box.width < 2 || box.height < 2 || !element.checkVisibility({visibilityProperty: true})) continue;
+    if (element.closest("script, style, noscript, template, title, desc, :disabled")) continue;
+    const style = getComputedStyle(element), back = behind(element);
+    const ink = rgba(element.closest("svg") ? style.fill : style.color);
+    const front = over(ink, back, ink[3] * opacity(element));
+    const [high, low] = [light(front), light(back)].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio >= (large ? 3 : 4.5)) continue;
+    const where = `${element.tagName.toLowerCase()}.${element.getAttribute("class") || ""}`;
+    const colours = `${front.map(Math.round)} on ${back.map(Math.round)}`;
+    found.add(`${where} ${ratio.toFixed(2)}: ${colours}: ${text.slice(0, 30)}`);
+  }
+  return [...found].slice(0, 30);
+})()"""
+
+GRAVE = """axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations
+  .filter((one) => ["serious", "critical"].includes(one.impact))
+  .map((one) => `${one.id}, ${one.nodes.length} times: ${one.nodes[0].html.slice(0, 160)}`))"""

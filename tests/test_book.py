@@ -1,6 +1,7 @@
 """The book: strict, offline, current; and each of its checks can fail."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -330,6 +331,62 @@ def test_a_browser_on_a_phone_never_scrolls_sideways(built, tab):
 
 
 TOTAL = "document.querySelector('.filter-total').textContent"
+def looked_at(root: Path) -> list[Path]:
+    """Pages whose look is tested: of the small book, and of the whole one where $CLAIMBOOK_HTML names it."""
+    whole = Path(os.environ.get("CLAIMBOOK_HTML") or "nothing")
+    return [*html_pages(root), *sorted(whole.glob("book/*.html")), *sorted(whole.glob("notebooks/*.html"))]
+
+
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_every_text_in_enough_contrast(built, tab, scheme):
+    tab.scheme(scheme)
+    faint = {}
+    for path in looked_at(built):
+        tab.visit(path)
+        faint[f"{path.parent.name}/{path.stem}"] = tab.too_faint()
+    bad = built / "_build" / "html" / "bad.html"
+    write(bad, '<body style="background: #fff"><p style="color: #777">faint</p><p style="color: #767676">not faint')
+    tab.visit(bad)
+    assert tab.too_faint() == ["p. 4.48: 119,119,119 on 255,255,255: faint"]
+    bad.unlink()
+    assert {name: found for name, found in faint.items() if found} == {}
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.skipif(browser.axe() is None, reason="no axe-core; see QUARANTINES.md")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(built, tab, scheme):
+    tab.scheme(scheme)
+    grave = {}
+    for path in looked_at(built):
+        tab.visit(path)
+        grave[f"{path.parent.name}/{path.stem}"] = tab.grave(browser.axe())
+    bad = built / "_build" / "html" / "bad.html"
+    write(bad, '<html lang="en"><title>bad</title><main><img src="x.png"></main></html>')
+    tab.visit(bad)
+    assert [one.split(",")[0] for one in tab.grave(browser.axe())] == ["image-alt"]
+    bad.unlink()
+    assert {name: found for name, found in grave.items() if found} == {}
+
+
+def test_a_tile_is_read_on_its_own_colour():
+    def light(colour: str) -> float:
+        full = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+        parts = [int(full[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        r, g, b = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    css = (REPOSITORY / "book/_static/claimbook.css").read_text(encoding="utf-8")
+    tiles = re.findall(r"^\.tile\.([\w-]+),.*background: #(\w+); color: #(\w+);", css, re.MULTILINE)
+    assert {name for name, _, _ in tiles} == {name for _, name in words.VERDICTS.values()}
+    for name, back, ink in tiles:
+        high, low = sorted([light(back), light(ink)], reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, name
+        assert share.COLOURS[name.replace("-", " ")] == f"#{back}", "the shared picture and the drawing have others"
+
+
 SHOWN = "[...document.querySelectorAll('details.entry')].filter((one) => one.offsetParent).length"
 
 
