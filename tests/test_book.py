@@ -444,12 +444,21 @@ def test_a_browser_tells_what_a_tile_and_a_term_say(built, tab):
     tab.press("Escape", 27)
     assert tab.evaluate(told) is None
     tab.resize(390, 800, touch=True)
+    tab.visit(built / "_build/html/notebooks/streaming_llm.html")
+    tab.press("Tab", 9)
+    cited = "#a-dummy-chapter p a[href*='bibliography.html#']"
+    tab.evaluate(f'document.querySelector("{cited}").focus()')
+    assert "Efficient Streaming Language Models with Attention Sinks" in tab.evaluate(told).title()
     tab.visit(built / "_build/html/book/index.html")
     tab.tap(".scoreboard .tile")
     assert "C1 The first tokens" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("index.html")
     tab.tap(".scoreboard .tile")
     assert tab.evaluate("location.pathname").endswith("streaming_llm.html")
     tab.resize(1280, 800)
+    tab.tap(cited)
+    assert "Guangxuan Xiao" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("streaming_llm.html")
+    tab.tap(cited)
+    assert tab.evaluate("location.pathname").endswith("bibliography.html")
 
 
 # --- the build can fail --------------------------------------------------------------------------------------------
@@ -684,45 +693,6 @@ def test_numbers_are_rounded_to_what_their_interval_supports(value, interval, te
     assert scoreboard.with_interval(value, interval) == text
 
 
-def test_benchmarks_are_not_measured_while_a_chapter_is_stale(monkeypatch):
-    from claimbook.runs import bench
-
-    monkeypatch.setattr(bench, "freshness", lambda chapter: ["changed"] if chapter == "streaming_llm" else [])
-    with pytest.raises(ClaimbookError, match=r"stale: streaming_llm\. `claimbook book` brings"):
-        bench.main()
-
-
-def test_benchmarks_come_from_their_file(project):
-    assert "Not measured yet" in pages.benchmarks()
-    row = {"name": "decoding", "ours": 340.2, "ours_unit": "tokens/s", "baseline": 15.1, "baseline_unit": "tokens/s",
-           "ratio": 22.5, "target": "at least 20x", "method": "one run"}  # fmt: skip
-    data = {"machine": "2 cores", "threads": 2, "date": "2026-11-23", "rows": [row]}
-    seals.write(paths.root() / "data/results/benchmarks.json", data)
-    assert "| decoding | 340 tokens/s | 15.1 tokens/s | 22.5 | at least 20x | one run |" in pages.benchmarks()
-
-
-# --- README ----------------------------------------------------------------------------------------------------------
-
-
-def test_readme_is_current():
-    stale = "README.md is out of date: python -c 'from claimbook import book; book.update_readme()'"
-    assert (REPOSITORY / "README.md").read_text(encoding="utf-8") == build.current_readme(), stale
-
-
-def test_readme_follows_the_results(project):
-    assert build.update_readme() and not build.update_readme()
-    text = (project / "README.md").read_text()
-    assert "| `streaming_llm` | 5 | 1 |" in text and "`smollm2-135m`" in text
-    write(project / "README.md", text.replace("<!-- scoreboard:end -->", ""))
-    with pytest.raises(ClaimbookError, match="scoreboard"):
-        build.update_readme()
-
-
-def test_every_paper_of_the_book_is_cited_once():
-    book_of_papers = [chapter.key for chapter in scoreboard.chapters()]
-    design = "streaming_llm sink_emergence secondary_sinks gated_attention trim_kv attention_calibration"
-    assert set(book_of_papers) >= {*design.split(), "graphmasal", "grocery_ranking", "ascites_ct"}
-    assert len(book_of_papers) == len(set(book_of_papers))
 # --- the worked example ----------------------------------------------------------------------------------------------
 
 
@@ -818,3 +788,96 @@ def test_the_page_on_freshness_is_in_the_book(built):
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 
 
+def test_benchmarks_are_not_measured_while_a_chapter_is_stale(monkeypatch):
+    from claimbook.runs import bench
+
+    monkeypatch.setattr(bench, "freshness", lambda chapter: ["changed"] if chapter == "streaming_llm" else [])
+    with pytest.raises(ClaimbookError, match=r"stale: streaming_llm\. `claimbook book` brings"):
+        bench.main()
+
+
+def test_benchmarks_come_from_their_file(project):
+    assert "Not measured yet" in pages.benchmarks()
+    row = {"name": "book, nothing stale", "ours": 9.8, "ours_unit": "s", "baseline": 27.8,
+           "baseline_unit": "s, full build", "ratio": 0.354, "target": "below 10 s", "method": "one run"}  # fmt: skip
+    other = {"name": "unknown", "ours": 3.0, "ours_unit": "MB", "ratio": 1.3, "target": "at most 1.25", "method": "x"}
+    data = {"machine": "2 cores", "threads": 2, "date": "2026-11-23", "rows": [row, other]}
+    seals.write(paths.root() / "data/results/benchmarks.json", data)
+    text = pages.benchmarks()
+    assert "Book, nothing stale\n: It is the command that is typed most often." in text
+    assert "Ours: **9.8 s**. Beside it, full build: 27.8 s. Ratio: **0.354**. Aim: below 10 s, ✓ kept." in text
+    assert "Unknown\n: Ours: **3 MB**. Ratio: **1.3**. Aim: at most 1.25, ✗ missed." in text
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("at least 3", ", ✗ missed"), ("at least 2", ", ✓ kept"), ("at most 2.5", ", ✓ kept"), ("about 1", "")],
+)
+def test_an_aim_that_is_a_bound_says_whether_it_was_kept(target, said):
+    assert pages._kept({"target": target, "ours": 1.0, "ratio": 2.5}) == said
+
+
+def test_every_benchmark_says_why_one_should_care():
+    from claimbook.runs import bench
+
+    why = yaml.safe_load((REPOSITORY / "book/benchmarks.yaml").read_text(encoding="utf-8"))
+    written = Path(bench.__file__).read_text(encoding="utf-8")
+    named = {found[1] for found in re.finditer(r"\brow\(\s*\"([^\"]+)\"", written)}
+    measured = {row["name"] for row in seals.read(REPOSITORY / "data/results/benchmarks.json")["rows"]}
+    assert len(named) >= 8 and set(why) == named and measured <= named
+
+
+# --- launch buttons --------------------------------------------------------------------------------------------------
+
+
+def with_address(project: Path) -> None:
+    """What the configuration says to do: two lines that are no comments any more."""
+    config = project / "book/_config.yml"
+    text = re.sub(r"^# (repository|launch_buttons):", r"\1:", config.read_text(), flags=re.MULTILINE)
+    write(config, text.replace("owner/name", "someone/claimbook"))
+
+
+def test_nothing_is_launched_without_an_address(built):
+    text = page(built, "notebooks/streaming_llm.html") + page(built, "book/rerun.html")
+    assert "mybinder.org" not in text and "colab.research" not in text and "Colab" not in text
+
+
+def test_how_to_launch_is_told_once_there_is_an_address(project):
+    assert pages.launching() == ""
+    with_address(project)
+    assert "!git clone --depth 1 https://github.com/someone/claimbook claimbook" in pages.launching()
+
+
+@pytest.mark.slow
+def test_a_notebook_is_launched_from_the_address_that_is_configured(project):
+    with_address(project)
+    build.build()
+    text, place = page(project, "notebooks/streaming_llm.html"), "notebooks/streaming_llm.ipynb"
+    assert f"https://mybinder.org/v2/gh/someone/claimbook/main?urlpath=lab/tree/{place}" in text
+    assert f"https://colab.research.google.com/github/someone/claimbook/blob/main/{place}" in text
+    assert "mybinder.org" not in page(project, "book/judging.html")
+    assert "git clone" in page(project, "book/rerun.html")
+
+
+# --- README ----------------------------------------------------------------------------------------------------------
+
+
+def test_readme_is_current():
+    stale = "README.md is out of date: python -c 'from claimbook import book; book.update_readme()'"
+    assert (REPOSITORY / "README.md").read_text(encoding="utf-8") == build.current_readme(), stale
+
+
+def test_readme_follows_the_results(project):
+    assert build.update_readme() and not build.update_readme()
+    text = (project / "README.md").read_text()
+    assert "| `streaming_llm` | 5 | 1 |" in text and "`smollm2-135m`" in text
+    write(project / "README.md", text.replace("<!-- scoreboard:end -->", ""))
+    with pytest.raises(ClaimbookError, match="scoreboard"):
+        build.update_readme()
+
+
+def test_every_paper_of_the_book_is_cited_once():
+    book_of_papers = [chapter.key for chapter in scoreboard.chapters()]
+    design = "streaming_llm sink_emergence secondary_sinks gated_attention trim_kv attention_calibration"
+    assert set(book_of_papers) >= {*design.split(), "graphmasal", "grocery_ranking", "ascites_ct"}
+    assert len(book_of_papers) == len(set(book_of_papers))

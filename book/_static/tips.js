@@ -1,8 +1,8 @@
-// What a tile or a term says, on hover, on focus, and on touch: there the first tap tells, the second follows the link.
+// What a tile, a term or a citation says, on hover, on focus, and on touch: there the first tap tells, the second follows the link.
 // Without this script the same text is the element's title.
 (function () {
   "use strict";
-  const TOLD = ".tile[title], a.term[title], .claim .tag[title]";
+  const TOLD = ".tile[title], a.term[title], .claim .tag[title], a.reference[title][href*='bibliography.html#']";
   let tip, shownFor;
 
   function show(element) {
