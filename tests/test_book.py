@@ -108,7 +108,7 @@ def notebook(chapter: str, glued: str | None) -> str:
     shown = [nbformat.v4.new_output("display_data", data) for data in ({"text/html": cards}, figure) if glued]
     nb.cells = [
         nbformat.v4.new_markdown_cell(text),
-        nbformat.v4.new_code_cell("run.glue('headline', '2 of 5')", outputs=outputs),
+        nbformat.v4.new_code_cell("run.glue('headline', '2 of 5')", outputs=outputs, metadata={"tags": ["hide-input"]}),
         nbformat.v4.new_markdown_cell("## Sums\n\n$$\\sum_t a_t = 1$$"),
         nbformat.v4.new_code_cell("run.judge('C1')", outputs=shown),
     ]
@@ -459,6 +459,29 @@ def test_a_browser_tells_what_a_tile_and_a_term_say(built, tab):
     assert "Guangxuan Xiao" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("streaming_llm.html")
     tab.tap(cited)
     assert tab.evaluate("location.pathname").endswith("bibliography.html")
+    tab.resize(1280, 800)
+
+
+CODE = "[...document.querySelectorAll('div.cell_input')].map((one) => one.offsetParent !== null).join()"
+
+
+@in_a_browser
+def test_a_browser_shows_all_code_or_none_and_remembers_it(built, tab):
+    chapter = built / "_build/html/notebooks/streaming_llm.html"
+    tab.visit(chapter)
+    tab.evaluate("localStorage.clear()")
+    tab.visit(chapter)
+    assert tab.evaluate(CODE) == "false,true", "the main steps: what is folded stays so"
+    tab.evaluate("document.querySelector('.code-switch select').focus()")
+    tab.press("ArrowDown", 40)
+    assert tab.evaluate(CODE) == "true,true"
+    tab.press("ArrowDown", 40)
+    assert tab.evaluate(CODE) == "false,false"
+    tab.visit(built / "_build/html/book/judging.html")
+    assert tab.evaluate("document.querySelector('.code-switch')") is None, "no code, no choice"
+    tab.visit(chapter)
+    assert tab.evaluate(CODE) == "false,false"
+    tab.evaluate("localStorage.clear()")
 
 
 # --- the build can fail --------------------------------------------------------------------------------------------
