@@ -7,6 +7,7 @@ import shutil
 import time
 from datetime import date
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -88,12 +89,12 @@ RESULT = {
         "C7": measured("reproduced"),
     },
     "cost": {"wall_s": 96.4, "peak_mem_mb": 1234.5, "device": "cpu"},
-    "provenance": {},
+    "provenance": {"started": "2026-11-20T23:30:00+00:00", "machine": "AMD EPYC, 2 cores, 24 GB"},
 }
-
-
 STORED_RUN = {"started": "2026-11-18T09:00:00+00:00", "wall_s": 3661.0, "machine": "Intel, 9 cores, 8 GB, NVIDIA H"}
 CHANGED = "stale (changed: cells): `claimbook rerun streaming_llm`, then `claimbook accept streaming_llm`"
+
+
 def notebook(chapter: str, glued: str | None) -> str:
     """A page with mathematics, a quoted value, and, where it was run, the cell that glues it and the claims' cards."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -133,10 +134,10 @@ def make(root: Path) -> None:
     ledger = yaml.safe_dump(LEDGER, sort_keys=False)
     write(root / "data/claims/streaming_llm.yaml", ledger)
     seals.write(root / "data/results/streaming_llm.json", RESULT)
-    write(root / "notebooks/streaming_llm.ipynb", notebook("streaming_llm", glued="headline"))
-    write(root / "data/claims/trim_kv.yaml", ledger.replace("bib: streaming_llm", "bib: trim_kv"))
     seals.write(root / "data/results/streaming_llm/cpu--gemma-3-270m.json", RESULT)
     seals.write(root / "data/sweeps/streaming_llm/documents.json", STORED_RUN)
+    write(root / "notebooks/streaming_llm.ipynb", notebook("streaming_llm", glued="headline"))
+    write(root / "data/claims/trim_kv.yaml", ledger.replace("bib: streaming_llm", "bib: trim_kv"))
     write(root / "notebooks/trim_kv.ipynb", notebook("trim_kv", glued=None))
 
 
@@ -330,7 +331,6 @@ def test_a_browser_on_a_phone_never_scrolls_sideways(built, tab):
     assert max(wide.values()) <= 360, wide
 
 
-TOTAL = "document.querySelector('.filter-total').textContent"
 def looked_at(root: Path) -> list[Path]:
     """Pages whose look is tested: of the small book, and of the whole one where $CLAIMBOOK_HTML names it."""
     whole = Path(os.environ.get("CLAIMBOOK_HTML") or "nothing")
@@ -387,6 +387,7 @@ def test_a_tile_is_read_on_its_own_colour():
         assert share.COLOURS[name.replace("-", " ")] == f"#{back}", "the shared picture and the drawing have others"
 
 
+TOTAL = "document.querySelector('.filter-total').textContent"
 SHOWN = "[...document.querySelectorAll('details.entry')].filter((one) => one.offsetParent).length"
 
 
@@ -443,18 +444,17 @@ def test_a_browser_tells_what_a_tile_and_a_term_say(built, tab):
     assert tab.evaluate(told).startswith("C1 The first tokens keep the loss low (reproduced · reduced · headline")
     tab.press("Escape", 27)
     assert tab.evaluate(told) is None
-    tab.resize(390, 800, touch=True)
     tab.visit(built / "_build/html/notebooks/streaming_llm.html")
     tab.press("Tab", 9)
     cited = "#a-dummy-chapter p a[href*='bibliography.html#']"
     tab.evaluate(f'document.querySelector("{cited}").focus()')
     assert "Efficient Streaming Language Models with Attention Sinks" in tab.evaluate(told).title()
+    tab.resize(390, 800, touch=True)
     tab.visit(built / "_build/html/book/index.html")
     tab.tap(".scoreboard .tile")
     assert "C1 The first tokens" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("index.html")
     tab.tap(".scoreboard .tile")
     assert tab.evaluate("location.pathname").endswith("streaming_llm.html")
-    tab.resize(1280, 800)
     tab.tap(cited)
     assert "Guangxuan Xiao" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("streaming_llm.html")
     tab.tap(cited)

@@ -111,13 +111,14 @@ def generate(stale: Mapping[str, list[str]]) -> list[Path]:
         "papers.md": pages.counts_table(book),
         "findings.md": findings.shown(book),
         "claims.md": every.claims(book),
-        "downloads.md": pages.downloads(),
+        "downloads.md": pages.stacked(pages.downloads()),
+        "launching.md": pages.launching(),
         "benchmarks.md": pages.benchmarks(),
         "families.md": pages.families(),
-        "notices.json": json.dumps({"notices": _notices(book, stale), "not_run": _not_run(book)}),
         "freshness_chapters.md": freshness.chapters(book, stale, today),
         "freshness_stale.md": freshness.to_do(book, stale),
         "freshness_runs.md": freshness.runs(book, today),
+        "notices.json": json.dumps({"notices": _notices(book, stale), "not_run": _not_run(book)}),
     }
     folder = paths.root() / "book" / "_generated"
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection
 from html import escape
 
-from claimbook import paths
+from claimbook import paths, strict_yaml
 from claimbook.assets import catalogue
 from claimbook.book import scoreboard
 from claimbook.book.scoreboard import Chapter, Standing
@@ -119,18 +119,70 @@ def megabytes(size: int) -> str:
     return f"{max(size / 1e6, 1):,.0f} MB" if size else "—"
 
 
+def stacked(markdown_table: str) -> str:
+    """A Markdown table that is a list of cards on a phone."""
+    return f":::{{table}}\n:class: stacked\n\n{markdown_table}\n:::"
+
+
 def benchmarks() -> str:
-    """The benchmark table, from ``data/results/benchmarks.json``."""
+    """Why each benchmark matters (``book/benchmarks.yaml``) and what it gave (``data/results/benchmarks.json``)."""
     path = paths.root() / "data" / "results" / "benchmarks.json"
     if not path.is_file():
         return "Not measured yet: run `make bench`."
-    data = seals.read(path)
-    lines = ["| what | ours | baseline | ratio | target | method |", "|---|--:|--:|--:|---|---|"]
-    for row in data["rows"]:
-        ours = f"{number(row['ours'])} {row['ours_unit']}"
-        base = f"{number(row['baseline'])} {row['baseline_unit']}" if row.get("baseline") is not None else "—"
-        lines.append(_row(row["name"], [ours, base, number(row.get("ratio")), row["target"], row["method"]]))
-    return f"Measured on {data['machine']}, {data['threads']} threads, {data['date']}.\n\n" + "\n".join(lines)
+    data, why = seals.read(path), _by_hand("benchmarks.yaml")
+    rows = [_benchmark(row, why.get(row["name"], "")) for row in data["rows"]]
+    return f"Measured on {data['machine']}, {data['threads']} threads, {data['date']}.\n\n" + "\n\n".join(rows)
+
+
+def _benchmark(row: dict, why: str) -> str:
+    """An item of a definition list: the name; why, both sides and their ratio, how they were measured."""
+    said = f"Ours: **{number(row['ours'])} {row['ours_unit']}**."
+    if row.get("baseline") is not None:
+        unit, _, what = row["baseline_unit"].partition(", ")
+        said += f" Beside it, {what or 'the usual way'}: {number(row['baseline'])} {unit}."
+    if row.get("ratio") is not None:
+        said += f" Ratio: **{number(row['ratio'])}**."
+    said += f" Aim: {row['target']}{_kept(row)}."
+    pieces = [why, said, f"*How:* {row['method']}."]
+    name = row["name"][0].upper() + row["name"][1:]
+    return f"{name}\n: " + "\n\n  ".join(filter(None, pieces))
+
+
+def _by_hand(name: str) -> dict:
+    return strict_yaml.read(paths.root() / "book" / name, f"book/{name}")
+
+
+def _kept(row: dict) -> str:
+    """Whether the aim was kept, where it is a bound: of the ratio ("at most 1.25"), or of ours ("below 10 s")."""
+    bound = re.fullmatch(r"(at most|at least|below) ([\d.]+)(?: s)?", row["target"])
+    if bound is None:
+        return ""
+    value = row["ours"] if bound[1] == "below" else row["ratio"]
+    kept = value >= float(bound[2]) if bound[1] == "at least" else value <= float(bound[2])
+    return ", ✓ kept" if kept else ", ✗ missed"
+
+
+def launching() -> str:
+    """How a chapter is opened in a browser; nothing as long as no address of the repository is configured."""
+    config = _by_hand("_config.yml")
+    address = config.get("repository", {}).get("url")
+    return LAUNCHING.format(address=address) if address and config.get("launch_buttons") else ""
+
+
+LAUNCHING = """\
+## In a browser, with nothing set up
+
+The rocket at the top of each chapter opens its notebook elsewhere. **Binder** sets up the lock file, which takes some
+minutes, and opens JupyterLab. **Colab** sets up nothing; run this in a first cell:
+
+```bash
+!git clone --depth 1 {address} claimbook
+%cd claimbook
+!pip install -q -r requirements.lock && pip install -q --no-deps --no-build-isolation -e .
+```
+
+The verdicts there may take longer than on this page, and nothing that you change there reaches the book.
+"""
 
 
 def families() -> str:
@@ -145,13 +197,15 @@ def families() -> str:
     refused = {kind: row[methods[0]] for kind, row in found.items() if "works" not in row.values()}
     untried = [kind for kind, why in refused.items() if why.startswith("not tried")]
     lines = [f"**{len(every)} of {len(found)} families work with every method:** {_codes(every)}.\n"]
-    lines += [f"**{len(some)} work with some:**\n", _row("family", methods), "|---" * (len(methods) + 1) + "|"]
-    lines += [
+    partly = [_row("family", methods), "|---" * (len(methods) + 1) + "|"]
+    partly += [
         _row(f"`{kind}`", ["works" if why == "works" else _escaped(why) for why in row.values()])
         for kind, row in some.items()
     ]
-    lines += [f"\n**{len(refused) - len(untried)} are refused:**\n", "| family | because |", "|---|---|"]
-    lines += [_row(f"`{kind}`", [_escaped(why)]) for kind, why in refused.items() if kind not in untried]
+    never = ["| family | because |", "|---|---|"]
+    never += [_row(f"`{kind}`", [_escaped(why)]) for kind, why in refused.items() if kind not in untried]
+    lines += [f"**{len(some)} work with some:**\n", stacked("\n".join(partly))]
+    lines += [f"\n**{len(refused) - len(untried)} are refused:**\n", stacked("\n".join(never))]
     lines += [
         f"\n**{len(untried)} were not tried,** as no small config of ours makes one that runs: {_codes(untried)}."
     ]
