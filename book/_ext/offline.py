@@ -3,7 +3,7 @@
 Mathematics is drawn by the MathJax of the package sphinx-mathjax-offline, as SVG: browsers may refuse font files on
 pages opened from disk. Only pages with mathematics load it. sphinx-thebe, which Jupyter Book always loads, is taken
 out: it names a script on the network. Of the theme's icons, 1.5 MB, those stay that a page uses. A notebook's link
-downloads it, where a browser would show its JSON.
+downloads it, where a browser would show its JSON. The switch of the theme has one name for a screen reader.
 """
 
 import importlib.util
@@ -25,6 +25,7 @@ def setup(app):
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", with_own_icons)
     app.connect("build-finished", with_downloads)
+    app.connect("build-finished", with_one_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -82,3 +83,14 @@ def with_downloads(app, error):
         text = path.read_text(encoding="utf-8")
         linked = re.sub(r'(<a href="[^"]*/_sources/[^"]*\.ipynb") target="_blank"', r"\1 download", text)
         path.write_text(linked, encoding="utf-8")
+
+
+def with_one_name(app, error):
+    """The switch between light and dark is named by its label; its icons would add names of their own."""
+    if error or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        named = re.sub(r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1", text)
+        if named != text:
+            path.write_text(named, encoding="utf-8")
