@@ -456,6 +456,7 @@ def test_a_browser_tells_what_a_tile_and_a_term_say(built, tab):
     assert "C1 The first tokens" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("index.html")
     tab.tap(".scoreboard .tile")
     assert tab.evaluate("location.pathname").endswith("streaming_llm.html")
+    tab.visit(built / "_build/html/notebooks/streaming_llm.html")
     tab.tap(cited)
     assert "Guangxuan Xiao" in tab.evaluate(told) and tab.evaluate("location.pathname").endswith("streaming_llm.html")
     tab.tap(cited)
