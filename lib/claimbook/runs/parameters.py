@@ -133,11 +133,11 @@ def _text(name: str) -> str:
 
 
 def _own(value: object) -> object:
-    """A chapter's own parameter; the path of a file is made absolute, as a notebook runs in another folder."""
+    """A chapter's own parameter; the path of a file or folder is made absolute: a notebook runs in another folder."""
     if type(value) in (int, float) and value < 0:
         raise ValueError
     with contextlib.suppress(OSError, RuntimeError):  # no name of a file, or of a home; the chapter says what it lacks
-        if isinstance(value, str) and Path(value).expanduser().is_file():
+        if isinstance(value, str) and value and Path(value).expanduser().exists():
             return str(Path(value).expanduser().resolve())
     return value
 

@@ -1,0 +1,219 @@
+"""A reader's own scans: NIfTI files or folders of DICOM slices, with masks by a reader and by a model of their own.
+
+Not a medical device: nothing here may guide the care of a patient.
+
+Every image comes out in HU, its axes towards right, anterior and superior, with the side lengths of its voxels. What is
+clearly meant is read as meant: flipped and oblique axes, a tilted gantry, padding below air. What would give a wrong
+volume without a word is refused in one line that names the file and the way out.
+"""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.ascites_ct import dicom
+
+NOT_A_DEVICE = "Not a medical device: nothing here may guide the care of a patient."
+FOLDERS = ("ct_dir", "label_dir", "prediction_dir")  # parameters
+SIDE_MM = (0.1, 20.0)  # sides of a voxel that a CT of a body can have
+AIR_HU = -300.0  # a CT that holds nothing below has lost its calibration, or shows no patient
+NEAR = 1e-2  # mm, or share: how far two headers may lie apart
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan by its files; ``label`` and ``prediction`` None where the reader gave none."""
+
+    name: str
+    image: Path
+    label: Path | None = None
+    prediction: Path | None = None
+    patient: str = ""
+    cohort: str = "own scans"
+    contrast: str = ""
+
+    def open(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[float, float, float]]:
+        """Image (X, Y, Z) in HU, the two masks on its grid, and the sides of a voxel in mm; ClaimbookError."""
+        image = _image(self.image)
+        hu = _hu(self.image, image)
+        masks = [path and _mask(path, image) for path in (self.label, self.prediction)]
+        return hu, *masks, spacing(image.affine)
+
+
+def load(parameters: dict[str, object]) -> list[Scan]:
+    """The scans that the parameters name, by name; none without ``ct_dir``. Files are not opened. ClaimbookError."""
+    folder, *others = (parameters[name] for name in FOLDERS)
+    if not folder:
+        if given := [name for name in (*FOLDERS, "cohort_csv") if parameters[name]]:
+            raise ClaimbookError(f"{' and '.join(given)} without ct_dir: name the folder of the images too")
+        return []
+    images = _stems(folder, "ct_dir", series=True)
+    labels, predictions = (_matching(images, other, name) for other, name in zip(others, FOLDERS[1:], strict=True))
+    table = _cohorts(parameters["cohort_csv"], images)
+    return [
+        Scan(stem, path, labels.get(stem), predictions.get(stem), **{"patient": stem} | table.get(stem, {}))
+        for stem, path in sorted(images.items())
+    ]
+
+
+def check(parameters: dict[str, object]) -> None:
+    """Open every file that a run would open, one after another; ClaimbookError for the first that is wrong."""
+    for scan in load(parameters):
+        scan.open()
+
+
+# --- which files ------------------------------------------------------------------------------------------------------
+
+
+def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]:
+    """Files of a folder by stem: ``a.nii.gz`` and nnU-Net's ``a_0000.nii.gz`` are "a", as is a folder of slices."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ClaimbookError(f"{parameter}: no folder '{folder}'")
+    found = [path for path in sorted(place.iterdir()) if path.name.endswith((".nii", ".nii.gz"))]
+    if series:
+        found += [path for path in sorted(place.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        found += [] if found else [place] if any(place.glob("*.dcm")) else []
+    if not found:
+        kinds = ".nii or .nii.gz files" + (", or a folder of DICOM slices for each scan" if series else "")
+        raise ClaimbookError(f"{parameter}: '{folder}' holds nothing to read: put {kinds} there")
+    stems = [path.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_0000") for path in found]
+    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
+        raise ClaimbookError(f"{parameter}: several files are called {_listed(twice)}: keep one of each")
+    return dict(zip(stems, found, strict=True))
+
+
+def _matching(images: dict[str, Path], folder: object, parameter: str) -> dict[str, Path]:
+    """Masks by the stems of the images, each with one; none without a folder."""
+    if not folder:
+        return {}
+    found = _stems(str(folder), parameter)
+    for lacking, where in ((images.keys() - found.keys(), parameter), (found.keys() - images.keys(), "ct_dir")):
+        if lacking:
+            raise ClaimbookError(f"{where} has no {_listed(sorted(lacking))}: images and masks go by equal names")
+    return found
+
+
+def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]:
+    """Cohort, patient and contrast by stem, of a CSV file with stem, cohort and, if it likes, patient and contrast."""
+    if not path:
+        return {}
+    try:
+        with Path(str(path)).expanduser().open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClaimbookError(f"cohort_csv '{path}' cannot be read ({error}): give a CSV file in UTF-8") from None
+    name = Path(str(path)).name
+    if lacking := [column for column in ("stem", "cohort") if column not in names]:
+        raise ClaimbookError(f"{name}: no column {_listed(lacking)}: its first line must name stem and cohort")
+    stems = [row["stem"] for row in rows]
+    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
+        raise ClaimbookError(f"{name}: {_listed(twice)} on several lines: one line a scan")
+    for lacking, where in ((images.keys() - set(stems), name), (set(stems) - images.keys(), "ct_dir")):
+        if lacking:
+            raise ClaimbookError(f"{where} has no {_listed(sorted(map(str, lacking)))}: one line for each image")
+    if empty := [row["stem"] for row in rows if not (row["cohort"] or "").strip()]:
+        raise ClaimbookError(f"{name}: no cohort for {_listed(empty)}")
+    return {
+        row["stem"]: {
+            "cohort": row["cohort"].strip(),
+            "patient": row.get("patient") or row["stem"],
+            "contrast": row.get("contrast") or "",
+        }
+        for row in rows
+    }
+
+
+# --- what is in them --------------------------------------------------------------------------------------------------
+
+
+def _image(path: Path) -> nibabel.Nifti1Image:
+    """A NIfTI file or DICOM series, its axes turned towards right, anterior and superior; header checked."""
+    image = dicom.read(path) if path.is_dir() else _nifti(path)
+    if image.ndim == 4 and image.shape[3] == 1:
+        image = image.slicer[..., 0]
+    if image.ndim != 3 or min(image.shape) < 2:
+        _refuse(path, f"its shape is {image.shape}: one volume of several slices is needed")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+        _refuse(path, "its affine is no map to space: export it anew")
+    _same_sizes(path, image)
+    image = nibabel.as_closest_canonical(image)
+    sides = spacing(image.affine)
+    if not all(SIDE_MM[0] <= side <= SIDE_MM[1] for side in sides):
+        said = " x ".join(f"{side:.3g}" for side in sides)
+        _refuse(path, f"voxels of {said} mm are none of a CT: is the header in mm?")
+    return image
+
+
+def _nifti(path: Path) -> nibabel.Nifti1Image:
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Image):
+            _refuse(path, "it is no NIfTI file: convert it, for example with dcm2niix")
+        np.asanyarray(image.dataobj)  # a file that was cut short shows here
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
+        _refuse(path, f"it cannot be read ({str(error).splitlines()[0] if str(error) else 'it ends early'})")
+    if not (image.header["qform_code"] or image.header["sform_code"]):
+        _refuse(path, "its header does not say where it lies (qform and sform code 0): export it anew")
+    if (unit := image.header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+        _refuse(path, f"its header counts in {unit}: export it in mm")
+    return image
+
+
+def _same_sizes(path: Path, image: nibabel.Nifti1Image) -> None:
+    """Refuse a header whose two statements of the voxel's size differ: one of them lies, and a volume hangs on it."""
+    stated, placed = image.header.get_zooms()[:3], nibabel.affines.voxel_sizes(image.affine)
+    if not any(np.allclose(stated, sides, rtol=NEAR) for sides in (placed, spacing(image.affine))):
+        said = (" x ".join(f"{side:.3g}" for side in sides) for sides in (stated, placed))
+        _refuse(path, f"its header gives voxels of {next(said)} mm and an affine of {next(said)} mm: export it anew")
+
+
+def spacing(affine: np.ndarray) -> tuple[float, float, float]:
+    """Sides in mm whose product is the volume of a voxel: of slices that a tilted gantry shears, the distance apart."""
+    x = nibabel.affines.voxel_sizes(affine)[0]
+    across = np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1]))  # area of a voxel within its slice
+    between = abs(np.linalg.det(affine[:3, :3])) / across
+    return float(x), float(across / x), float(between)
+
+
+def _hu(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
+    """The image in HU, padding and what is brighter than metal cut off. Refused where it cannot be HU."""
+    if np.issubdtype(image.get_data_dtype(), np.complexfloating) or image.get_data_dtype().fields:
+        _refuse(path, "its voxels are colours or complex numbers, no HU")
+    hu = np.asarray(image.dataobj, dtype=np.float32)
+    if not np.isfinite(hu).all():
+        _refuse(path, "it holds voxels that are no numbers: export it anew")
+    if hu.min() > AIR_HU:
+        said = f"its values run from {hu.min():.0f} to {hu.max():.0f}, with no air"
+        _refuse(path, f"{said}: give HU; a rescale slope and intercept may be missing, or it was normalised")
+    return np.clip(hu, -1024, 3071)
+
+
+def _mask(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
+    """A mask of 0 and 1 on the grid of the image."""
+    mask = _image(path)
+    if mask.shape != image.shape:
+        _refuse(path, f"{mask.shape} voxels, and its image has {image.shape}: resample it to the image")
+    if not np.allclose(mask.affine, image.affine, atol=NEAR):
+        _refuse(path, "its header places it elsewhere than its image: resample it to the image")
+    values = np.unique(np.asarray(mask.dataobj))
+    if not np.isin(values, (0, 1)).all():
+        _refuse(path, f"it holds {_listed([f'{value:g}' for value in values])}: give 0 and 1, 1 for ascites")
+    return np.asarray(mask.dataobj) == 1
+
+
+def _refuse(path: Path, said: str) -> Never:
+    raise ClaimbookError(f"'{path.name}': {said}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
