@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from claimbook import chapter
-from claimbook.experiments.sink_emergence import live as emergence
+from claimbook.experiments.sink_emergence import inputs as emergence
 from claimbook.experiments.units import Experiment
 from claimbook.runs import stored_runs
 
@@ -84,7 +84,7 @@ def test_what_was_drawn_with_another_seed_does_not_speak(seed, seeded, now, monk
 @pytest.mark.parametrize("asked, plain, half", ASKED, ids=[str(asked) for asked, *_ in ASKED])
 def test_sink_emergence(asked, plain, half, monkeypatch):
     run = start("sink_emergence", **asked)
-    monkeypatch.setattr(emergence, "measured_live", lambda lm, name, key: "live")
+    monkeypatch.setattr(emergence.protocol, "measured", lambda lm, name, key, config: "live")
     monkeypatch.setattr(emergence.real, "sliding", lambda lm: [1])
     model, text = asked.get("models", MODEL), asked.get("text") or TEXT
     found = emergence.experiment(run, SimpleNamespace(name=model), "domains", text)

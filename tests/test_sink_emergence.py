@@ -1,10 +1,11 @@
 """Sinks of real models: inputs, the metric on every architecture, the theory of repeats, windows, interventions."""
 
+import numpy as np
 import pytest
 import torch
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.sink_emergence import real, toys
+from claimbook.experiments.sink_emergence.measure import real, states, text, toys
 from claimbook.lm import geometry, tiny, variants
 from claimbook.lm.attention import observed, replaced
 from claimbook.lm.decoder import Decoder, build
@@ -323,18 +324,18 @@ def test_one_random_token_means_that_the_second_follows_from_it():
 
 
 def test_a_pool_holds_so_many_samples():
-    text = toys.Text(pool=4, batch=32)
-    rows = torch.cat([text.step(0, step)[0] for step in range(5)])
+    source = toys.Text(pool=4, batch=32)
+    rows = torch.cat([source.step(0, step)[0] for step in range(5)])
     assert len(torch.unique(rows, dim=0)) == 4
-    assert torch.equal(text.step(0, 3)[0], text.step(0, 3)[0])
+    assert torch.equal(source.step(0, 3)[0], source.step(0, 3)[0])
     assert len(torch.unique(toys.Text(batch=32).step(0, 1)[0], dim=0)) == 32
 
 
 def test_each_seed_and_each_step_of_a_toy_reads_a_text_of_its_own():
     """And none of them the text that it is tested on."""
-    for text in (toys.Text(batch=8), toys.Text(batch=8, pool=64)):
-        seen = [text.step(seed, step)[0] for seed in range(3) for step in range(3)]
-        seen.append(text.sample(8, toys.VALIDATION_SEED)[0])
+    for source in (toys.Text(batch=8), toys.Text(batch=8, pool=64)):
+        seen = [source.step(seed, step)[0] for seed in range(3) for step in range(3)]
+        seen.append(source.sample(8, toys.VALIDATION_SEED)[0])
         for i, one in enumerate(seen):
             assert not any(torch.equal(one, other) for other in seen[:i])
     rows = [set(map(tuple, toys.Text(batch=64, pool=8).step(seed, 0)[0].tolist())) for seed in (0, 1)]
@@ -347,7 +348,7 @@ def test_a_toy_measures_what_it_says():
     )
     model = build(spec, 0)
     ids, targets = toys.Text(length=20).sample(6, 0)
-    found, rows = toys.measured(model, spec, ids, targets), {}
+    found, rows = toys.attention_of(model, spec, ids) | toys.solved(model, ids, targets), {}
 
     class Keep:
         def update(self, layer, start, weights):
@@ -363,7 +364,8 @@ def test_a_toy_measures_what_it_says():
     guess = model(input_ids=ids).logits.argmax(-1)
     right = [bool(guess[n, t] == targets[n, t]) for n in range(6) for t in range(2, 20) if ids[n, t] < 3]
     assert found["copied"] == pytest.approx(sum(right) / len(right))
-    assert sum(found["most_attended"]) == 6
+    assert np.mean(found["by_sample"], axis=0) == pytest.approx(found["attention"][:6], abs=1e-4)
+    assert np.shape(found["heads"]) == np.shape(found["shares"]) == (2, 2, 2)
 
 
 def test_norms_are_taken_before_the_norm():
@@ -371,7 +373,7 @@ def test_norms_are_taken_before_the_norm():
         model = build(Decoder(vocabulary=41, layers=2, width=32, mlp=48, norm=norm), 0)
         model.model.layers[0].mlp.down_proj.weight.data *= 50
         with torch.no_grad():
-            found = toys.before_the_norm(model, IDS[:, :12] % 41)
+            found = geometry.over_others(states.norms(model, IDS[:, :12] % 41), 0)
             after = geometry.observe(model, IDS[:, :12] % 41, variants.attend).hidden_norm
         assert found.shape == (2, 3) and (norm == "pre" or torch.allclose(after, torch.ones(2, 3), atol=1e-2))
         assert (found - 1).abs().max() > 0.02
@@ -379,8 +381,53 @@ def test_norms_are_taken_before_the_norm():
 
 def test_a_short_run_is_the_beginning_of_a_long_one():
     recipe = {"steps": 40, "rate": 3e-3}
-    whole, part = toys.one({}, recipe, 3), toys.one({}, recipe, 3, steps=10)
-    assert part["loss"] == whole["loss"][:5] and part["alpha"] == whole["alpha"][:5] and len(whole["loss"]) == 20
+    whole, part = toys.one({}, recipe, 3), toys.trained({}, recipe, 3, steps=10)[1]
+    assert part["loss"] == whole.loss[:5] and len(whole.loss) == 20
+    assert [row["alpha"] for row in part["measured"]] == whole.alpha[:5]
+
+
+# --- decoders trained on text ----------------------------------------------------------------------------------------
+
+
+def test_a_cache_keeps_its_first_and_last_keys():
+    model = build(Decoder(vocabulary=41, layers=2, width=32, heads=2, mlp=48), 0)
+    ids = IDS[:, :20] % 41
+    targets = ids.roll(-1, 1)
+    whole = text.streamed(model, ids, targets, None, 10)
+    assert text.streamed(model, ids, targets, (0, 20), 10) == pytest.approx(whole, abs=1e-6), "room for all"
+    assert text.streamed(model, ids, targets, (19, 1), 10) == pytest.approx(whole, abs=1e-6)
+    plain = build(Decoder(vocabulary=41, layers=2, width=32, heads=2, mlp=48, attention={"window": 6}), 0)
+    with torch.no_grad():
+        logits = plain(input_ids=ids).logits[:, 10:]
+    window = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 10:].flatten())
+    assert text.streamed(model, ids, targets, (0, 6), 10) == pytest.approx(float(window), abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": "k"}, {"similarity": "sigmoid"}, {"row_sum": 0.5}])
+def test_what_is_left_of_a_row_is_made_whole_again(options):
+    variant = variants.Attention(**options)
+    rows = torch.rand(1, 1, 8, 8 + variant.slots).tril(variant.slots)
+    rows = variant.row_sum * rows / rows.sum(dim=-1, keepdim=True)
+    kept = text.evicted(rows, (1, 2), variant)
+    assert kept.sum(dim=-1).flatten().tolist() == pytest.approx([variant.row_sum] * 8, abs=1e-6)
+    tokens = kept[0, 0, :, variant.slots :]
+    assert all((tokens[t, j] > 0) == (j <= t and (j < 1 or t - j < 2)) for t in range(8) for j in range(8))
+
+
+def test_rows_that_need_not_sum_to_one_are_left_as_they_are():
+    variant = variants.Attention(similarity="sigmoid", normalised=False)
+    rows = torch.rand(1, 1, 5, 5).tril()
+    kept = text.evicted(rows, (0, 2), variant)
+    assert torch.equal(kept[kept > 0], rows[kept > 0])
+
+
+def test_a_prefix_is_not_scored():
+    targets = torch.arange(12).view(2, 6)
+    assert torch.equal(text.scored(targets, 0), targets)
+    assert (text.scored(targets, 2)[:, :2] == -100).all() and torch.equal(
+        text.scored(targets, 2)[:, 2:], targets[:, 2:]
+    )
+    assert targets[0, 0] == 0, "what was given stays as it is"
 
 
 def test_proxies_of_rows_that_sum_to_less():

@@ -78,8 +78,7 @@ class Attention(BaseModel):
 def equip(module: nn.Module, variant: Attention) -> None:
     """Give an attention module (with ``head_dim`` and ``config``) its variant and the parameters it needs.
 
-    Key and value biases start at N(0, 0.02): from the paper's zeros a key bias gets no gradient through the queries
-    at first, and short trainings would end before it has moved.
+    Key and value biases start at N(0, 0.02), as in the paper's released code, whose zeros are commented out.
     """
     module.variant = variant
     heads, size = 1 if variant.shared else module.config.num_attention_heads, module.head_dim

@@ -4,6 +4,7 @@ The language is Bigram-Backcopy (`claimbook.lm.toy`) after a fixed first token. 
 to look up; a query does not see its own key (``strict``), or it would look there and no sink would form.
 """
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from claimbook.experiments.sink_emergence.measure import states
+from claimbook.experiments.sink_emergence.measure.raw import Raw
 from claimbook.lm import geometry, variants
-from claimbook.lm.decoder import Decoder, PostNormLayer, build
+from claimbook.lm.decoder import Decoder, build
 from claimbook.lm.toy import TRIGGERS, Backcopy
 from claimbook.lm.training import Recipe, mean_loss, train
-from claimbook.metrics.sinks import Importance
+from claimbook.metrics.sinks import EPSILON, Importance, sink_rate
 from claimbook.provenance.declarations import checkpointed
 
 LANGUAGE = Backcopy()
@@ -70,11 +73,42 @@ class Text(BaseModel):
         return ids[rows], targets[rows]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One trained toy, on fresh text. Attention is alpha of Gu et al., mean over samples, the bias first where one is.
+
+    ``alpha``: to the first token, at twenty points of the training. ``untrained``: what is below, before it.
+    ``attention`` and ``sink``: alpha and Sink_k of the bias and the first 16 tokens, mean over layers and heads.
+    ``heads`` and ``shares``: by layer and head alpha and the share of samples above 0.3, of the bias and first token.
+    ``by_sample``: alpha of each sample, of the bias and the first five tokens, mean over layers and heads.
+    ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
+    ``values``: norm of the first value over the mean of the others; ``hidden``: largest over layers of that of hidden
+    states, taken before the norm with post-norm. ``copied``: share of symbols after a trigger that are right.
+    Losses in nats.
+    """
+
+    seed: int
+    loss: list[float]
+    alpha: list[float]
+    untrained: dict
+    attention: list[float]
+    sink: list[float]
+    heads: list[list[list[float]]]
+    shares: list[list[list[float]]]
+    by_sample: list[list[float]]
+    row_sum: float
+    first_raw: float
+    values: float
+    hidden: float
+    validation: float
+    copied: float
+
+
 def run(config: dict, work: Path, progress) -> dict:
     """Stored run: every arm with every seed, one checkpoint each."""
     seeds = range(config["seed"], config["seed"] + config["n_seeds"])
     jobs = {
-        f"{arm}, seed {seed}": partial(one, change, config["recipe"], seed)
+        f"{arm}, seed {seed}": partial(stored_row, change, config["recipe"], seed)
         for arm, change in config["arms"].items()
         for seed in seeds
     }
@@ -82,8 +116,30 @@ def run(config: dict, work: Path, progress) -> dict:
     return {"metrics": {}, "curves": {arm: [found[f"{arm}, seed {seed}"] for seed in seeds] for arm in config["arms"]}}
 
 
-def one(change: dict, recipe: dict, seed: int, steps: int | None = None) -> dict:
-    """Train and measure one arm with one seed; ``steps`` ends it early."""
+def read(stored: dict) -> dict[str, list[Row]]:
+    """Arm -> its rows, one for each seed."""
+    return {arm: [Row(**row) for row in rows] for arm, rows in stored["curves"].items()}
+
+
+def stored_row(change: dict, recipe: dict, seed: int) -> dict:
+    return asdict(one(change, recipe, seed))
+
+
+def one(change: dict, recipe: dict, seed: int) -> Row:
+    """Train and measure one arm with one seed."""
+    model, found, spec, probe = trained(change, recipe, seed)
+    return Row(
+        seed=seed,
+        loss=found["loss"],
+        alpha=[row["alpha"] for row in found["measured"]],
+        untrained=attention_of(build(spec, seed), spec, probe[0]),
+        **attention_of(model, spec, probe[0]),
+        **solved(model, *probe),
+    )
+
+
+def trained(change: dict, recipe: dict, seed: int, steps: int | None = None) -> tuple:
+    """A trained toy, its curves, its architecture, and fresh text: ids and targets. ``steps`` ends it early."""
     attention = {"strict": True} | change.get("attention", {})
     spec = Decoder(vocabulary=LANGUAGE.symbols + 1, **ARCHITECTURE | change.get("decoder", {}), attention=attention)
     text, whole = Text(**change.get("text", {})), Recipe(**recipe | change.get("recipe", {}))
@@ -94,43 +150,46 @@ def one(change: dict, recipe: dict, seed: int, steps: int | None = None) -> dict
         model,
         plan,
         partial(text.step, seed),
-        measure=lambda model: {"alpha": alpha(model, probe[0], spec)[..., : spec.attention.slots + 1].mean().item()},
+        measure=lambda model: {"alpha": alpha(model, probe[0], spec)[..., spec.attention.slots].mean().item()},
         measure_at=tuple(range(every, plan.steps + 1, every)),
         loss_every=every,
     )
-    curves = {"seed": seed, "loss": found["loss"], "alpha": [row["alpha"] for row in found["measured"]]}
-    return curves if steps else curves | measured(model, spec, *probe)
+    return model, found, spec, probe
 
 
 @torch.no_grad()
-def measured(model, spec: Decoder, ids: Tensor, targets: Tensor) -> dict:
-    """The trained toy on fresh text.
-
-    ``attention``: alpha of the bias (where there is one) and of the first 16 tokens, mean over samples and heads.
-    ``row_sum``, ``first_raw``: what rows sum to and what the first token gets before they are normalised to proxies.
-    ``values``: norm of the first value over the mean of the others. ``hidden``: largest over blocks of that of hidden
-    states, taken before the norm with post-norm. ``copied``: share of symbols after a trigger that are right.
-    """
-    importance = alpha(model, ids, spec)
-    by_sample = importance.mean(dim=(1, 2))[:, spec.attention.slots :]
-    raw = Raw(spec.attention.slots)
+def attention_of(model, spec: Decoder, ids: Tensor) -> dict:
+    """What `Row` holds of the attention and the norms of a toy, trained or not."""
+    importance, slots = alpha(model, ids, spec), spec.attention.slots
+    firsts, raw = importance[..., : slots + 1], Raw(slots)
     with variants.observed(model, raw):
         model.base_model(input_ids=ids, use_cache=False)
-    seen = geometry.observe(model, ids, variants.attend)
+    return {
+        "attention": rounded(importance.mean(dim=(0, 1, 2))),
+        "sink": rounded(sink_rate(importance).mean(dim=0)),
+        "heads": rounded(firsts.mean(dim=0)),
+        "shares": rounded((firsts > EPSILON).float().mean(dim=0)),
+        "by_sample": rounded(importance[..., : slots + 5].mean(dim=(1, 2)), 4),
+        "row_sum": raw.row_sum,
+        "first_raw": raw.first,
+        "values": float(geometry.observe(model, ids, variants.attend).value_norm.mean()),
+        "hidden": float(geometry.over_others(states.norms(model, ids), 0).mean(dim=1).max()),
+    }
+
+
+@torch.no_grad()
+def solved(model, ids: Tensor, targets: Tensor) -> dict:
+    """Validation loss, and the share of symbols after a trigger that are right."""
     after = (ids < TRIGGERS) & (torch.arange(ids.shape[1]) > 1) & (targets >= 0)
     guess = model(input_ids=ids, use_cache=False).logits.argmax(-1)
     return {
         "validation": float(mean_loss(model, ids, targets)),
         "copied": float((guess == targets)[after].float().mean()),
-        "attention": importance.mean(dim=(0, 1, 2)).tolist(),
-        "most_attended": torch.bincount(by_sample.argmax(dim=1), minlength=KEYS).tolist(),
-        "share_of_most": float((by_sample[:, :5].max(dim=1).values / by_sample[:, :5].sum(dim=1)).mean()),
-        "most": float(by_sample[:, :5].max(dim=1).values.mean()),
-        "row_sum": raw.row_sum,
-        "first_raw": raw.first,
-        "values": float(seen.value_norm.mean()),
-        "hidden": float(before_the_norm(model, ids).mean(dim=1).max()),
     }
+
+
+def rounded(values: Tensor, decimals: int = 6) -> list:
+    return values.double().round(decimals=decimals).tolist()
 
 
 def alpha(model, ids: Tensor, spec: Decoder) -> Tensor:
@@ -139,40 +198,3 @@ def alpha(model, ids: Tensor, spec: Decoder) -> Tensor:
     with variants.observed(model, importance):
         model.base_model(input_ids=ids, use_cache=False)
     return importance.result()
-
-
-def before_the_norm(model, ids: Tensor) -> Tensor:
-    """Norm of the first token's residual sum over the mean of the others', (L, B), after each block's last addition."""
-    sums = []
-    hooks = []
-    for layer in geometry.layers(model):
-        if isinstance(layer, PostNormLayer):
-            hooks.append(layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
-        else:
-            hooks.append(layer.register_forward_hook(lambda _, args, out: sums.append(out)))
-    try:
-        model.base_model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack([geometry.over_others(one.float().norm(dim=-1), 0) for one in sums])
-
-
-class Raw:
-    """Reducer: mean sum of a row without the bias, and mean raw score of the first token, over queries past half."""
-
-    def __init__(self, slots: int):
-        self.slots, self._sums, self._first = slots, [], []
-
-    def update(self, layer: int, start: int, rows: Tensor) -> None:
-        late = rows[:, :, rows.shape[2] // 2 :, self.slots :]
-        self._sums.append(float(late.sum(dim=-1).mean()))
-        self._first.append(float(late[..., 0].mean()))
-
-    @property
-    def row_sum(self) -> float:
-        return sum(self._sums) / len(self._sums)
-
-    @property
-    def first(self) -> float:
-        return sum(self._first) / len(self._first)

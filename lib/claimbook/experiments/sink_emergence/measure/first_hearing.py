@@ -1,4 +1,4 @@
-"""Training from scratch on real text: does a sink emerge, and what does the recipe do to it? (sections 4 to 7)"""
+"""Decoders trained on text as the first hearing measured them: kept for what is stored of them, see `stored`."""
 
 from pathlib import Path
 

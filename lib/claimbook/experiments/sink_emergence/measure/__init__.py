@@ -1,0 +1,1 @@
+"""What is measured: real models live and stored, toys, and decoders trained on text."""
