@@ -1,5 +1,6 @@
 """Ascites on CT: evidence on rows made by hand, true and false; what published figures imply; figures draw rows."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from claimbook import plotting
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.ascites_ct import evidence, figures, inputs
+from claimbook.experiments.ascites_ct import evidence, figures, inputs, said
 from claimbook.experiments.ascites_ct.cohort import Series, patients
 from claimbook.experiments.ascites_ct.cohorts import SHIFTS
 from claimbook.experiments.ascites_ct.measure import real
@@ -53,7 +54,8 @@ def row(cohort, i, dice, factor="", level="", ml=None, factor_ml=1.0, leak=0.1):
     ml = float(100 * (3 * i % 20 + 2)) if ml is None else ml
     near = {arm: value + 0.02 * rng.standard_normal() for arm, value in dice.items()}
     volume = ml * factor_ml * (1 + 0.05 * rng.standard_normal()) if ml else 3.0
-    arms = {arm: score(ml, near[arm], volume, leak if arm in NETS else 0.9) for arm in ALL}
+    reader = {"reader": score(ml, 0.95, ml * (1 + 0.05 * rng.standard_normal()))}
+    arms = reader | {arm: score(ml, near[arm], volume, leak if arm in NETS else 0.9) for arm in ALL}
     if ml:
         arms["fills"] = score(ml, method.largest_dice(3.0), 4 * ml)
         arms["untrained"] = score(ml, near["untrained"], 500 + 50 * rng.standard_normal())
@@ -164,6 +166,28 @@ def test_an_overlap_that_lacks_volume_alone_is_forced():
     assert found["C18"].parts["forced"].value == pytest.approx(1)
     assert states(found)["C18.forced"] != "met"
     assert evidence.Scans(rows).forced(("fills",)) == pytest.approx(np.full(72, 1 - 2 / 5))
+
+
+def test_the_second_reader_is_held_against_the_first():
+    rows = [row("ovarian", i, GOOD) for i in range(4)]
+    for one in rows:
+        one.arms.update({"reader": score(one.ml, 0.8, 2 * one.ml), "second reader": score(one.ml, 0.9, 2 * one.ml)})
+    of = evidence.Scans(rows)
+    assert of.forced(evidence.READERS) == pytest.approx(0)  # the same volume, twice the truth's
+    assert evidence.performance(rows, evidence.READERS)["error"] == pytest.approx(0)
+    assert evidence.performance(rows, ("reader",))["error"] == pytest.approx(100)
+
+
+def test_figures_of_a_cohort_by_hand():
+    rows = []
+    for true, found, dice in ((100.0, 110.0, 0.9), (200.0, 240.0, 0.8), (400.0, 300.0, 0.7)):
+        arms = {"own": Score(found, dice, math.nan, 0.0, {})}
+        rows.append(dataclasses.replace(row("ovarian", 0, GOOD), ml=true, arms=arms))
+    of = evidence.performance(rows, ("own",))
+    assert (of["n"], of["dice"], of["sd"]) == pytest.approx((3, 0.8, 0.1))
+    assert (of["error"], of["bias"]) == pytest.approx((20, -50 / 3))  # of 10, 20 and 25 %
+    assert math.isnan(of["surface"])
+    assert said.performance(rows, "x", ("own",))[:5] == ["x", "3", "0.800 ± 0.100 [0.687, 0.913]", "", "20 (15 to 22)"]
 
 
 def test_a_volume_that_scans_without_ascites_share_tells_nothing_apart():
@@ -292,15 +316,44 @@ def test_a_network_that_finds_nothing_raises_no_alarm_and_is_not_praised():
 # --- figures and inputs -----------------------------------------------------------------------------------------------
 
 
+def stands(rows):
+    """How the parts of C15 stand, in the words of a run."""
+    return {part.removeprefix("C15."): state.replace("_", " ") for part, state in states(evidence.shifts(rows)).items()}
+
+
 def test_figures_say_what_they_draw():
     rows, changed = cohorts(), shifted(changed=GOOD | dict.fromkeys(NETS, 0.5))
-    hero = figures.hero(changed, 0.93)
-    assert "Simulated" in hero.title and "0.6" in hero.title
-    assert "no judged change" in figures.hero(shifted(), 0.93).title
+    hero = figures.hero(changed, 0.93, stands(changed))
+    assert "Simulated" in hero.title and "7 of 7 changes break" in hero.title and "(0.6" in hero.title
+    kept = shifted()
+    assert "no change is shown to break" in figures.hero(kept, 0.93, stands(kept)).title
     for plot in (hero, figures.agreement(rows), figures.rivals(rows), figures.coefficients(changed)):
         assert "Simulated" in plot.title
         plotting.png(plot, "toy")
-    assert "26, 24 and 42" in figures.audit().title
+    assert "fit 26, 24 and 42 scans; stated are 25, 166 and 124" in figures.audit().title
+
+
+def test_the_text_says_how_changes_stand_and_not_how_they_should():
+    worse = GOOD | dict.fromkeys(NETS, 0.5)
+    rows = shifted()
+    level = evidence.JUDGED["noise"]
+    rows = [
+        row("base", evidence.patient(one), worse, *level) if (one.factor, one.level) == level else one for one in rows
+    ]
+    text = said.of_shifts(rows, stands(rows))
+    assert text["n_judged"] == "7" and text["kept"] == "6 of 7" and text["undecided"] == "0 of 7"
+    assert text["broken"].startswith("1 of 7: noise 40 HU (0.6") and text["worst"].startswith("noise 40 HU, 0.6")
+    lines = said.each_network(rows)
+    assert [len(line) for line in lines] == [1 + len(NETS) + 1] * 7 and lines[2][0] == "noise 40 HU"
+
+
+def test_the_text_of_cohorts_and_trainings_comes_from_rows():
+    text = said.of_cohorts(cohorts())
+    assert (text["n_with"], text["n_free"], text["dice_slices"], text["dice_lowest"]) == ("72", "60", None, None)
+    assert float(text["dice_nets"]) == pytest.approx(0.8, abs=0.02)
+    curves = [{"curves": {"validation": [{"dice": d} for d in of]}, "wall_s": 60} for of in ((0.5, 0.51), (0.4, 0.5))]
+    text = said.of_training([*curves, {"curves": {"validation": []}, "wall_s": 60}])
+    assert text == {"last_checks": "+0.010, +0.100", "n_checked": "2", "n_level": "1", "minutes": "1"}
 
 
 def test_every_level_has_a_name():
@@ -310,10 +363,13 @@ def test_every_level_has_a_name():
 
 def test_a_language_model_is_refused():
     given = dict.fromkeys(("models", "text", "ct_dir", "label_dir", "prediction_dir", "cohort_csv"), "")
-    given |= {"tier": "cpu", "folds": 5}
+    given |= {"tier": "cpu", "folds": 5, "steps": 10}
     inputs.check(given)
     with pytest.raises(ClaimbookError, match="give label_dir"):
         inputs.check(given | {"tier": "gpu", "ct_dir": "scans"})
+    for wrong in ({"folds": 1}, {"steps": 0}):
+        with pytest.raises(ClaimbookError, match="folds of 2 or more"):
+            inputs.check(given | wrong)
     for name in ("models", "text"):
         with pytest.raises(ClaimbookError, match="no language model"):
             inputs.check(given | {name: "smollm2-135m"})

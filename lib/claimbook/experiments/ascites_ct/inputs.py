@@ -5,6 +5,7 @@ import importlib
 from claimbook import paths
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.ascites_ct import full_size, own_files, training
+from claimbook.experiments.ascites_ct.cohorts import N
 from claimbook.experiments.ascites_ct.evidence import JUDGED
 from claimbook.experiments.ascites_ct.measure import own as own_scans
 from claimbook.provenance import declarations
@@ -18,6 +19,8 @@ def check(parameters: dict[str, object]) -> None:
     """ClaimbookError, before a kernel starts, for files that the chapter cannot read."""
     if parameters["models"] or parameters["text"]:
         raise ClaimbookError("ascites_ct runs no language model: leave models and text empty, or give ct_dir=…")
+    if parameters["folds"] < 2 or parameters["steps"] < 1:
+        raise ClaimbookError("cross-validation takes folds of 2 or more and steps of 1 or more")
     if parameters["tier"] == "gpu" and parameters["ct_dir"]:
         if not parameters["label_dir"]:
             raise ClaimbookError("the gpu tier trains a network on your scans: give label_dir, or another tier")
@@ -29,8 +32,13 @@ def rows(run, name: str) -> list:
     """Rows of a stored run on simulated scans where one speaks for this run's seed, else a few measured now."""
     table = declarations.table(run.chapter)
     same = [key for key in (name, f"{name}_seed{run.seed}") if key in table and table[key].config["seed"] == run.seed]
-    kept = run.read(same[0], of="") if same and not run.smoke else []
-    return kept or now(run, name, LIVE[run.tier])
+    if kept := run.read(same[0], of="") if same and not run.smoke else []:
+        return kept
+    n = LIVE[run.tier]
+    print(
+        f"no stored run {name} speaks for tier={run.tier}, seed={run.seed}: at most {n} scans of each cohort and level"
+    )
+    return now(run, name, n)
 
 
 def first(run) -> str:
@@ -78,3 +86,14 @@ def own(run) -> list:
         plan = full_size.Plan(seed=run.seed, folds=run.parameters["folds"], steps=run.parameters["steps"])
         return list(full_size.rows(found, run.device, plan))
     return list(own_scans.rows(found, {first(run): network(run)})) if found else []
+
+
+def of_setup(run) -> dict[str, object]:
+    """Sizes that the text quotes, and what is stored for another seed."""
+    seed1 = paths.sweep(run.chapter, "shifts_seed1").exists()
+    return {f"n_{cohort}": N[cohort] for cohort in ("train", "train_free", "base")} | {
+        "steps": f"{declarations.declared(run.chapter, FIRST).config['steps']:,}",
+        "least": run.ledger.claim("C15").part("noise").bound,
+        "live": LIVE["cpu"],
+        "seed1": "the run of changed scans (C15 and C16)" if seed1 else "nothing",
+    }

@@ -2,121 +2,105 @@
 
 import numpy as np
 
-from claimbook.claims.ledgers import Ledger
 from claimbook.claims.words import several
 from claimbook.experiments.ascites_ct import evidence
 from claimbook.experiments.ascites_ct.baselines import Setting
-from claimbook.experiments.ascites_ct.evidence import Scans
+from claimbook.experiments.ascites_ct.evidence import Arms, Scans
 from claimbook.experiments.ascites_ct.figures import spoken
 from claimbook.experiments.ascites_ct.measure import real, window
 from claimbook.experiments.ascites_ct.measure.scans import Row
 from claimbook.papers import ascites_ct as method
 
-QUARTILES = {  # of the volume's error (abstract)
-    evidence.FIRST: (0.132, 0.196, 0.290),
-    evidence.SECOND: (0.024, 0.053, 0.097),
-    evidence.THIRD: (0.045, 0.097, 0.151),
-}
-SHORT = ("lc", "ov", "uw")
+LEVEL = 0.02  # of Dice, by which the last two checks of a training that has levelled off differ at most
 ARMS = {"fitted": "fitted", "cavity": "in cavity", "lowest": "lowest fifth", "fills": "fills", "forest": "forest"}
 ARMS |= {"reader": "second reader", "slices": "slices_0"}
 
 
 def of_audit() -> dict[str, str]:
     """What the published figures imply, by cohort: scans, interval of r², Dice lost to volume at the least."""
-    said = {}
-    for key, cohort in zip(SHORT, evidence.PUBLISHED, strict=True):
-        dice, sd, _, _, stated, r2 = evidence.PUBLISHED[cohort]
-        by_z, by_t = (evidence.implied(cohort, rule) for rule in ("z", "t"))
+    said = {"stated": f"{sum(figures[4] for figures in evidence.PUBLISHED.values())}"}
+    for key, (cohort, figures) in zip(("lc", "ov", "uw"), evidence.PUBLISHED.items(), strict=True):
+        dice, sd, least, greatest, stated, r2 = figures
+        by_t, most = evidence.implied(cohort, "t"), evidence.most_dice(cohort)
         low, high = method.r2_interval(r2, evidence.FEWEST[cohort])
         said |= {
-            f"n_{key}": f"{by_z.n:.0f}",
+            f"n_{key}": f"{evidence.implied(cohort).n:.0f}",
             f"stated_{key}": str(stated),
             f"r2_{key}": f"{low:.2f} to {high:.2f}",
             f"t_{key}": f"{by_t.least:.0f} to {by_t.most:.0f}",
-            f"half_{key}": f"{1.96 * sd / np.sqrt(stated):.3f}",
-            f"most_{key}": f"{most_dice(cohort):.2f}",
-            f"forced_{key}": f"{100 * (1 - most_dice(cohort)) / (1 - dice):.0f}",
+            f"half_{key}": f"{method.Z * sd / np.sqrt(stated):.3f}",
+            f"has_{key}": f"{(greatest - least) / 2:.3f}",
+            f"most_{key}": f"{most:.2f}",
+            f"forced_{key}": f"{100 * (1 - most) / (1 - dice):.0f}",
         }
     return said
 
 
-def most_dice(cohort: str) -> float:
-    """The highest mean Dice that the published quartiles of the volume's error allow.
-
-    A quarter of the scans each has an error of 0, of the lower quartile, the median and the upper one at the least,
-    and of the two signs the kinder.
-    """
-    return float(np.mean([method.largest_dice(error) for error in (0.0, *QUARTILES[cohort])]))
-
-
-def of_shifts(ledger: Ledger, rows: list[Row]) -> dict[str, str | None]:
-    """How many judged changes cost overlap, which most, and what networks and readers keep of it."""
-    there = [part for part in evidence.JUDGED if evidence.JUDGED[part] in evidence.levels(rows)]
+def of_shifts(rows: list[Row], states: dict[str, str]) -> dict[str, str | None]:
+    """How the judged changes stand, by `ChapterRun.state` of their parts, and what the networks keep of their Dice."""
+    there = evidence.judged(rows)
     if not there:
-        return dict.fromkeys(("n_judged", "n_broken", "broken", "dice_base", "worst"))
-    bound = ledger.claim("C15").part("noise").bound
-    kept = {part: evidence.kept(rows, evidence.JUDGED[part]) for part in there}
-    broken = sorted((one.value, part) for part, one in kept.items() if one.high < bound)
-    names = [f"{spoken(evidence.JUDGED[part])} ({value:.2f})" for value, part in broken]
+        return dict.fromkeys(("dice_base", "n_judged", "kept", "broken", "undecided", "worst"))
+    kept = {part: evidence.kept(rows, level).value for part, level in there.items()}
+
+    def listed(*wanted: str) -> str:
+        names = [
+            f"{spoken(there[part])} ({kept[part]:.2f})" for part in sorted(kept, key=kept.get) if states[part] in wanted
+        ]
+        return f"{len(names)} of {len(there)}" + (f": {', '.join(names)}" if names else "")
+
+    worst = min(kept, key=kept.get)
     return {
-        "n_judged": str(len(there)),
-        "n_broken": str(len(broken)),
-        "broken": ", ".join(names) or "none",
         "dice_base": f"{Scans(evidence.at_level(rows).values())('dice').mean():.2f}",
-        "worst": names[0] if names else "none",
+        "n_judged": str(len(there)),
+        "kept": listed("met").partition(":")[0],
+        "broken": listed("not met"),
+        "undecided": listed("open", "void", "untested"),
+        "worst": f"{spoken(there[worst])}, {kept[worst]:.2f} of the overlap is left",
     }
 
 
 def each_network(rows: list[Row]) -> list[list[str]]:
     """Lines: what each network alone keeps of its overlap at the judged changes, and two readers of theirs."""
-    nets = evidence.networks(rows)
-    lines = []
-    for part, level in evidence.JUDGED.items():
-        if level in evidence.levels(rows):
-            alone = [evidence.kept(rows, level, (net,), (net,)).value for net in nets]
-            readers = evidence.kept(rows, level, evidence.READERS, evidence.READERS).value
-            lines.append([part, *(f"{value:.2f}" for value in (*alone, readers))])
-    return lines
+    each = [(net,) for net in evidence.networks(rows)] + [evidence.READERS]
+    return [
+        [spoken(level), *(f"{evidence.kept(rows, level, one, one).value:.2f}" for one in each)]
+        for level in evidence.judged(rows).values()
+    ]
 
 
 def of_cohorts(rows: list[Row]) -> dict[str, str | None]:
     """Dice of the ways of segmenting, what false volume there is, and what the threshold's area is."""
-    of = Scans(row for row in rows if row.cohort in evidence.COHORTS)
-    free = [row for row in rows if row.cohort.endswith("_free")]
-    nets = evidence.networks(rows)
-    false = [np.median([row.arms[net].ml for net in nets]) for row in free]
-    said = {f"dice_{key}": mean_dice(of, (arm,)) for key, arm in ARMS.items()}
-    return said | {
-        "dice_nets": mean_dice(of, nets),
+    of, free, nets = evidence.with_ascites(rows), evidence.without_ascites(rows), evidence.networks(rows)
+    dice = {f"dice_{key}": (arm,) for key, arm in ARMS.items()} | {"dice_nets": nets}
+    false = {f"false_{key}": arms for key, arms in (("nets", nets), ("fitted", ("fitted",)))}
+    there = of.rows[0].arms
+    return {
+        **{key: f"{of('dice', arms).mean():.2f}" if set(arms) <= there.keys() else None for key, arms in dice.items()},
+        **{
+            key: f"{np.median([np.median([row.arms[arm].ml for arm in arms]) for row in free]):,.0f}"
+            for key, arms in false.items()
+        },
         "n_with": str(len(of)),
         "n_free": str(len(free)),
-        "false_ml": f"{np.median(false):,.0f}",
-        "false_fitted": f"{np.median([row.arms['fitted'].ml for row in free]):,.0f}",
         "area_fitted": f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}",
     }
 
 
-def mean_dice(of: Scans, arms: tuple[str, ...]) -> str | None:
-    there = all(arm in of.rows[0].arms for arm in arms)
-    return f"{of('dice', arms).mean():.2f}" if there else None
-
-
-def performance(rows: list[Row], name: str, arms: tuple[str, ...]) -> list[str]:
-    """A line of the table of cohorts; figures of several networks are the means of each one's own."""
-    each = [evidence.performance(rows, arm) for arm in arms]
-    of = {key: np.nanmean([one[key] for one in each]) for key in each[0] if any(np.isfinite(o[key]) for o in each)}
-    low, high = method.z_interval(of["dice"], of["sd"], int(of["n"])) if "dice" in of else (np.nan, np.nan)
-    return [
-        name,
-        f"{of['n']:.0f}",
-        f"{of['dice']:.3f} ± {of['sd']:.3f} [{low:.3f}, {high:.3f}]" if "dice" in of else "",
-        f"{of['surface']:.1f}" if "surface" in of else "",
-        f"{of['error']:.0f} ({of['q1']:.0f} to {of['q3']:.0f})",
-        f"{of['r2']:.2f}" if "r2" in of else "",
-        f"{of['ccc']:.2f}",
-        f"{of['bias']:+,.0f} ({of['low']:+,.0f} to {of['high']:+,.0f})",
-    ]
+def performance(rows: list[Row], name: str, arms: Arms) -> list[str]:
+    """A line of the table of cohorts; what is not defined is left empty."""
+    of = evidence.performance(rows, arms)
+    low, high = method.z_interval(of["dice"], of["sd"], of["n"])
+    cells = (
+        (of["n"], "{:.0f}"),
+        ((of["dice"], of["sd"], low, high), "{:.3f} ± {:.3f} [{:.3f}, {:.3f}]"),
+        (of["surface"], "{:.1f}"),
+        ((of["error"], of["q1"], of["q3"]), "{:.0f} ({:.0f} to {:.0f})"),
+        ((of["r2"], of["identity"]), "{:.2f}; {:.2f}"),
+        (of["ccc"], "{:.2f}"),
+        ((of["bias"], of["low"], of["high"]), "{:+,.0f} ({:+,.0f} to {:+,.0f})"),
+    )
+    return [name, *(form.format(*np.atleast_1d(cell)) if np.isfinite(cell).all() else "" for cell, form in cells)]
 
 
 def on_real(rows: list[real.Row]) -> list[list[str]]:
@@ -131,13 +115,12 @@ def on_real(rows: list[real.Row]) -> list[list[str]]:
 
 def of_training(trained: list[dict]) -> dict[str, str | None]:
     """Minutes, and whether stored trainings had levelled off: the last two checks of each that was checked."""
-    curves = [one["curves"].get("validation", []) for one in trained]
-    last = [[one["dice"] for one in curve[-2:]] for curve in curves if len(curve) > 1]
-    moved = [after - before for before, after in last]
+    checks = [one["curves"]["validation"] for one in trained]
+    moved = [curve[-1]["dice"] - curve[-2]["dice"] for curve in checks if len(curve) > 1]
     return {
         "last_checks": ", ".join(f"{one:+.3f}" for one in moved) or None,
         "n_checked": str(len(moved)),
-        "n_level": str(sum(abs(one) <= 0.02 for one in moved)),
+        "n_level": str(sum(abs(one) <= LEVEL for one in moved)),
         "minutes": f"{np.mean([one['wall_s'] for one in trained]) / 60:.0f}" if trained else None,
     }
 
