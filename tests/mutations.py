@@ -1118,6 +1118,20 @@ MUTATIONS = [
         "test_ascites_rows.py -k lacks_volume",
     ),
     (
+        "the second reader is held against the truth",
+        "experiments/ascites_ct/evidence.py",
+        'row.arms["reader"].ml if arm in READERS else row.grid_ml',
+        "row.grid_ml",
+        "test_ascites_rows.py -k held_against_the_first",
+    ),
+    (
+        "changes that stay are told as broken",
+        "experiments/ascites_ct/said.py",
+        '"broken": listed("not met")',
+        '"broken": listed("met")',
+        "test_ascites_rows.py -k how_changes_stand",
+    ),
+    (
         "a series counts as a patient",
         "experiments/ascites_ct/cohort.py",
         "first.setdefault(one.patient, one)",
