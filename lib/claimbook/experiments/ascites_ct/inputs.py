@@ -26,6 +26,8 @@ def check(parameters: dict[str, object]) -> None:
             raise ClaimbookError("the gpu tier trains a network on your scans: give label_dir, or another tier")
         full_size.folds(own_files.load(parameters), full_size.Plan(folds=parameters["folds"]))
     own_files.check(parameters)
+    if parameters["ct_dir"]:
+        print(own_files.NOT_A_DEVICE)
 
 
 def rows(run, name: str) -> list:
