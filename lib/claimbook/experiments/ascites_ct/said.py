@@ -81,6 +81,7 @@ def of_cohorts(rows: list[Row]) -> dict[str, str | None]:
             key: f"{np.median([np.median([row.arms[arm].ml for arm in arms]) for row in free]):,.0f}"
             for key, arms in false.items()
         },
+        "most_cavity": f"{1 / of('dice', ('in cavity',)).mean():.2f}",
         "n_with": str(len(of)),
         "n_free": str(len(free)),
         "area_fitted": f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}",
