@@ -194,7 +194,8 @@ def sliding_windows() -> list[dict]:
         arms = (lambda: segmenter.windows(scan), lambda: segmenter.network(scan))
         times = [[seconds(arm) for arm in arms] for _ in range(ROUNDS + 1)][1:]
     ours, whole = (statistics.median(of) for of in zip(*times, strict=True))
-    method = f"medians of {ROUNDS} passes over 104 x 80 x 72 voxels in turn, windows of 88 x 64 x 48, a quarter shared"
+    size = " x ".join(map(str, training.PATCH))
+    method = f"medians of {ROUNDS} passes over 104 x 80 x 72 voxels in turn, windows of {size}, a quarter shared"
     return [row("CT, sliding windows", ours, "s", whole, "one pass", ours / whole, "at most 8", method)]
 
 
