@@ -93,10 +93,10 @@ def hero(rows: list[Row], least: float, states: dict[str, str]) -> Plot:
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
-        caption="Simulated scans, the same patients with one thing changed. Full: the judged changes, 20 patients; "
-        "hollow: 8 patients. Means of the trained networks with 95 % intervals. Bars: what two simulated readers keep "
-        "of their Dice with each other; where they lose as much, nothing is said against a network. How large each "
-        "change is was chosen by us.",
+        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
+        "judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
+        "95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as much, "
+        "nothing is said against a network. How large each change is was chosen by us.",
         alt="Dice on changed simulated scans over Dice on the same patients unchanged, for each factor and level, with "
         f"intervals and the region of at least {least}.",
     )
@@ -226,7 +226,7 @@ def coefficients(rows: list[Row]) -> Plot:
     return Plot(
         fig,
         title=f"Simulated: over {len(levels)} changes {' and '.join(moved)}" if levels else "",
-        caption="20 simulated patients, unchanged and with one thing changed. Each is the mean of the networks' own "
-        "coefficients.",
+        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Each "
+        "coefficient is the mean of the networks' own.",
         alt="r² and concordance of segmented volumes on unchanged simulated scans and under each change.",
     )
