@@ -235,7 +235,7 @@ def test_changes_that_keep_the_overlap_and_changes_that_break_it():
 
 
 def test_a_change_that_readers_lose_as_much_by_is_void():
-    worse = {arm: 0.6 * value for arm, value in GOOD.items()}
+    worse = {arm: 0.85 * value for arm, value in GOOD.items()}  # readers still far better than the networks were
     assert states(evidence.shifts(shifted(changed=worse)))["C15.noise"] == "void"
 
 
@@ -272,7 +272,8 @@ def test_volumes_of_other_patients_have_no_r2_left():
         at[i].arms.update({arm: score(at[i].ml, 0.5, 100.0 * (1 + (7 * i) % 20)) for arm in NETS})
     alone = [one for one in rows if (one.factor, one.level) in (level, ("", ""))]
     assert evidence.of_level(alone, level, method.pearson_r2) < 0.3
-    assert evidence.change(rows, method.pearson_r2, another=1).value < -0.095
+    assert evidence.change(shifted(), method.pearson_r2).value > -0.05
+    assert evidence.change(shifted(), method.pearson_r2, another=1).value < -0.5
 
 
 def test_networks_that_find_nothing_have_no_r2():
