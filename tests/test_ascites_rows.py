@@ -10,7 +10,7 @@ import pytest
 from claimbook import plotting
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.ascites_ct import evidence, figures, inputs, said
+from claimbook.experiments.ascites_ct import evidence, figures, inputs, phantoms, said
 from claimbook.experiments.ascites_ct.cohort import Series, patients
 from claimbook.experiments.ascites_ct.cohorts import SHIFTS
 from claimbook.experiments.ascites_ct.measure import real
@@ -221,6 +221,17 @@ def test_other_fluids_are_summed_before_they_are_compared():
     scores = [one.arms[arm] for one in rows for arm in NETS]
     right = sum(one.ml - one.wrong_ml for one in scores) / 5 / sum(one.grid_ml for one in rows)
     assert of.leaves_out().value == pytest.approx(wrong / right, rel=0.02)
+
+
+def test_a_leak_is_a_share_of_summed_volumes():
+    rows = []
+    for i, size in enumerate((1.0, 3.0)):
+        fluids = dict.fromkeys(phantoms.FOUND, 10 * size) | {"oedema": 40 * size}
+        called = dict.fromkeys(phantoms.FOUND, 5.0) | {"oedema": 8.0}
+        arms = {"threshold": Score(0.0, 0.5, 1.0, 0.0, called)}
+        rows.append(dataclasses.replace(row("ovarian", i, GOOD), fluids_ml=fluids, arms=arms))
+    assert evidence.leak(rows, ["cyst", "oedema"], ("threshold",)) == pytest.approx(26 / 200)
+    assert said.of_fluids(rows) == {"oedema": "40", "leak_oedema": "10", "leak_others": "25"}
 
 
 # --- one factor at a time ---------------------------------------------------------------------------------------------

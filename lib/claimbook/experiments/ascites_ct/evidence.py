@@ -191,10 +191,11 @@ def tells_apart(present: list[Row], absent: list[Row], arms: Arms = ()) -> Estim
     return Estimate(area, *ends, sum(wins.shape), "area under the ROC curve, errors of both samples", unit="scans")
 
 
-def leak(rows: list[Row], fluid: str, arms: Arms) -> float:
-    """Share of one fluid, of the mL summed over scans, that is called ascites; the mean of the arms."""
-    found = [row.arms[arm].by_organ[fluid] for row in rows for arm in arms]
-    return sum(found) / len(arms) / sum(row.fluids_ml[fluid] for row in rows)
+def leak(rows: list[Row], fluids: Iterable[str], arms: Arms) -> float:
+    """Share of fluids that are no ascites, of the mL summed over scans, that is called so; the mean of the arms."""
+    fluids = list(fluids)
+    found = sum(row.arms[arm].by_organ[fluid] for row in rows for arm in arms for fluid in fluids)
+    return found / len(arms) / sum(row.fluids_ml[fluid] for row in rows for fluid in fluids)
 
 
 def biased(true_ml: np.ndarray) -> dict[str, dict[str, Exact]]:

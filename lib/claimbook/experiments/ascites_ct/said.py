@@ -3,7 +3,7 @@
 import numpy as np
 
 from claimbook.claims.words import several
-from claimbook.experiments.ascites_ct import evidence
+from claimbook.experiments.ascites_ct import evidence, phantoms
 from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.ascites_ct.evidence import Arms, Scans
 from claimbook.experiments.ascites_ct.figures import spoken
@@ -85,6 +85,17 @@ def of_cohorts(rows: list[Row]) -> dict[str, str | None]:
         "n_with": str(len(of)),
         "n_free": str(len(free)),
         "area_fitted": f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}",
+    }
+
+
+def of_fluids(rows: list[Row]) -> dict[str, str]:
+    """How much of the other fluids is oedema, and what the threshold that was not fitted calls ascites, in per cent."""
+    others = [fluid for fluid in phantoms.FOUND if fluid != "oedema"]
+    of = {fluid: sum(row.fluids_ml[fluid] for row in rows) for fluid in phantoms.FOUND}
+    return {
+        "oedema": f"{100 * of['oedema'] / sum(of.values()):.0f}",
+        "leak_oedema": f"{100 * evidence.leak(rows, ['oedema'], ('threshold',)):.0f}" if of["oedema"] else "0",
+        "leak_others": f"{100 * evidence.leak(rows, others, ('threshold',)):.0f}",
     }
 
 
