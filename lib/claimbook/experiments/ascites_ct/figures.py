@@ -86,10 +86,8 @@ def hero(rows: list[Row], least: float, states: dict[str, str]) -> Plot:
     )
     told = "no change is shown to break the overlap"
     if broken:
-        (left, worst), verb = broken[0], "breaks" if len(broken) == 1 else "break"
-        told = (
-            f"{len(broken)} of {len(judged)} changes {verb} the overlap, most of all {spoken(worst)} ({left:.2f} left)"
-        )
+        (left, worst), verb = broken[0], "breaks the overlap:" if len(broken) == 1 else "break the overlap, most of all"
+        told = f"{len(broken)} of {len(judged)} changes {verb} {spoken(worst)} ({left:.2f} of it left)"
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
@@ -103,9 +101,9 @@ def hero(rows: list[Row], least: float, states: dict[str, str]) -> Plot:
 
 
 def spoken(level: tuple[str, str]) -> str:
-    """A factor and its level in running text."""
-    short = {"disease": "cirrhosis", "contrast": "no contrast"}
-    return short.get(level[0], NAMES[level[0]].replace(":", "") + level[1])
+    """A factor and its judged level in running text."""
+    short = {"disease": "cirrhosis", "contrast": "no contrast", "distractors": f"{level[1]} other fluids"}
+    return short.get(level[0], NAMES[level[0]] + level[1])
 
 
 def _point(ax: Axes, one: Estimate, at: float, full: bool, label: str | None) -> None:
