@@ -250,6 +250,18 @@ def test_a_change_that_readers_lose_as_much_by_is_void():
     assert states(evidence.shifts(shifted(changed=worse)))["C15.noise"] == "void"
 
 
+def test_readers_whom_a_change_does_not_touch_void_nothing():
+    rows, worse = shifted(), GOOD | dict.fromkeys(NETS, 0.5)
+    level = evidence.JUDGED["noise"]
+    plain = evidence.at_level(rows)
+    rows = [one for one in rows if (one.factor, one.level) != level]
+    for i, one in plain.items():
+        noisy = row("base", i, worse, *level)
+        rows.append(dataclasses.replace(noisy, arms=noisy.arms | {"second reader": one.arms["second reader"]}))
+    found = evidence.kept(rows, level, evidence.READERS, evidence.READERS)
+    assert found.value == 1 and states(evidence.shifts(rows))["C15.noise"] == "not_met"
+
+
 def test_a_network_no_better_than_the_cavity_is_void():
     rows = shifted()
     for one in rows:
@@ -335,10 +347,11 @@ def stands(rows):
 
 def test_figures_say_what_they_draw():
     rows, changed = cohorts(), shifted(changed=GOOD | dict.fromkeys(NETS, 0.5))
-    hero = figures.hero(changed, 0.93, stands(changed))
+    hero = figures.hero(changed, 0.93, stands(changed), torso(300.0, 0.4))
     assert "Simulated" in hero.title and "7 of 7 changes break" in hero.title and "(0.6" in hero.title
+    assert "painted fluid 0.50 of it is left" in hero.title
     kept = shifted()
-    assert "no change is shown to break" in figures.hero(kept, 0.93, stands(kept)).title
+    assert "no change is shown to break" in figures.hero(kept, 0.93, stands(kept), []).title
     for plot in (hero, figures.agreement(rows), figures.rivals(rows), figures.coefficients(changed)):
         assert "Simulated" in plot.title
         plotting.png(plot, "toy")
@@ -357,6 +370,12 @@ def test_the_text_says_how_changes_stand_and_not_how_they_should():
     assert text["broken"].startswith("1 of 7: noise 40 HU (0.6") and text["worst"].startswith("noise 40 HU, 0.6")
     lines = said.each_network(rows)
     assert [len(line) for line in lines] == [1 + len(NETS) + 1] * 7 and lines[2][0] == "noise 40 HU"
+
+
+def test_the_sentence_of_the_answer_follows_the_states():
+    good, bad = said.in_short({"a": "met", "b": "met", "c": "open"}, 0.5, 0.415), said.in_short({"a": "void"}, 0.1, 0.4)
+    assert "most changes do no harm" in good and "scan enough of" in good
+    assert "do harm or stay undecided" in bad and "scan too little of" in bad
 
 
 def test_the_text_of_cohorts_and_trainings_comes_from_rows():

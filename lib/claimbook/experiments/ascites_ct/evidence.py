@@ -344,7 +344,7 @@ def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
     trained = networks(rows)
     alarm = plain.arms["fitted"].ml
     found = float(np.mean([plain.arms[arm].ml for arm in trained]))
-    dice = float(np.mean([row.arms[arm].dice for row in rows if row.ml for arm in trained] or math.nan))
+    dice = painted_dice(rows)
     less = Exact(found / alarm if alarm else math.nan)
     return {
         "C21": Evidence(
@@ -352,3 +352,8 @@ def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
             preconditions={"finds_inserted": Exact(dice).of("torso")},
         )
     }
+
+
+def painted_dice(rows: list[real.Row]) -> float:
+    """Mean Dice of the trained networks with the pools that were painted into a real image; NaN without a pool."""
+    return float(np.mean([row.arms[arm].dice for row in rows if row.ml for arm in networks(rows)] or math.nan))

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from claimbook import plotting, stats
 from claimbook.experiments.ascites_ct import evidence, phantoms
 from claimbook.experiments.ascites_ct.evidence import Scans
+from claimbook.experiments.ascites_ct.measure import real
 from claimbook.experiments.ascites_ct.measure.scans import Row
 from claimbook.papers import ascites_ct as method
 from claimbook.plotting import CARD, COLOURS, MARKERS, SOFT, Plot
@@ -61,24 +62,37 @@ def audit() -> Plot:
     )
 
 
-def hero(rows: list[Row], least: float, states: dict[str, str]) -> Plot:
-    """Dice kept when one thing changes, and what two readers keep.
+def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real.Row]) -> Plot:
+    """Dice kept when one thing changes, what two readers keep, and what is left on a real scan with painted fluid.
 
     ``least``: what the ledger calls kept; ``states``: how each of its parts stands, as in "not met".
     """
-    levels, judged = evidence.levels(rows), evidence.judged(rows)
-    fig, ax = plotting.figure(height=8.2)
+    levels, judged, pools = evidence.levels(rows), evidence.judged(rows), [row for row in torso if row.ml]
+    names = [NAMES[factor] + level for factor, level in levels] + [f"real CT, {row.ml:.0f} mL painted" for row in pools]
+    fig, ax = plotting.figure(height=9.4)
     for i, level in enumerate(levels):
         readers = evidence.kept(rows, level, evidence.READERS, evidence.READERS).value
-        label = {} if i else {"label": "two readers"}
-        ax.plot(readers, i, marker="|", color=COLOURS[1], markersize=14, markeredgewidth=2.5, linestyle="none", **label)
+        look = {"marker": "|", "color": COLOURS[1], "markersize": 14, "markeredgewidth": 2.5, "linestyle": "none"}
+        ax.plot(readers, i, label=None if i else "two readers", **look)
         _point(ax, evidence.kept(rows, level), i, full=level in judged.values(), label=None if i else "networks")
-    ax.set_yticks(range(len(levels)), [NAMES[factor] + level for factor, level in levels])
-    ax.set(xlabel="Dice, of that on unchanged scans", ylim=(len(levels) - 0.4, -0.6))
+    plain = Scans(evidence.at_level(rows).values())("dice").mean()
+    for i, row in enumerate(pools if levels else (), len(levels)):
+        each = [row.arms[arm].dice / plain for arm in evidence.networks(torso)]
+        ends = [[np.mean(each) - min(each)], [max(each) - np.mean(each)]]
+        look = {
+            "color": COLOURS[3],
+            "markersize": 8,
+            "linewidth": 1.8,
+            "label": None if row is not pools[0] else "real CT",
+        }
+        ax.errorbar(np.mean(each), i, xerr=ends, fmt="D", **look)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="Dice, of that on unchanged simulated scans", ylim=(len(names) - 0.4, -0.6))
     ax.set_xlim(-0.02, max(1.25, ax.get_xlim()[1]))
     ax.grid(axis="y", visible=False)
-    for edge in (i for i in range(1, len(levels)) if levels[i][0] != levels[i - 1][0]):
-        ax.axhline(edge - 0.5, color=SOFT, linewidth=0.5)
+    factors = [factor for factor, _ in levels] + ["real"] * len(pools)
+    for edge in (i for i in range(1, len(factors)) if factors[i] != factors[i - 1]):
+        ax.axhline(edge - 0.5, color=SOFT, linewidth=2 if factors[edge] == "real" else 0.5)
     if levels:
         plotting.region(ax, least, np.inf, "keeps it")
     broken = sorted(
@@ -88,15 +102,18 @@ def hero(rows: list[Row], least: float, states: dict[str, str]) -> Plot:
     if broken:
         (left, worst), verb = broken[0], "breaks the overlap:" if len(broken) == 1 else "break the overlap, most of all"
         told = f"{len(broken)} of {len(judged)} changes {verb} {spoken(worst)} ({left:.2f} of it left)"
+    if pools:
+        told += f". On a real CT with painted fluid {evidence.painted_dice(torso) / plain:.2f} of it is left"
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
         caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
         "judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
         "95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as much, "
-        "nothing is said against a network. How large each change is was chosen by us.",
+        "nothing is said against a network. How large each change is was chosen by us. Below: one real CT without "
+        "ascites, with simulated fluid painted in, from the lowest to the highest of the networks.",
         alt="Dice on changed simulated scans over Dice on the same patients unchanged, for each factor and level, with "
-        f"intervals and the region of at least {least}.",
+        f"intervals and the region of at least {least}; below, Dice on a real CT with painted fluid over the same.",
     )
 
 

@@ -31,10 +31,9 @@ def check(parameters: dict[str, object]) -> None:
 
 
 def rows(run, name: str) -> list:
-    """Rows of a stored run on simulated scans where one speaks for this run's seed, else a few measured now."""
-    table = declarations.table(run.chapter)
-    same = [key for key in (name, f"{name}_seed{run.seed}") if key in table and table[key].config["seed"] == run.seed]
-    if kept := run.read(same[0], of="") if same and not run.smoke else []:
+    """Rows of a stored run on simulated scans where it speaks for this run's seed, else a few measured now."""
+    speaks = declarations.declared(run.chapter, name).config["seed"] == run.seed and not run.smoke
+    if kept := run.read(name, of="") if speaks else []:
         return kept
     n = LIVE[run.tier]
     print(
@@ -91,11 +90,12 @@ def own(run) -> list:
 
 
 def of_setup(run) -> dict[str, object]:
-    """Sizes that the text quotes, and what is stored for another seed."""
-    seed1 = paths.sweep(run.chapter, "shifts_seed1").exists()
-    return {f"n_{cohort}": N[cohort] for cohort in ("train", "train_free", "base")} | {
+    """Sizes and bounds that the text quotes, as they are declared."""
+    bounds = {"least": ("C15", "noise"), "better": ("C17", "than_in_cavity")}
+    return {
+        **{f"n_{cohort}": N[cohort] for cohort in ("train", "train_free", "base")},
+        **{key: run.ledger.claim(claim).part(part).bound for key, (claim, part) in bounds.items()},
+        "asked": run.ledger.claim("C21").precondition("finds_inserted").bound,
         "steps": f"{declarations.declared(run.chapter, FIRST).config['steps']:,}",
-        "least": run.ledger.claim("C15").part("noise").bound,
         "live": LIVE["cpu"],
-        "seed1": "the run of changed scans (C15 and C16)" if seed1 else "nothing",
     }

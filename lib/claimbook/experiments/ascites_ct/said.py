@@ -125,6 +125,14 @@ def on_real(rows: list[real.Row]) -> list[list[str]]:
     ]
 
 
+def in_short(states: dict[str, str], found: float, asked: float) -> str:
+    """The parts of C15 beside the one real scan, in a sentence; ``found``: Dice with painted fluid there."""
+    kept = sum(state == "met" for state in states.values())
+    inside = "most changes do no harm" if 2 * kept > len(states) else "most changes do harm or stay undecided"
+    real = "enough of the painted fluid is found" if found >= asked else "too little of the painted fluid is found"
+    return f"Inside the simulation {inside}; on the one real scan {real}, by what was asked before"
+
+
 def of_training(trained: list[dict]) -> dict[str, str | None]:
     """Minutes, and whether stored trainings had levelled off: the last two checks of each that was checked."""
     checks = [one["curves"]["validation"] for one in trained]
