@@ -68,7 +68,7 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
     ``least``: what the ledger calls kept; ``states``: how each of its parts stands, as in "not met".
     """
     levels, judged, pools = evidence.levels(rows), evidence.judged(rows), [row for row in torso if row.ml]
-    names = [NAMES[factor] + level for factor, level in levels] + [f"real CT, {row.ml:.0f} mL painted" for row in pools]
+    names = [NAMES[factor] + level for factor, level in levels] + [f"real CT, {row.ml:,.0f} mL" for row in pools]
     fig, ax = plotting.figure(height=9.4)
     for i, level in enumerate(levels):
         readers = evidence.kept(rows, level, evidence.READERS, evidence.READERS).value
@@ -87,7 +87,7 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
         }
         ax.errorbar(np.mean(each), i, xerr=ends, fmt="D", **look)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="Dice, of that on unchanged simulated scans", ylim=(len(names) - 0.4, -0.6))
+    ax.set(xlabel="Dice, of that on unchanged scans", ylim=(len(names) - 0.4, -0.6))
     ax.set_xlim(-0.02, max(1.25, ax.get_xlim()[1]))
     ax.grid(axis="y", visible=False)
     factors = [factor for factor, _ in levels] + ["real"] * len(pools)

@@ -28,8 +28,8 @@ def of_audit() -> dict[str, str]:
             f"stated_{key}": str(stated),
             f"r2_{key}": f"{low:.2f} to {high:.2f}",
             f"t_{key}": f"{by_t.least:.0f} to {by_t.most:.0f}",
-            f"half_{key}": f"{method.Z * sd / np.sqrt(stated):.3f}",
-            f"has_{key}": f"{(greatest - least) / 2:.3f}",
+            f"half_{key}": f"{method.Z * sd / np.sqrt(stated):.4f}",
+            f"has_{key}": f"{(greatest - least) / 2:.4f}",
             f"most_{key}": f"{most:.2f}",
             f"forced_{key}": f"{100 * (1 - most) / (1 - dice):.0f}",
         }
