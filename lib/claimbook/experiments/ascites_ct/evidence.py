@@ -133,12 +133,19 @@ class Scans:
         errors = [method.relative_error(self("ml", (arm,)), self.against(arm)) for arm in arms]
         return 1 - np.vectorize(method.largest_dice)(errors).mean(axis=0)
 
-    def leaves_out(self, arms: Arms = ()) -> Estimate:
-        """Share of the fluids that are no ascites which is segmented, over the share of the ascites that is."""
+    def leaves_out(self, arms: Arms = (), but: str = "") -> Estimate:
+        """Share of the fluids that are no ascites which is segmented, over the share of the ascites that is.
+
+        ``but``: a fluid that does not count.
+        """
         arms = arms or networks(self.rows)
-        wrong = np.mean([[sum(row.arms[arm].by_organ.values()) for row in self.rows] for arm in arms], axis=0)
+
+        def summed(ml: dict[str, float]) -> float:
+            return sum(value for fluid, value in ml.items() if fluid != but)
+
+        wrong = np.mean([[summed(row.arms[arm].by_organ) for row in self.rows] for arm in arms], axis=0)
         right = self("ml", arms) - self("wrong_ml", arms)
-        fluids = np.array([sum(row.fluids_ml.values()) for row in self.rows])
+        fluids = np.array([summed(row.fluids_ml) for row in self.rows])
         ascites = np.array([row.grid_ml for row in self.rows])
 
         def of(at: np.ndarray) -> float:  # of mL summed over scans, as some hold little of either
@@ -162,15 +169,27 @@ def cohorts(rows: list[Row]) -> dict[str, Evidence]:
     rivals = {"than_threshold": "fitted", "than_in_cavity": "in cavity", "than_forest": "forest"}
     rivals = {part: (arm,) for part, arm in rivals.items() if arm in of.rows[0].arms}
     better = (
-        {part: ratio(of("dice", arms), of("dice", rival)) for part, rival in rivals.items()}
-        for arms in ((), UNTRAINED, READERS)
+        {part: ratio(dice, of("dice", rival)) for part, rival in rivals.items()}
+        for dice in (of("dice"), of("dice", UNTRAINED), np.ones(len(of)))
     )
-    forced = ({"forced": ratio(of.forced(arms), 1 - of("dice", arms))} for arms in ((), FILLS, READERS))
+    trainings = stats.mean([forced_share(of, (net,)).value for net in networks(rows)], unit="networks")
+    forced = ({"forced": one} for one in (trainings, forced_share(of, FILLS), forced_share(of, READERS)))
     told = (
         {"tells_apart": tells_apart(of.rows, free, arms), "leaves_out": of.leaves_out(also)}
         for arms, also in (((), ()), (UNTRAINED, ("threshold",)))
     )
     return {"C17": Evidence(*better), "C18": Evidence(*forced), "C19": Evidence(*told)}
+
+
+def forced_share(of: Scans, arms: Arms) -> Estimate:
+    """Missing Dice that the error of the volume alone would cause, over the missing Dice."""
+    return ratio(of.forced(arms), 1 - of("dice", arms))
+
+
+def alarms(rows: list[Row], arms: Arms, at: float = 50.0) -> tuple[int, int]:
+    """Scans in which more than ``at`` mL are segmented, by the median of the arms, and how many there are."""
+    found = [np.median([row.arms[arm].ml for arm in arms]) for row in rows]
+    return int(np.sum(np.array(found) > at)), len(found)
 
 
 def tells_apart(present: list[Row], absent: list[Row], arms: Arms = ()) -> Estimate:
@@ -352,6 +371,12 @@ def on_torso(rows: list[real.Row]) -> dict[str, Evidence]:
             preconditions={"finds_inserted": Exact(dice).of("torso")},
         )
     }
+
+
+def painted_share(rows: list[real.Row]) -> float:
+    """Share of the painted mL that the trained networks find, mean over pools and networks; NaN without a pool."""
+    found = [(row.arms[arm].ml - row.arms[arm].wrong_ml) / row.ml for row in rows if row.ml for arm in networks(rows)]
+    return float(np.mean(found or math.nan))
 
 
 def painted_dice(rows: list[real.Row]) -> float:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from claimbook.claims.words import several
 from claimbook.experiments.ascites_ct import evidence, phantoms
 from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.ascites_ct.evidence import Arms, Scans
@@ -13,6 +12,7 @@ from claimbook.papers import ascites_ct as method
 
 LEVEL = 0.02  # of Dice, by which the last two checks of a training that has levelled off differ at most
 ARMS = {"fitted": "fitted", "cavity": "in cavity", "lowest": "lowest fifth", "fills": "fills", "forest": "forest"}
+LOWEST = ("lowest fifth",)  # of the cavity: a mask that does not look at the image
 ARMS |= {"reader": "second reader", "slices": "slices_0"}
 
 
@@ -36,11 +36,11 @@ def of_audit() -> dict[str, str]:
     return said
 
 
-def of_shifts(rows: list[Row], states: dict[str, str]) -> dict[str, str | None]:
-    """How the judged changes stand, by `ChapterRun.state` of their parts, and what the networks keep of their Dice."""
+def of_shifts(rows: list[Row], states: dict[str, str], least: float) -> dict[str, str | None]:
+    """How the judged changes stand, by `ChapterRun.state` of their parts, and what is kept; ``least``: asked."""
     there = evidence.judged(rows)
     if not there:
-        return dict.fromkeys(("dice_base", "n_judged", "kept", "broken", "undecided", "worst"))
+        return dict.fromkeys(("dice_base", "n_judged", "kept", "broken", "undecided", "worst", "blind"))
     kept = {part: evidence.kept(rows, level).value for part, level in there.items()}
 
     def listed(*wanted: str) -> str:
@@ -49,14 +49,18 @@ def of_shifts(rows: list[Row], states: dict[str, str]) -> dict[str, str | None]:
         ]
         return f"{len(names)} of {len(there)}" + (f": {', '.join(names)}" if names else "")
 
-    worst = min(kept, key=kept.get)
+    drawn = {level: evidence.kept(rows, level).value for level in evidence.levels(rows)}
+    worst = sorted(drawn, key=drawn.get)[:3]
+    looks = set(LOWEST) <= rows[0].arms.keys()
+    blind = [evidence.kept(rows, level, LOWEST, LOWEST).value for level in there.values()] if looks else []
     return {
         "dice_base": f"{Scans(evidence.at_level(rows).values())('dice').mean():.2f}",
         "n_judged": str(len(there)),
         "kept": listed("met").partition(":")[0],
         "broken": listed("not met"),
         "undecided": listed("open", "void", "untested"),
-        "worst": f"{spoken(there[worst])}, {kept[worst]:.2f} of the overlap is left",
+        "worst": ", ".join(f"{spoken(level)} ({drawn[level]:.2f})" for level in worst),
+        "blind": f"{sum(value >= least for value in blind)} of {len(blind)}" if blind else None,
     }
 
 
@@ -82,10 +86,32 @@ def of_cohorts(rows: list[Row]) -> dict[str, str | None]:
             for key, arms in false.items()
         },
         "most_cavity": f"{1 / of('dice', ('in cavity',)).mean():.2f}",
+        "watery": f"{of.leaves_out(nets, 'oedema').value:.2f}",
+        "watery_null": f"{of.leaves_out(('threshold',), 'oedema').value:.2f}",
         "n_with": str(len(of)),
         "n_free": str(len(free)),
-        "area_fitted": f"{evidence.tells_apart(of.rows, free, ('fitted',)).value:.2f}",
+        **{f"area_{key}": _area(of.rows, free, (ARMS[key],)) for key in ("fitted", "lowest")},
     }
+
+
+def _area(present: list[Row], absent: list[Row], arms: Arms) -> str | None:
+    if not set(arms) <= present[0].arms.keys():
+        return None
+    found = evidence.tells_apart(present, absent, arms)
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def alarms(rows: list[Row]) -> list[list[str]]:
+    """Lines: by cohort, in how many scans more than 50 mL are segmented, with ascites and without."""
+    ways, lines = {"networks": evidence.networks(rows), "threshold, fitted": ("fitted",)}, []
+    for cohort in evidence.COHORTS:
+        cells = [
+            "{} of {}".format(*evidence.alarms([row for row in rows if row.cohort == of], arms))
+            for arms in ways.values()
+            for of in (cohort, f"{cohort}_free")
+        ]
+        lines.append([f"simulated {cohort}", *cells])
+    return lines
 
 
 def of_fluids(rows: list[Row]) -> dict[str, str]:
@@ -125,12 +151,19 @@ def on_real(rows: list[real.Row]) -> list[list[str]]:
     ]
 
 
-def in_short(states: dict[str, str], found: float, asked: float) -> str:
-    """The parts of C15 beside the one real scan, in a sentence; ``found``: Dice with painted fluid there."""
-    kept = sum(state == "met" for state in states.values())
-    inside = "most changes do no harm" if 2 * kept > len(states) else "most changes do harm or stay undecided"
-    real = "enough of the painted fluid is found" if found >= asked else "too little of the painted fluid is found"
-    return f"Inside the simulation {inside}; on the one real scan {real}, by what was asked before"
+def of_torso(rows: list[real.Row]) -> dict[str, str | None]:
+    """What is found in the real scan without ascites, in mL, and of what was painted into it."""
+    if not rows:
+        return dict.fromkeys(("alarm_nets", "alarm_ends", "alarm_slices", "painted", "painted_slices"))
+    (plain,), pools = [row for row in rows if not row.ml], [row for row in rows if row.ml]
+    ml = [plain.arms[arm].ml for arm in evidence.networks(rows)]
+    return {
+        "alarm_nets": f"{np.mean(ml):,.0f}",
+        "alarm_ends": f"{min(ml):,.0f} to {max(ml):,.0f}",
+        "alarm_slices": f"{plain.arms['slices_0'].ml:,.0f}",
+        "painted": f"{100 * evidence.painted_share(rows):.0f}",
+        "painted_slices": f"{np.mean([row.arms['slices_0'].dice for row in pools]):.2f}",
+    }
 
 
 def of_training(trained: list[dict]) -> dict[str, str | None]:
