@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from claimbook.claims.words import several
 from claimbook.experiments.ascites_ct import evidence, phantoms
 from claimbook.experiments.ascites_ct.baselines import Setting
 from claimbook.experiments.ascites_ct.evidence import Arms, Scans
