@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.display.tables import Shown, table
 from claimbook.experiments.sink_emergence import evidence
 from claimbook.experiments.sink_emergence.measure.text import Row
-from claimbook.experiments.sink_emergence.stored import FAMILIES_TO_COME, SEEDS, TEXT_RUNS, seeds, text_run
+from claimbook.experiments.sink_emergence.stored import FAMILIES_TO_COME, FIRST_SEED, SEEDS, TEXT_RUNS, seeds, text_run
 from claimbook.plotting import Plot
 
 KINDS = {"natural": "natural text", "random": "random tokens", "repeated": "one token repeated"}
@@ -162,7 +162,7 @@ def interventions(curves: dict) -> Plot | str:
 
 def millions(arm: str, row: Row) -> np.ndarray:
     """Training tokens, in millions, at each measured point."""
-    config = TEXT_RUNS[text_run(arm, row.seed)].config
+    config = TEXT_RUNS[text_run(arm, FIRST_SEED)].config
     return np.array([point["step"] for point in row.measured]) * config["batch"] * config["corpus"]["length"] / 1e6
 
 
