@@ -12,7 +12,7 @@ from claimbook.claims import words
 from claimbook.display.tables import Shown, table
 from claimbook.experiments.sink_emergence import evidence
 from claimbook.experiments.sink_emergence.measure.text import Row
-from claimbook.experiments.sink_emergence.stored import FAMILIES_TO_COME, FIRST_SEED, SEEDS, TEXT_RUNS, seeds, text_run
+from claimbook.experiments.sink_emergence.stored import FIRST_SEED, TEXT_RUNS, seeds, text_run
 from claimbook.plotting import Plot
 
 KINDS = {"natural": "natural text", "random": "random tokens", "repeated": "one token repeated"}
@@ -179,7 +179,7 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
     if not {"fixed", "packed"} <= arms.keys():
         return NO_TRAININGS
     fig, (top, bottom) = plotting.figure(2, 1, height=7.8, height_ratios=[1.3, 1])
-    _heads(top, arms["fixed"][0])
+    _heads(top, arms["fixed"][-1])
     drawn, ends = [], {}
     for i, (arm, (label, of)) in enumerate(SINKS.items()):
         look = {"color": plotting.COLOURS[i], "linestyle": plotting.LINES[i], "linewidth": 1.8}
@@ -198,7 +198,7 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
         title=f"A sink grows on a first token that is always the same: {means['fixed']:.1f} % of heads and samples "
         f"after ten million tokens, {means['packed']:.1f} % on ordinary text",
         caption="Above: each row is a head of one small decoder, the last layer on top; bright is attention to the "
-        "first token. Below: every seed.",
+        "first token. Below: every seed that is stored, those of the first hearing among them.",
         alt="Above, a row for each head of a small decoder; with the first token always the same one head or two "
         "brighten in the course of the training. Below, the share of heads and samples with a sink against training "
         "tokens, a line for each seed: it rises with a fixed first token and for a key bias, and stays at zero on "
@@ -227,36 +227,21 @@ def _heads(ax, row: Row) -> None:
 
 
 def text_table(arms: dict[str, list[Row]]) -> Shown:
-    """Every arm on text: how many of its seeds are trained, and means over them at the end; see `evidence.norm`."""
-    head = ["decoder", "seeds trained", "sink on the first, %", "sink on the bias, %", "largest norm ratio", "loss"]
-    rows = []
-    for arm, label in TEXT_ARMS.items():
-        found = arms.get(arm, [])
-        has_bias = found and len(found[0].measured[-1]["sink"]["0.3"]) > 5
-        rows.append([label, f"{len(found)} of {len(seeds(arm))}"] + (_ends(found, has_bias) if found else ["—"] * 4))
-    return table(head, rows, "toy-table")
+    """The arms on text that are stored: how many of their seeds, means over these at the end; see `evidence.norm`."""
+    head = ["decoder", "seeds", "sink on the first, %", "sink on the bias, %", "largest norm ratio", "loss"]
+    return table(head, [_ends(arm, arms[arm]) for arm in TEXT_ARMS if arm in arms], "toy-table")
 
 
-def _ends(found: list[Row], has_bias: bool) -> list[str]:
+def _ends(arm: str, found: list[Row]) -> list[str]:
+    has_bias = len(found[0].measured[-1]["sink"]["0.3"]) > 5
     return [
+        TEXT_ARMS[arm],
+        f"{len(found)} of {len(seeds(arm))}",
         f"{100 * np.mean([evidence.first(row) for row in found]):.1f}",
         f"{100 * np.mean([evidence.bias(row) for row in found]):.1f}" if has_bias else "—",
         f"{np.mean([evidence.norm(row) for row in found]):.1f}",
         f"{np.mean([evidence.loss(row) for row in found]):.3f}",
     ]
-
-
-def to_come(arms: dict[str, list[Row]]) -> str:
-    """How many trainings on text are there, what the others keep from being judged, and which toys are to come."""
-    done, planned = sum(map(len, arms.values())), sum(len(seeds(arm)) for arm in TEXT_ARMS)
-    ready = sum(len(arms.get(arm, [])) >= SEEDS for arm in TEXT_ARMS)
-    said = f"All {planned} trainings on text are stored."
-    if done < planned:
-        said = (
-            f"{done} of {planned} trainings on text are stored. An arm is judged from {SEEDS} seeds on, which {ready} "
-            f"of {len(TEXT_ARMS)} have. What needs the others is untested until they are trained."
-        )
-    return said + (f" Of the toys {', '.join(FAMILIES_TO_COME)} are to come." if FAMILIES_TO_COME else "")
 
 
 STREAMED = {
@@ -267,35 +252,37 @@ STREAMED = {
 
 
 def streamed(arms: dict[str, list[Row]]) -> Plot | str:
-    """What is lost when the first tokens leave a cache of 32, by arm: loss over that of seeing everything."""
-    shown = [arm for arm in ("fixed", "packed", "learned", "key_bias") if len(arms.get(arm, [])) > 1]
+    """What is lost when the first tokens leave a cache of 32, by arm and seed: loss over that of seeing everything."""
+    shown = [arm for arm in ("fixed", "packed", "learned", "key_bias") if arms.get(arm)]
     if not {"fixed", "packed"} <= set(shown):
         return NO_TRAININGS
-    losses = {arm: {name: streamed_losses(arms[arm], name) for name in ("all", *STREAMED)} for arm in shown}
+    costs = {
+        name: [streamed_losses(arms[arm], name) - streamed_losses(arms[arm], "all") for arm in shown]
+        for name in STREAMED
+    }  # by seed
     fig, ax = plotting.figure(height=4.6)
     for j, (name, label) in enumerate(STREAMED.items()):
-        costs = [stats.paired_difference(losses[arm][name], losses[arm]["all"], unit="seeds") for arm in shown]
-        ax.errorbar(
-            [cost.value for cost in costs],
-            np.arange(len(shown)) + 0.24 * (j - 1),
-            xerr=[[cost.value - cost.low for cost in costs], [cost.high - cost.value for cost in costs]],
-            fmt=plotting.MARKERS[j],
+        ax.plot(
+            np.concatenate(costs[name]),
+            np.repeat(np.arange(len(shown)), list(map(len, costs[name]))) + 0.2 * (j - 1),
+            plotting.MARKERS[j],
             color=plotting.COLOURS[j],
-            capsize=4,
             label=label,
         )
     ax.set_yticks(range(len(shown)), [TEXT_ARMS[arm].replace(", ", ",\n") for arm in shown])
     ax.set(xlabel="loss beyond seeing everything, nats", ylim=(len(shown) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
+    plotting.reference_line(ax, 0, "", axis="x")
     plotting.legend(ax, columns=1)
-    saves = {arm: (one["window"] - one["first kept"]).mean() for arm, one in losses.items()}
+    saves = {arm: (costs["window"][i] - costs["first kept"][i]).mean() for i, arm in enumerate(shown)}
     return Plot(
         fig,
-        title=f"To keep the first token in a small cache saves {saves['fixed']:.3f} nats where it is a sink, "
-        f"{saves['packed']:.3f} where there is none",
+        title=f"To lose the first token from a small cache costs {saves['fixed']:.3f} nats where it is always the "
+        f"same, {saves['packed']:.3f} on ordinary text",
         caption="Decoders that read 128 tokens through a cache of 32 keys; loss of the second half over that of the "
-        "same decoder seeing all keys. A key bias is always seen. Means over seeds with 95 % intervals.",
-        alt="Loss beyond that of full attention for three caches of 32 keys, by decoder, with intervals.",
+        "same decoder seeing all keys. A key bias is always seen. A mark for each seed: "
+        f"{', '.join(f'{len(arms[arm])} of {TEXT_ARMS[arm]}' for arm in shown)}.",
+        alt="Loss beyond that of full attention for three caches of 32 keys, by decoder, a mark for each seed.",
     )
 
 
@@ -327,7 +314,7 @@ def bars(t: evidence.Arms, arms: tuple[str, ...], by: str, height: float = 5.2) 
     )
 
 
-CAPTION = "A ring for each seed, a bar for their mean. Lines: what an even share would give, and the default's mean."
+CAPTION = "A ring for each seed, a bar for their mean. Dotted: an even share; dashed: the default's mean."
 FOUR = ("4 heads, K bias", "4 heads, shared K bias")
 BIASES = ("K bias", "KV bias", "value 5", "value 20", "even value 20", "1 dimension", "8 dimensions", *FOUR)
 
