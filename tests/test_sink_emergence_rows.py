@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from claimbook import paths, plotting
+from claimbook import files, paths, plotting
 from claimbook.claims import ledgers, verdicts
-from claimbook.experiments.sink_emergence import evidence, figures, stored
+from claimbook.experiments.sink_emergence import evidence, figures, inputs, prose, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
@@ -487,10 +487,12 @@ def test_every_stored_training_can_be_built():
 
 def test_what_is_trained_is_declared_and_the_rest_is_to_come():
     """A declared run that is not there would make the chapter stale."""
-    on_text = {name for name in stored.STORED if name.startswith("text_")}
+    earlier = {name for names in stored.FIRST_HEARING.values() for name in names}
+    on_text = {name for name in stored.STORED if name.startswith("text_")} - earlier
     assert on_text | set(stored.TO_COME) == set(stored.TEXT_RUNS) and not on_text & set(stored.TO_COME)
     assert len(on_text) == sum(stored.TRAINED.values()) and stored.TRAINED.keys() <= stored.ARMS.keys()
     assert all(paths.sweep("sink_emergence", name).exists() for name in stored.STORED)
+    assert earlier < stored.STORED.keys() and not earlier & stored.TEXT_RUNS.keys()
 
 
 def test_an_arm_changes_one_thing_only():
@@ -640,7 +642,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         figures.norms(found),
         figures.lengths_and_layers({"a-1b": curves, "b-2b": {}}, "a-1b", "text", config),
         figures.birth(drawable(only(fixed=1, packed=1))),
-        figures.streamed(drawable(only(fixed=3, learned=3, packed=3, key_bias=2))),
+        figures.streamed(drawable(only(fixed=3, learned=3, packed=1, key_bias=2))),
     ):
         assert plotting.png(drawn, "toy")[:4] == b"\x89PNG" and drawn.title
     for empty in (
@@ -648,7 +650,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         figures.biases(none),
         figures.ordered(none),
         figures.birth({}),
-        figures.streamed(drawable(only(fixed=1, packed=1))),
+        figures.streamed(drawable(only(fixed=3))),
         figures.interventions({}),
         figures.lengths_and_layers({"a-1b": {}}, "a-1b", "text", config),
     ):
@@ -656,13 +658,9 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         assert shown.text.startswith("Not drawn: ") and shown.html == f"<p>{shown.text}</p>"
 
 
-def test_a_page_says_which_trainings_are_to_come():
-    said = figures.to_come(only(fixed=5, packed=3))
-    assert said.startswith("8 of 141 trainings on text are stored.") and "which 1 of 24 have" in said
+def test_the_table_has_what_is_stored():
     lines = str(figures.text_table(only(fixed=5, packed=3))).splitlines()
-    assert len(lines) == 1 + len(stored.ARMS) and "first token fixed | 5 of 12 | 18." in "\n".join(lines)
-    assert "fixed, post-norm | 0 of 5 | — | — | — | —" in lines
-    assert figures.to_come(trained()) == "All 141 trainings on text are stored."
+    assert len(lines) == 3 and "first token fixed | 5 of 12 | 18." in "\n".join(lines)
 
 
 def test_a_growth_curve_is_drawn_of_every_seed():
@@ -673,6 +671,47 @@ def test_a_growth_curve_is_drawn_of_every_seed():
     wanted = [100 * evidence.first(row) for arm in ("fixed", "learned", "packed") for row in arms[arm]]
     wanted += [100 * evidence.bias(row) for row in arms["key_bias"]]
     assert drawn == pytest.approx(sorted(wanted))
+
+
+def test_seeds_of_the_first_hearing_are_drawn_and_judged_by_nothing():
+    class Run:
+        tier = "cpu"
+
+        def stored(self, name):
+            return files.read_json(paths.sweep("sink_emergence", name))
+
+    earlier, five = inputs.first_hearing(Run()), [*range(5)]
+    assert {arm: [row.seed for row in rows] for arm, rows in earlier.items()} == {"fixed": five, "packed": five}
+    last = files.read_json(paths.sweep("sink_emergence", "text_fixed_1"))["curves"]["measured"][-1]
+    assert evidence.first(earlier["fixed"][1]) == last["sink"]["0.3"][0]
+    judged = inputs.text_rows(Run())
+    assert all(row.seed >= stored.FIRST_SEED for rows in judged.values() for row in rows)
+
+
+# --- sentences that hang on what came out -----------------------------------------------------------------------------
+
+
+def test_sentences_follow_the_outcome():
+    assert len({prose.informs(state) for state in ("met", "not met", "open")}) == 3
+    assert "bias" in prose.contributes("not met", "met") and "bias" not in prose.contributes("not met", "not met")
+    assert "do not need" in prose.contributes("met", "met") and "open" in prose.contributes("untested", "met")
+    assert prose.bound(0.4) == "0.40 of the attention, so that it does not exclude a sink by itself"
+    assert prose.bound(0.2).endswith("excludes a sink") and prose.bound(None) == "(not measured)"
+    names = ["C1", "C2", "C3"]
+    assert [prose.listed(names[:count]) for count in (1, 2, 3)] == ["C1", "C1 and C2", "C1, C2 and C3"]
+
+
+def test_the_page_says_what_waits_for_trainings():
+    assert prose.stored(only(fixed=5, packed=3)).startswith("Of 141 trainings on text 8 are stored.")
+    assert "which 1 of 24 have" in prose.stored(only(fixed=5, packed=3))
+    assert prose.stored(trained()).startswith("All 141 trainings on text are stored.")
+    states = {"C9": ["untested"] * 4, "C12": ["met", "untested"], "C14": ["met", "open"], "C4": ["untested"]}
+    assert prose.waiting(LEDGER.claims, states) == (["C4", "C9"], ["C12"])
+    assert prose.waits(["C4", "C9"], ["C12"]) == (
+        "Nothing is measured of 2 claims: C4 and C9. Some parts are untested of 1 claim: C12."
+    )
+    assert prose.waits([], []) == "No claim waits for a training."
+    assert f"The {len(stored.TO_COME)} that are to come" in prose.takes(4.0, 20.0)
 
 
 # --- as a rerunner meets it -----------------------------------------------------------------------------------------
