@@ -803,6 +803,20 @@ MUTATIONS = [
         "test_sink_emergence_rows.py -k drawn_of_every_seed",
     ),
     (
+        "a sentence says what did not come out",
+        "experiments/sink_emergence/prose.py",
+        'if informative == "met" else ""',
+        "",
+        "test_sink_emergence_rows.py -k sentences_follow",
+    ),
+    (
+        "seeds of the first hearing are judged",
+        "experiments/sink_emergence/inputs.py",
+        "for seed in seeds(arm)",
+        "for seed in (*range(5), *seeds(arm))",
+        "test_sink_emergence_rows.py -k first_hearing",
+    ),
+    (
         "seeds are compared by their place in the list",
         "experiments/sink_emergence/evidence.py",
         "[tuple(one[seed] for one in rows) for seed in rows[0] if all(seed in one for one in rows)]",

@@ -680,12 +680,14 @@ def test_seeds_of_the_first_hearing_are_drawn_and_judged_by_nothing():
         def stored(self, name):
             return files.read_json(paths.sweep("sink_emergence", name))
 
-    earlier, five = inputs.first_hearing(Run()), [*range(5)]
-    assert {arm: [row.seed for row in rows] for arm, rows in earlier.items()} == {"fixed": five, "packed": five}
-    last = files.read_json(paths.sweep("sink_emergence", "text_fixed_1"))["curves"]["measured"][-1]
-    assert evidence.first(earlier["fixed"][1]) == last["sink"]["0.3"][0]
     judged = inputs.text_rows(Run())
     assert all(row.seed >= stored.FIRST_SEED for rows in judged.values() for row in rows)
+    shown = inputs.shown(Run(), judged)
+    assert {arm: rows[: -len(judged[arm])] for arm, rows in shown.items()} == {
+        arm: shown[arm][:5] if arm in stored.FIRST_HEARING else [] for arm in judged
+    }
+    last = files.read_json(paths.sweep("sink_emergence", "text_fixed_1"))["curves"]["measured"][-1]
+    assert evidence.first(shown["fixed"][1]) == last["sink"]["0.3"][0]
 
 
 # --- sentences that hang on what came out -----------------------------------------------------------------------------

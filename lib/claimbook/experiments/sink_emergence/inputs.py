@@ -40,16 +40,17 @@ def text_rows(run) -> dict[str, list[trainings.Row]]:
     return found
 
 
-def first_hearing(run) -> dict[str, list[trainings.Row]]:
-    """Trainings of the first hearing by arm, for a figure: they measured four tokens, and nothing at their end."""
-    found = {}
+def shown(run, trained: dict[str, list[trainings.Row]]) -> dict[str, list[trainings.Row]]:
+    """What figures show of the arms: before the new seeds those of the first hearing, which no part judges."""
+    found = dict(trained)
     for arm, names in FIRST_HEARING.items() if run.tier != "gpu" else ():
-        if stored := [one for name in names if (one := run.stored(name))]:
-            found[arm] = [_of_four_tokens(one) for one in stored]
-    return found
+        earlier = [_of_four_tokens(one) for name in names if (one := run.stored(name))]
+        found[arm] = earlier + found.get(arm, [])
+    return {arm: rows for arm, rows in found.items() if rows}
 
 
 def _of_four_tokens(stored: dict) -> trainings.Row:
+    """A row of the first hearing, which measured four tokens where five are, and nothing at the end."""
     sizes = {key: stored["metrics"][key] for key in ("unique_tokens", "parameters")}
     points = [
         point | {"sink": {"0.3": [*point["sink"]["0.3"], float("nan")]}} for point in stored["curves"]["measured"]
