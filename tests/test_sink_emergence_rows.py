@@ -734,7 +734,7 @@ def test_the_gpu_tier_runs_end_to_end_on_a_tiny_model(model):
     found = result["claims"]
     assert found["C22"]["verdict"] == "not_tested" and found["C1"]["fidelity"] == "reduced"
     assert (found["C4"]["parts"]["swapped_moves"]["state"] != "untested") == (model == "tiny-random-gpt2")
-    assert (found["C3"]["parts"]["rotary_bound"]["state"] == "met") == (model != "tiny-random-gpt2")
+    assert (found["C3"]["parts"]["states_coincide"]["state"] == "met") == (model != "tiny-random-gpt2")
 
 
 def test_a_new_machine_fetches_what_a_run_opens():

@@ -61,18 +61,11 @@ def protocol(found: Found) -> Found_:
         "C33": {"all_massive": stats.mean(found.repeated_norms, unit=SAMPLES)},
     }
     nulls = {"C2": {"repeated_loses": any_head(natural[:, 0])}}
-    if found.theory:
-        parts["C3"] = theory(found.theory["repeated"])
-        nulls["C3"] = theory(found.theory["natural"])
+    if found.theory:  # of text that does not repeat, as a null
+        parts["C3"], nulls["C3"] = (
+            {"states_coincide": Exact(found.theory[kind]["distance"])} for kind in ("repeated", "natural")
+        )
     return together(parts, nulls)
-
-
-def theory(row: dict) -> dict[str, Exact]:
-    """C3 in a model with rotary positions: of one token repeated, or, as a null, of text that does not repeat."""
-    return {
-        "states_coincide": Exact(row["distance"]),
-        "rotary_bound": Exact(row["above"], n=row["checked"]),
-    }
 
 
 def schemes(repeated: dict[str, float], random: dict[str, float]) -> Found_:

@@ -109,11 +109,11 @@ def lengths_and_layers(by_model: dict[str, dict], main: str, text: str, config: 
     start, end = rates[[0, -1], config["epsilons"].index(0.3)]
     return Plot(
         fig,
-        title=f"From {config['lengths'][0]} to {config['lengths'][-1]} tokens the share of sinks falls from "
+        title=f"From {config['lengths'][0]} to {config['lengths'][-1]} tokens the share of sinks goes from "
         f"{start:.0f} to {end:.0f} %",
         caption="Above: by threshold. C6 is judged from 32 tokens on, as an even share of 16 tokens is more than the "
         "lowest threshold. Below: by layer, at a threshold of 0.3.",
-        alt="Above, share of heads with a sink against text length, falling, one line for each threshold. Below, the "
+        alt="Above, share of heads with a sink against text length, one line for each threshold. Below, the "
         "same by depth of the layer, for each model.",
     )
 
@@ -152,8 +152,7 @@ def interventions(curves: dict) -> Plot | str:
         fig,
         title=f"Another text's first token in its place costs {exchanged:.3f} nats, its value emptied {emptied:.2f}",
         caption="Rise of the loss of tokens from 32 on, mean over documents with its 95 % interval.",
-        alt="Rise of the loss for seven interventions on the first token, with intervals. Exchanging it costs next to "
-        "nothing; emptying its value or removing it in sink heads costs most.",
+        alt="Rise of the loss for seven interventions on the first token, with intervals, around a line at none.",
     )
 
 
@@ -192,17 +191,17 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
     bottom.set(xlabel="training tokens, millions", ylabel="sink, %", ylim=(-0.5, None))
     bottom.legend(handles=drawn, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     top.set_xlim(bottom.get_xlim())
-    means = {arm: np.mean(one) for arm, one in ends.items()}
+    means, read = {arm: np.mean(one) for arm, one in ends.items()}, millions("fixed", arms["fixed"][-1])[-1]
     return Plot(
         fig,
-        title=f"A sink grows on a first token that is always the same: {means['fixed']:.1f} % of heads and samples "
-        f"after ten million tokens, {means['packed']:.1f} % on ordinary text",
+        title=f"{'A' if means['fixed'] >= 3 else 'No'} sink grows on a first token that is always the same: "
+        f"{means['fixed']:.1f} % of heads and samples after {read:.0f} million tokens, {means['packed']:.1f} % on "
+        "ordinary text",
         caption="Above: each row is a head of one small decoder, the last layer on top; bright is attention to the "
         "first token. Below: every seed that is stored, those of the first hearing among them.",
-        alt="Above, a row for each head of a small decoder; with the first token always the same one head or two "
-        "brighten in the course of the training. Below, the share of heads and samples with a sink against training "
-        "tokens, a line for each seed: it rises with a fixed first token and for a key bias, and stays at zero on "
-        "packed text.",
+        alt="Above, attention to a first token that is always the same against training tokens, a row for each head "
+        "of a small decoder. Below, the share of heads and samples with a sink against training tokens, a line for "
+        f"each seed. At the end, in %: {'; '.join(f'{SINKS[arm][0]} {one:.1f}' for arm, one in means.items())}.",
     )
 
 
