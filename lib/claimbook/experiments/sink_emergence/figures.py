@@ -329,7 +329,7 @@ def biases(t: evidence.Arms) -> Plot | str:
         _dots(ax, i - 0.15, [row.attention[evidence.column(row, 0)] for row in rows], plotting.COLOURS[0], "o")
         if arm != "unfixed":
             _dots(ax, i + 0.15, [row.attention[0] for row in rows], plotting.COLOURS[1], "s")
-    _rows(ax, t, shown)
+    _rows(ax, t, ["no bias", *(arm.removeprefix("unfixed, ") for arm in shown[1:])])
     drawn = np.mean([evidence.sink("unfixed, K bias", None)(row) for row in t.arms["unfixed, K bias"]])
     return Plot(
         fig,
@@ -345,10 +345,10 @@ def _dots(ax, y: float, values: list[float], colour: str, marker: str) -> None:
     ax.plot([np.mean(values)], [y], "|", color=colour, markersize=15, markeredgewidth=2.6)
 
 
-def _rows(ax, t: evidence.Arms, shown: list[str]) -> None:
+def _rows(ax, t: evidence.Arms, labels: list[str]) -> None:
     """Labels, and two lines: what an even share gives the first token, and what the default toy has."""
-    ax.set_yticks(range(len(shown)), shown)
-    ax.set(xlabel="attention", ylim=(len(shown) - 0.4, -0.6), xlim=(-0.02, 1.0))
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(xlabel="attention", ylim=(len(labels) - 0.4, -0.6), xlim=(-0.02, 1.0))
     ax.grid(axis="y", visible=False)
     ax.axvline(evidence.even_toy("default")[0], color=plotting.INK, linewidth=1.4, linestyle=":", zorder=1)
     if t.has("default"):
