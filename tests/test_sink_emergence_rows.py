@@ -697,6 +697,8 @@ def test_sentences_follow_the_outcome():
     assert len({prose.informs(state) for state in ("met", "not met", "open")}) == 3
     assert "bias" in prose.contributes("not met", "met") and "bias" not in prose.contributes("not met", "not met")
     assert "do not need" in prose.contributes("met", "met") and "open" in prose.contributes("untested", "met")
+    ordered = prose.ordered(evidence.toys(toy_arms())["C34"].parts)
+    assert "changes by -0." in ordered and prose.ordered({}) == "Not measured: these toys are to come."
     assert prose.bound(0.4) == "0.40 of the attention, so that it does not exclude a sink by itself"
     assert prose.bound(0.2).endswith("excludes a sink") and prose.bound(None) == "(not measured)"
     names = ["C1", "C2", "C3"]

@@ -3,7 +3,9 @@
 import numpy as np
 
 from claimbook.claims.ledgers import Claim
+from claimbook.claims.verdicts import Measurement
 from claimbook.claims.words import several
+from claimbook.display.tables import measured
 from claimbook.experiments.sink_emergence.measure.text import Row
 from claimbook.experiments.sink_emergence.stored import (
     ARMS,
@@ -42,6 +44,18 @@ def contributes(state: str, informative: str) -> str:
         "met": "They do not need its value.",
         "not met": "They rely on its value." + constant,
     }.get(state, "Whether they rely on its value stays open.")
+
+
+def ordered(parts: dict[str, Measurement]) -> str:
+    """C34, where its toys are there."""
+    if not parts:
+        return "Not measured: these toys are to come."
+    falls, apart = (measured(parts[name]) for name in ("falls", "ratio_alone_counts"))
+    return (
+        f"For each decade of rate over batch the attention changes by {falls}. What a lower rate with a smaller batch "
+        f"changes at an equal ratio is {apart} of what a third of the batch changes at an equal rate; 0 would mean "
+        "that the ratio alone counts."
+    )
 
 
 def stored(arms: dict[str, list[Row]]) -> str:
