@@ -1,0 +1,48 @@
+"""Which stored rows speak for a run, and what is trained again while the page runs."""
+
+from claimbook.experiments.gated_attention.measure import logs, text, toys
+from claimbook.experiments.gated_attention.stored import ARMS, STORED, TOY_RUNS, TOYS, seeds, text_run
+
+PAPERS = ("QwQZh/gated_attention",)  # a hub repository with three models of the paper
+LIVE_STEPS = {"smoke": 30, "cpu": 60}  # of the toy that is trained again
+LIVE = {"smoke": {"n_documents": 2, "length": 64}, "cpu": {}, "gpu": {}}  # of what is measured on real models
+
+
+def toy_rows(run) -> dict[str, list[toys.Row]]:
+    """Every arm of the toys that is stored; none at the gpu tier."""
+    found = {}
+    for family in TOYS if run.tier != "gpu" else ():
+        if f"toys_{family}" in STORED and (stored := run.stored(f"toys_{family}")):
+            found |= toys.read(stored)
+    return found
+
+
+def text_rows(run) -> dict[str, list[text.Row]]:
+    """Every arm trained on text that is stored, by seed; none at the gpu tier."""
+    found = {}
+    for arm in ARMS if run.tier != "gpu" else ():
+        names = [name for seed in seeds(arm) if (name := text_run(arm, seed)) in STORED]  # others are to come
+        if rows := [text.read(stored) for name in names if (stored := run.stored(name))]:
+            found[arm] = rows
+    return found
+
+
+def real_rows(run, lm, name: str) -> dict[str, list]:
+    """Rows of "onset" or "retrofit" by model: stored ones where they are, and of the run's own model."""
+    if name in STORED:
+        return run.rows(name, lm, **LIVE[run.tier])
+    return {}
+
+
+def audited(run) -> logs.Row | None:
+    """The audit of the authors' logs, stored."""
+    stored = run.stored("logs")
+    return logs.read(stored) if stored else None
+
+
+def toy_again(run, arm: str = "none") -> list[float]:
+    """The loss of a stored toy, its first steps trained once more with its own seed."""
+    config = TOY_RUNS["toys_plain"].config
+    steps = LIVE_STEPS.get(run.tier, 60)
+    _, found, _, _, _ = toys.trained(config["arms"][arm], config["recipe"], config["seed"], steps)
+    return found["loss"]
