@@ -180,14 +180,24 @@ def vanish(gated: text.Row, none: text.Row) -> bool:
     return failures(none) > 0 and 10 * failures(gated) <= failures(none)
 
 
-def first_too_high(t: Arms) -> str:
-    """The first rate at which the loss without a gate rises too much on average, else the highest that is trained."""
+def first_too_high(t: Arms) -> str | None:
+    """The first rate at which the loss without a gate rises too much on average, else the highest; None: to come."""
     higher = [suffix for suffix in sorted(RATES, key=RATES.get) if RATES[suffix] > RATES[""]]
-    trained = [suffix for suffix in higher if t.by_seed(at_rate("none", suffix), "none")]
-    rises = {
-        suffix: np.mean([change(*rows) for rows in t.by_seed(at_rate("none", suffix), "none")]) for suffix in trained
-    }
-    return next((suffix for suffix in trained if rises[suffix] >= SUFFERS), (trained or higher)[-1])
+    pairs = {suffix: t.by_seed(at_rate("none", suffix), "none") for suffix in higher}
+    if not all(pairs.values()):
+        return None
+    rises = {suffix: np.mean([change(*rows) for rows in found]) for suffix, found in pairs.items()}
+    return next((suffix for suffix in higher if rises[suffix] >= SUFFERS), higher[-1])
+
+
+def tolerated(t: Arms) -> tuple[Estimate | None, Estimate | None]:
+    """C7 at the first rate that is too high: the rise with the gate less that without, and that without."""
+    if (high := first_too_high(t)) is None:
+        return None, None
+    none = (at_rate("none", high), "none")
+    gated = (at_rate("elementwise", high), "elementwise")
+    less = t.mean(lambda g_high, g, n_high, n: change(g_high, g) - change(n_high, n), *gated, *none)
+    return less, t.mean(change, *none)
 
 
 def best_rates(t: Arms) -> tuple[str, str] | None:
@@ -206,14 +216,10 @@ def best_rates(t: Arms) -> tuple[str, str] | None:
 def decoders(arms: dict[str, list[text.Row]]) -> Found:
     """What decoders trained on text decide."""
     t = Arms(arms)
-    high, best = first_too_high(t), best_rates(t)
-    gated_high, none_high = at_rate("elementwise", high), at_rate("none", high)
+    best, (tolerates, suffers) = best_rates(t), tolerated(t)
 
     def gain(variant: str, x: float) -> Estimate | None:
         return t.mean(share_of(x), variant, "elementwise_added", "none")
-
-    def rise(arm: str) -> tuple[str, str]:
-        return at_rate(arm, high), arm
 
     parts = {
         "C1": {
@@ -228,12 +234,7 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "spikes_vanish": t.share(vanish, "elementwise_faster", "none_faster"),
             "ends_no_higher": t.mean(change, "elementwise_faster", "none_faster"),
         },
-        "C7": {
-            "tolerates": t.mean(
-                lambda gated_up, gated, none_up, none: change(gated_up, gated) - change(none_up, none),
-                gated_high, "elementwise", none_high, "none",
-            )
-        },
+        "C7": {"tolerates": tolerates},
         "C9": {
             "norm_helps": gain("norm", 0.34),
             "addition_helps": gain("additive_silu_added", 0.38),
@@ -251,7 +252,7 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     helps = {"gate_helps": t.mean(change, "elementwise_added", "none")}
     preconditions = dict.fromkeys(("C2", "C4", "C9", "C36"), helps) | {
         "C6": {"has_spikes": t.share(lambda row: failures(row) > 0, "none_faster")},
-        "C7": {"baseline_suffers": t.mean(change, *rise("none"))},
+        "C7": {"baseline_suffers": suffers},
         "C31": {"no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none")},
     }
     return together(parts, preconditions=preconditions)

@@ -275,7 +275,7 @@ def added(found: exact.Exact):
         [NAMES.get(row, row), f"{ours:,.2f}", f"{printed:g}", "" if abs(ours - printed) <= 0.031 * ours else "differs"]
         for row, (ours, printed) in found.added.items()
     ]
-    return table(["what is added", "arithmetic, M", "printed, M", ""], rows, "plain")
+    return table(["what is added", "arithmetic, M", "printed, M", ""], rows, "toy-table")
 
 
 def to_come() -> str:

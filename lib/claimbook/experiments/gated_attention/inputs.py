@@ -1,11 +1,18 @@
-"""Which stored rows speak for a run, and what is trained again while the page runs."""
+"""Which stored rows speak for a run, and what is measured or trained again while the page runs."""
 
+from claimbook.errors import ClaimbookError
 from claimbook.experiments.gated_attention.measure import logs, text, toys
 from claimbook.experiments.gated_attention.stored import ARMS, STORED, TOY_RUNS, TOYS, seeds, text_run
 
 PAPERS = ("QwQZh/gated_attention",)  # a hub repository with three models of the paper
 LIVE_STEPS = {"smoke": 30, "cpu": 60}  # of the toy that is trained again
-LIVE = {"smoke": {"n_documents": 2, "length": 64}, "cpu": {}, "gpu": {}}  # of what is measured on real models
+LIVE = {"smoke": {"n_documents": 2, "length": 64}}  # of what is measured on a model or text that no stored run is of
+
+
+def check(parameters: dict[str, object]) -> None:
+    """ClaimbookError, before a kernel starts, for several models."""
+    if "," in parameters["models"]:
+        raise ClaimbookError(f"gated_attention reads one model at a time, not '{parameters['models']}'")
 
 
 def toy_rows(run) -> dict[str, list[toys.Row]]:
@@ -29,9 +36,10 @@ def text_rows(run) -> dict[str, list[text.Row]]:
 
 def real_rows(run, lm, name: str) -> dict[str, list]:
     """Rows of "onset" or "retrofit" by model: stored ones where they are, and of the run's own model."""
-    if name in STORED:
-        return run.rows(name, lm, **LIVE[run.tier])
-    return {}
+    if name not in STORED:
+        return {}
+    own = {"text": run.text} if run.text else {}
+    return run.rows(name, lm, **LIVE.get(run.tier, {"draws": 1}), **own)
 
 
 def audited(run) -> logs.Row | None:
