@@ -16,8 +16,8 @@ from claimbook.assets import catalogue
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.verdicts import Evidence
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.gated_attention import evidence, stored
-from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, seen, text, toys
+from claimbook.experiments.gated_attention import evidence, inputs, stored
+from claimbook.experiments.gated_attention.measure import exact, logs, onset, released, retrofit, seen, text, toys
 from claimbook.lm import tiny
 from claimbook.lm.corpora import Document
 from claimbook.lm.load import LM
@@ -450,3 +450,79 @@ def test_the_printed_column_as_published():
     assert list(exact.PRINTED.values()) == entry
     ours, printed = exact.added()[exact.MISPRINT]
     assert abs(printed - ours) / ours == pytest.approx(0.117, abs=0.001)
+
+
+# --- the released models ---------------------------------------------------------------------------------------------
+
+
+def released_row(share, massive, score=None, zeros=None, i=0):
+    wobble = 0.001 * math.sin(i)
+    sizes = (None, None) if score is None else (0.7 + wobble, 0.05)
+    score, zeros = (None if one is None else one + wobble for one in (score, zeros))
+    return released.Row(share + wobble, 0.004, massive + 100 * wobble, score, zeros, *sizes)
+
+
+def test_released_models_as_the_paper_says_and_otherwise():
+    none = [released_row(0.467, 1053, i=i) for i in range(24)]
+    as_said = {
+        "none": none,
+        "elementwise": [released_row(0.048, 94, 0.116, 0.7, i=i) for i in range(24)],
+        "headwise": [released_row(0.073, 98, 0.172, 0.37, i=i) for i in range(24)],
+    }
+    found = evidence.models(as_said)
+    for claim in ("C12", "C13", "C19"):
+        assert set(states(found, claim).values()) == {"met"}, claim
+    assert [states(found, "C10")[part] for part in ("sparse", "near_zero", "headwise_sparse")] == ["met"] * 3
+    alike = {
+        "none": none,
+        **{key: [released_row(0.46, 1000, 0.5, 0.1, i=i) for i in range(24)] for key in ("elementwise", "headwise")},
+    }
+    assert set(states(evidence.models(alike), "C12").values()) == {"not_met"}
+    assert set(states(evidence.models(alike), "C13").values()) == {"not_met"}
+
+
+@pytest.mark.parametrize("kind", ["headwise", "elementwise", None])
+def test_a_released_folder_is_read_without_its_code(tmp_path, kind):
+    """A tiny Qwen3 with a gate, saved as the authors save theirs, gives the same logits when it is read back."""
+    from safetensors.torch import save_file
+
+    model, tokenizer = tiny.build("tiny-random-qwen3")
+    sizes = method.shape(model)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    method.attach(model, *([method.GATES[kind]] if kind else []), seed=4)
+    for i, layer in enumerate(model.model.layers) if kind else ():
+        key = f"model.layers.{i}.self_attn.q_proj.weight"
+        gate = layer.self_attn.gates[0].linear.weight.detach()
+        weights[key] = method.pack(weights[key], gate, sizes, "by_group").contiguous()
+    save_file(weights, tmp_path / "model.safetensors")
+    config = model.config.to_dict() | {flag: name == kind for name, flag in released.FLAGS.items()}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "x.Y"}}))
+    tokenizer.save_pretrained(tmp_path)
+    lm = released.load(tmp_path, "cpu", "float32")
+    ids = torch.arange(1, 20)
+    with torch.no_grad():
+        assert torch.allclose(lm.model(ids[None]).logits, model(ids[None]).logits, atol=1e-5)
+    row = released.measure(lm, ids)
+    assert (row.score is None) == (kind is None) and 0 < row.share < 1
+    (tmp_path / "config.json").write_text(json.dumps(config | dict.fromkeys(released.FLAGS.values(), kind is None)))
+    with pytest.raises(ClaimbookError):
+        released.load(tmp_path, "cpu", "float32")
+
+
+def test_a_folder_without_models_is_refused(tmp_path):
+    with pytest.raises(ClaimbookError, match="has no config"):
+        released.load(tmp_path / "1B_baseline")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"models": "smollm2-135m,gemma-3-270m"}, "one model at a time"),
+        ({"models": "smollm2-135m", "released": "/nowhere"}, "does not hold 1B_baseline"),
+        ({"models": "smollm2-135m", "released": "my-folder"}, "whole path"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_kernel_starts(parameters, said):
+    with pytest.raises(ClaimbookError, match=said):
+        inputs.check(parameters)
+    inputs.check({"models": "smollm2-135m", "released": ""})

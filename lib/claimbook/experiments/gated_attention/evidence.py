@@ -8,7 +8,7 @@ import numpy as np
 from claimbook import stats
 from claimbook.claims.verdicts import Evidence, Measurement
 from claimbook.experiments.gated_attention.measure import logs as log_files
-from claimbook.experiments.gated_attention.measure import onset, retrofit, text, toys
+from claimbook.experiments.gated_attention.measure import onset, released, retrofit, text, toys
 from claimbook.experiments.gated_attention.measure.exact import BETWEEN, LINEAR, MISPRINT
 from claimbook.experiments.gated_attention.measure.exact import Exact as Arithmetic
 from claimbook.experiments.gated_attention.stored import LAST, RATES, at_rate
@@ -321,3 +321,42 @@ def put_in(rows: list[retrofit.Row]) -> Found:
         "zero_does_not": Exact(float(np.abs(rises("zero")).max()), n=len(rows)),
     }
     return {"C30": Evidence(parts=parts, nulls={"zero_does_not": Exact(float(np.abs(rises("elementwise")).max()))})}
+
+
+def models(rows: dict[str, list[released.Row]]) -> Found:
+    """C12, C13 and parts of C10 and C19 on the released models, document by document."""
+    none, one = rows["none"], rows["elementwise"]
+
+    def above(row: released.Row) -> float:
+        return row.share - row.even
+
+    def removes(name: str, x: float) -> Estimate:
+        pairs = zip(rows[name], none, strict=True)
+        return stats.mean(np.array([above(a) - x * above(b) for a, b in pairs]), unit=DOCUMENTS).of(name, "none")
+
+    def smaller(name: str) -> Estimate:
+        a, b = ([row.massive for row in rows[key]] for key in (name, "none"))
+        return stats.ratio_of_means(a, b, unit=DOCUMENTS).of(name, "none")
+
+    def average(name: str, of: str, within: tuple[float, float] | None = (0, 1)) -> Estimate:
+        values = np.array([getattr(row, of) for row in rows[name]])
+        return stats.mean(values, unit=DOCUMENTS, within=within)
+
+    parts = {
+        "C10": {
+            "sparse": average("elementwise", "score"),
+            "near_zero": average("elementwise", "zeros"),
+            "headwise_sparse": average("headwise", "score"),
+        },
+        "C12": {
+            "elementwise_removes": removes("elementwise", 0.31),
+            "headwise_removes": removes("headwise", 0.39),
+        },
+        "C13": {f"{name}_smaller": smaller(name) for name in ("elementwise", "headwise")},
+        "C19": {"shrinks": stats.ratio_of_means([r.after for r in one], [r.before for r in one], unit=DOCUMENTS)},
+    }
+    preconditions = {
+        "C12": {"has_a_sink": stats.mean(np.array([above(row) for row in none]), unit=DOCUMENTS).of("none")},
+        "C13": {"has_massive": average("none", "massive", None).of("none")},
+    }
+    return together(parts, preconditions=preconditions)

@@ -11,7 +11,7 @@ from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 
 ASSET = "gated-attention-logs"
-FILES = {"baseline": "gated_attention_logs/3T-baseline.pt", "gated": "gated_attention_logs/3T-gate.pt"}
+FILES = {"baseline": "3T-baseline.pt", "gated": "3T-gate.pt"}
 WINDOW = 101  # points of the running median
 DRAWN = 1_500  # points kept for the figure
 
