@@ -283,6 +283,9 @@ def test_a_family_without_projections_is_refused():
     model, _ = tiny.build("tiny-random-gpt2")
     with pytest.raises(ClaimbookError, match="gpt2"):
         method.attach(model, Gate())
+    with pytest.raises(ClaimbookError, match="gpt2"):
+        method.prove(model)
+    method.prove(llama())
 
 
 def test_norms_of_queries_and_keys_are_those_of_qwen3():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
 from claimbook.errors import ClaimbookError
-from claimbook.lm import geometry
+from claimbook.lm import geometry, proof
 
 Place = Literal["attention", "value", "key", "query", "output"]
 PROJECTIONS = {"value": "v_proj", "key": "k_proj", "query": "q_proj", "output": "o_proj"}
@@ -182,6 +182,21 @@ class Gating(nn.Module):
         return after.flatten(2)
 
 
+def prove(model) -> None:
+    """Refuse, with ClaimbookError, a model whose attention cannot be seen, or that has no place for a gate."""
+    proof.attention(model)
+    for layer in geometry.layers(model):
+        _projections(model, layer)
+
+
+def _projections(model, layer: nn.Module) -> nn.Module:
+    """The attention of a layer, with its four projections."""
+    attention = getattr(layer, "self_attn", None)
+    if not all(hasattr(attention, name) for name in PROJECTIONS.values()):
+        raise ClaimbookError(f"'{model.config.model_type}' has no q_proj … o_proj to put a gate at: take a Llama")
+    return attention
+
+
 def attach(model, *gates: Gate, seed: int = 0) -> list[Callable[[], None]]:
     """Give every layer of a decoder these gates, as modules ``gates`` of its attention; returns what takes them away.
 
@@ -192,9 +207,7 @@ def attach(model, *gates: Gate, seed: int = 0) -> list[Callable[[], None]]:
     sizes, state = shape(model), torch.random.get_rng_state()
     torch.manual_seed(seed)
     for layer in geometry.layers(model):
-        attention = getattr(layer, "self_attn", None)
-        if not all(hasattr(attention, name) for name in PROJECTIONS.values()):
-            raise ClaimbookError(f"'{model.config.model_type}' has no q_proj … o_proj to put a gate at: take a Llama")
+        attention = _projections(model, layer)
         weight = attention.o_proj.weight
         attention.gates = nn.ModuleList(Gating(gate, sizes) for gate in gates).to(weight.device, weight.dtype)
         undo.append(lambda attention=attention: delattr(attention, "gates"))
@@ -288,7 +301,7 @@ def unpack(packed: Tensor, sizes: Shape, packing: Packing) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def nonlinear_share(gates: tuple[Gate, ...], sizes: Shape, seed: int = 0, tokens: int = 2048) -> float:
+def nonlinear_share(gates: tuple[Gate, ...], sizes: Shape, seed: int = 0, tokens: int = 1024) -> float:
     """The share of the output layer's output, from 0 to 1, that no fixed linear map gives (equation 6 is one).
 
     With attention frozen, a map of what each head attends to, S_h X, and of the token's own X is fitted by least
@@ -301,7 +314,8 @@ def nonlinear_share(gates: tuple[Gate, ...], sizes: Shape, seed: int = 0, tokens
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     x, keys, group = drawn(tokens, sizes.width), sizes.keys, sizes.queries // sizes.keys
-    rows = torch.softmax((4 * drawn(sizes.queries, tokens, tokens)).tril(), dim=-1).tril()
+    later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+    rows = torch.softmax((4 * drawn(sizes.queries, tokens, tokens)).masked_fill(later, -torch.inf), dim=-1)
     value = (x @ drawn(sizes.width, keys * sizes.size) / math.sqrt(sizes.width))[None]
     inside = {}
     for gate in gates:

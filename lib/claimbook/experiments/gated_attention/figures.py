@@ -42,6 +42,8 @@ NAMES = {  # of gates, as readers know them
     "norm": "norm in place of a gate",
     "bare silu": "SiLU of the output itself",
     "elementwise and value": "after attention and on values",
+    "elementwise value": "after attention and on values",
+    "wide": "none, wider feed-forward layers",
 }
 
 

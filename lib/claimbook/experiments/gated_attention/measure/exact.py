@@ -55,7 +55,7 @@ class Exact:
     leak: float
 
 
-def compute(seed: int, tokens: int = 2048) -> Exact:
+def compute(seed: int, tokens: int = 1024) -> Exact:
     """All of it, in seconds."""
     return Exact(added(), linear(seed, tokens), rank(seed), ranks(), method.leak(LEAK, SHORT, LONG))
 
