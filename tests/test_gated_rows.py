@@ -333,6 +333,7 @@ def test_decoders_pay_for_their_gates():
     assert counts["elementwise"] == pytest.approx(counts["none"], rel=1e-3)
     assert counts["elementwise_added"] == pytest.approx(counts["wide"], rel=1e-3)
     assert counts["elementwise_added"] - counts["none"] == 4 * 128 * 128
+    assert len(method.gatings(models["elementwise"])) == 4 and not method.gatings(models["none"])  # norms are no gates
     end = text.at_the_end(models["elementwise"], torch.arange(40)[None] % 300, scored=True)
     assert np.mean(end["score"]) == pytest.approx(0.5, abs=0.02) and end["after"] / end["before"] == pytest.approx(
         0.5, abs=0.05

@@ -242,8 +242,10 @@ def attached(model, *gates: Gate, seed: int = 0) -> Iterator[None]:
 
 
 def gatings(model) -> list[Gating]:
-    """The gates of a model, layer by layer; none where none are attached."""
-    return [module for module in model.modules() if isinstance(module, Gating)]
+    """The gates of a model, layer by layer, without the norms of queries and keys; none where none are attached."""
+    return [
+        gating for layer in geometry.layers(model) for gating in getattr(getattr(layer, "self_attn", None), "gates", ())
+    ]
 
 
 @contextmanager
