@@ -355,7 +355,7 @@ def test_every_declared_run_can_be_read():
             arm.get("gates", []) for arm in run.config.get("arms", {}).values()
         ]:
             assert set(gates) <= set(method.GATES), name
-    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.TOY_RUNS | stored.TEXT_RUNS | stored.REAL) | {"logs"}
+    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.TOY_RUNS | stored.TEXT_RUNS | stored.REAL)
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
 def spikes(row: logs.Row | None) -> Plot | str:
     """Both released logs, above the loss as it is and below near its end."""
     if row is None:
-        return "Not drawn: the audit of the logs is not stored."
+        return "Not drawn: the audit of the logs is still to come."
     fig, ax = plotting.figure(height=3.8)
     steps = np.array(row.drawn["steps"]) / 1000
     series = {"without the gate": (steps, row.drawn["baseline"]), "with the gate": (steps, row.drawn["gated"])}
@@ -288,5 +288,5 @@ def to_come() -> str:
     if FAMILIES_TO_COME:
         said += f" Of the toys the families {', '.join(FAMILIES_TO_COME)} are to come."
     if REAL_TO_COME:
-        said += f" Of the runs on real models {', '.join(REAL_TO_COME)} are to come."
+        said += f" Of the other runs {', '.join(REAL_TO_COME)} are to come."
     return said + (" What needs them is untested until they are there." if done < planned or FAMILIES_TO_COME else "")

@@ -57,7 +57,7 @@ def released_rows(run) -> dict[str, list[released.Row]]:
 
 def audited(run) -> logs.Row | None:
     """The audit of the authors' logs, stored."""
-    stored = run.stored("logs")
+    stored = run.stored("logs") if "logs" in STORED else None
     return logs.read(stored) if stored else None
 
 
