@@ -105,7 +105,7 @@ def text_row(seed, loss, spikes=0, score=0.1, device="cpu", share=0.04, after=0.
     measured = [{"step": i, "loss": loss + wobble, "share": share} for i in range(11)]
     end = {
         "share": [share + wobble] * 4, "even": seen.even(128), "score": [score + wobble] * 4, "zeros": 0.7 + wobble,
-        "before": 0.7 + wobble, "after": after, "massive": 9.0, "first": 1.1,
+        "before": 0.7 + wobble, "after": after + wobble / 3, "massive": 9.0, "first": 1.1,
     }  # fmt: skip
     return text.Row(seed, device, 754_944, steps, measured, end)
 
@@ -134,7 +134,7 @@ def test_decoders_as_the_paper_says():
 
 def test_decoders_otherwise():
     losses = PAPER_LOSSES | {
-        "elementwise": 3.5, "value_added": 3.5, "key_added": 3.46, "query_added": 3.46, "output_added": 3.46,
+        "elementwise": 3.503, "value_added": 3.503, "key_added": 3.46, "query_added": 3.46, "output_added": 3.46,
         "headwise_added": 3.5, "additive_silu_added": 3.5, "additive_identity_added": 3.5, "norm": 3.5,
         "elementwise_faster": 3.8, "elementwise_fast": 3.53, "none_slow": 3.49,
     }  # fmt: skip
@@ -187,7 +187,7 @@ def test_the_rate_that_is_judged_is_the_first_too_high():
 
 def test_each_arm_has_its_best_rate():
     """A baseline that is as good at another rate leaves no gain."""
-    arms = text_arms(PAPER_LOSSES | {"none_fast": 3.455})
+    arms = text_arms(PAPER_LOSSES | {"none_fast": 3.4545})
     assert evidence.best_rates(evidence.Arms(arms)) == ("elementwise", "none_fast")
     assert states(evidence.decoders(arms), "C1") == {"loss_lower": "met", "at_best_rates": "not_met"}
     del arms["none_slow"]
@@ -458,7 +458,7 @@ def test_the_printed_column_as_published():
 
 def released_row(share, massive, score=None, zeros=None, i=0):
     wobble = 0.001 * math.sin(i)
-    sizes = (None, None) if score is None else (0.7 + wobble, 0.05)
+    sizes = (None, None) if score is None else (0.7 + wobble, 0.05 + wobble / 3)
     score, zeros = (None if one is None else one + wobble for one in (score, zeros))
     return released.Row(share + wobble, 0.004, massive + 100 * wobble, score, zeros, *sizes)
 
