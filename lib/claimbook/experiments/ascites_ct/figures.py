@@ -83,7 +83,7 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
             "color": COLOURS[3],
             "markersize": 8,
             "linewidth": 1.8,
-            "label": None if row is not pools[0] else "real CT, range of networks",
+            "label": None if row is not pools[0] else "real CT",
         }
         ax.errorbar(np.mean(each), i, xerr=ends, fmt="D", **look)
     ax.set_yticks(range(len(names)), names)
