@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
@@ -338,20 +339,26 @@ def looked_at(root: Path) -> list[Path]:
     return [*html_pages(root), *sorted(whole.glob("book/*.html")), *sorted(whole.glob("notebooks/*.html"))]
 
 
+def faults(root: Path, tab, scheme: str, look: Callable[[], list[str]]) -> dict[str, list[str]]:
+    """What ``look`` finds on each page in a colour scheme; pages on which it finds nothing are left out."""
+    tab.scheme(scheme)
+    found = {}
+    for path in looked_at(root):
+        tab.visit(path)
+        found[f"{path.parent.name}/{path.stem}"] = look()
+    return {name: those for name, those in found.items() if those}
+
+
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_text_in_enough_contrast(built, tab, scheme):
-    tab.scheme(scheme)
-    faint = {}
-    for path in looked_at(built):
-        tab.visit(path)
-        faint[f"{path.parent.name}/{path.stem}"] = tab.too_faint()
+    faint = faults(built, tab, scheme, tab.too_faint)
     bad = built / "_build" / "html" / "bad.html"
     write(bad, '<body style="background: #fff"><p style="color: #777">faint</p><p style="color: #767676">not faint')
     tab.visit(bad)
     assert tab.too_faint() == ["p. 4.48: 119,119,119 on 255,255,255: faint"]
     bad.unlink()
-    assert {name: found for name, found in faint.items() if found} == {}
+    assert faint == {}
 
 
 @in_a_browser
@@ -359,11 +366,7 @@ def test_a_browser_shows_every_text_in_enough_contrast(built, tab, scheme):
 @pytest.mark.skipif(browser.axe() is None, reason="no axe-core; see QUARANTINES.md")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(built, tab, scheme):
-    tab.scheme(scheme)
-    grave = {}
-    for path in looked_at(built):
-        tab.visit(path)
-        grave[f"{path.parent.name}/{path.stem}"] = tab.grave(browser.axe())
+    grave = faults(built, tab, scheme, lambda: tab.grave(browser.axe()))
     bad = built / "_build" / "html" / "bad.html"
     write(bad, '<html lang="en"><title>bad</title><main><img src="x.png"></main></html>')
     tab.visit(bad)

@@ -266,7 +266,7 @@ def test_after_the_loss_is_the_share_of_its_fall():
 # --- toys -----------------------------------------------------------------------------------------------------------
 
 
-def toy(arm, seed, first, *, bias=0.0, others=(0.0, 0.0, 0.0), sink=0.4, untrained=0.0, peak=0.0):
+def toy(arm, seed, first, *, bias=0.0, others=(0.0, 0.0, 0.0), sink=0.4, untrained=0.0, untaught=0.0, peak=0.0):
     """A toy whose extra attention to the first token is ``first``, with a little scatter over seeds."""
     noise = np.random.default_rng((seed, zlib.crc32(arm.encode()))).normal(0, 0.01, 2)
     level = evidence.even_toy(arm)[: len(evidence.even_toy(arm)) - 64 + toys.KEYS]
@@ -275,7 +275,7 @@ def toy(arm, seed, first, *, bias=0.0, others=(0.0, 0.0, 0.0), sink=0.4, untrain
     sinks = [bias / 2] * slots + [(sink if first else 0.0) + abs(noise[1]) / 10, *others] + [0.0] * (toys.KEYS - 4)
     return toys.Row(
         seed=seed, loss=[3.0], alpha=[0.07, level[slots] + peak + noise[0]],
-        untrained={"sink": [untrained + abs(noise[1])]},
+        untrained={"sink": [untrained + abs(noise[1])], "attention": [level[slots] + untaught + noise[0]]},
         attention=(level + extra).tolist(), sink=[min(1, one) for one in sinks], heads=[], shares=[], by_sample=[],
         row_sum=1.0, first_raw=0.1, values=1.0, hidden=1.0, validation=2.2, copied=0.99,
     )  # fmt: skip
@@ -283,6 +283,7 @@ def toy(arm, seed, first, *, bias=0.0, others=(0.0, 0.0, 0.0), sink=0.4, untrain
 
 UNNORMALISED = ("sigmoid", "elu", "identity kernel", "mlp kernel")
 PAPER_TOYS = {
+    "default": {"untaught": 0.3},  # else C12 is void on toys
     "16 samples": {"first": 0.01},
     "rate 0.00075": {"first": 0.05},
     "rate 0.00075, 3200 steps": {"first": 0.12},
@@ -365,6 +366,11 @@ WRONG_TOYS = {
 def test_toys_of_another_kind_fail_the_part(claim, part):
     found = states(evidence.toys(toy_arms(WRONG_TOYS[claim, part])))
     assert found[claim][part] == "not_met", found[claim]
+
+
+def test_a_toy_that_was_never_trained_voids_what_little_data_shows():
+    found = states(evidence.toys(toy_arms({"default": {"untaught": 0.0}})))
+    assert {found["C12"][part] for part in ("toy_little_data", "toy_never")} == {"void"}
 
 
 def test_even_attention_is_no_sink():
@@ -468,8 +474,14 @@ def test_a_model_with_a_sink_meets_what_the_paper_says():
     ],
 )
 def test_a_model_of_another_kind_fails_the_part(change, claim, part):
-    found = states(evidence.protocol(found_as(**{"first": 0.6} | change)))
+    found = states(evidence.protocol(found_as(**{"first": 0.6} | change), torch.full((100,), 0.6)))
     assert found[claim][part] == "not_met", found[claim]
+
+
+def test_a_sink_that_hangs_on_the_start_token_says_nothing_of_inputs_without_it():
+    found = states(evidence.protocol(found_as(0.6), torch.zeros(100)))
+    assert found["C1"]["sink_exists"] == "met"
+    assert set(found["C2"].values()) | set(found["C33"].values()) == {"open"}
 
 
 # --- stored runs ----------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from claimbook.papers import ascites_ct as method
 
 LEVEL = 0.02  # of Dice, by which the last two checks of a training that has levelled off differ at most
 ARMS = {"fitted": "fitted", "cavity": "in cavity", "lowest": "lowest fifth", "fills": "fills", "forest": "forest"}
-LOWEST = ("lowest fifth",)  # of the cavity: a mask that does not look at the image
 ARMS |= {"reader": "second reader", "slices": "slices_0"}
+LOWEST = ("lowest fifth",)  # of the cavity: a mask that does not look at the image
 
 
 def of_audit() -> dict[str, str]:

@@ -21,14 +21,19 @@ from claimbook.stats import Estimate, Exact
 Found_ = dict[str, Evidence]
 
 SEEDS, SAMPLES, DOCUMENTS = "seeds", "samples", "documents"
+BARE = "nothing in front"  # the arm of random and repeated tokens, and of text without its start token
 NEXT_TO_NONE = 0.05  # of natural text's sink: what a repeated token may keep, C2
 
 # --- real models -----------------------------------------------------------------------------------------------------
 
 
-def protocol(found: Found) -> Found_:
-    """C1, C2, C7, C33 and, for models with rotary positions, their parts of C3."""
+def protocol(found: Found, bare: torch.Tensor | None = None) -> Found_:
+    """C1, C2, C7, C33 and, for models with rotary positions, their parts of C3.
+
+    ``bare`` (N,): Sink_1 on natural text without the tokenizer's start token, where it puts one in front.
+    """
     natural, repeated = found.rate("natural").numpy(), found.rate("repeated")[:, 0].numpy()
+    text = natural[:, 0] if bare is None else bare.numpy()  # in the arm of random and repeated tokens
     heads, geometry = found.sink_heads, found.geometry
 
     def over_sinks(values: torch.Tensor) -> np.ndarray:
@@ -48,9 +53,9 @@ def protocol(found: Found) -> Found_:
             "first_is_largest": rules.votes("first_is_largest", 1 / 32, natural.tolist(), unit=SAMPLES),
         },
         "C2": {
-            "random_keeps": share(found.rate("random")[:, 0].numpy(), SAMPLES),
-            "repeated_none": less(repeated, NEXT_TO_NONE, natural[:, 0]),
-            "repeated_loses": any_head(repeated),
+            "random_keeps": share(found.rate("random")[:, 0].numpy(), SAMPLES).of(BARE),
+            "repeated_none": less(repeated, NEXT_TO_NONE, text).of(BARE),
+            "repeated_loses": any_head(repeated).of(BARE),
         },
         "C7": {
             "massive": stats.mean(geometry.hidden_norm.max(dim=0).values.numpy(), unit=SAMPLES),
@@ -58,14 +63,15 @@ def protocol(found: Found) -> Found_:
             "values_smaller": stats.mean(over_sinks(geometry.value_norm), unit=SAMPLES),
             "angle_decides": rules.votes("nine_in_ten_hold", 0.011, many, unit=SAMPLES),
         },
-        "C33": {"all_massive": stats.mean(found.repeated_norms, unit=SAMPLES)},
+        "C33": {"all_massive": stats.mean(found.repeated_norms, unit=SAMPLES).of(BARE)},
     }
-    nulls = {"C2": {"repeated_loses": any_head(natural[:, 0])}}
+    nulls = {"C2": {"repeated_loses": any_head(text)}}
+    preconditions = {claim: {"has_a_sink": share(text, SAMPLES).of(BARE)} for claim in ("C2", "C33")}
     if found.theory:  # of text that does not repeat, as a null
         parts["C3"], nulls["C3"] = (
             {"states_coincide": Exact(found.theory[kind]["distance"])} for kind in ("repeated", "natural")
         )
-    return together(parts, nulls)
+    return together(parts, nulls, preconditions)
 
 
 def schemes(repeated: dict[str, float], random: dict[str, float]) -> Found_:
@@ -455,6 +461,11 @@ def untrained(row: language.Row) -> float:
     return row.untrained["sink"][0]
 
 
+def untaught(row: language.Row) -> float:
+    """Extra attention to the first token before training, of the default toy."""
+    return row.untrained["attention"][0] - even_toy("default")[0]
+
+
 POSITIONS = ("none", "absolute", "learned", "relative", "alibi")
 FEED_FORWARD = {
     "relu": "relu",
@@ -544,7 +555,11 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
         },
     }
     preconditions["C21"]["four_have_a_sink"] = has_a_sink("4 heads")
-    nulls = {"C18": {"relative": t.ratio("relative", untrained, "rotary", sink("rotary"))}}
+    never_trained = t.ratio("default", untaught, "default", extra("default"))
+    nulls = {
+        "C12": dict.fromkeys(("toy_little_data", "toy_never"), never_trained),
+        "C18": {"relative": t.ratio("relative", untrained, "rotary", sink("rotary"))},
+    }
     return together(parts, nulls, preconditions)
 
 
