@@ -1,0 +1,1 @@
+"""What the chapter on gated attention measures: ``stored`` declares, ``measure`` makes rows, ``evidence`` judges."""

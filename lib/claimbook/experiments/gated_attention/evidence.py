@@ -1,0 +1,362 @@
+"""From rows to the ledger's parts, preconditions and measured nulls: {claim: Evidence}. Nothing is measured here."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from claimbook import stats
+from claimbook.claims.verdicts import Evidence, Measurement
+from claimbook.experiments.gated_attention.measure import logs as log_files
+from claimbook.experiments.gated_attention.measure import onset, released, retrofit, text, toys
+from claimbook.experiments.gated_attention.measure.exact import BETWEEN, LINEAR, MISPRINT
+from claimbook.experiments.gated_attention.measure.exact import Exact as Arithmetic
+from claimbook.experiments.gated_attention.stored import LAST, RATES, at_rate
+from claimbook.stats import Estimate, Exact
+
+Found = dict[str, Evidence]
+
+SEEDS, DOCUMENTS = "seeds", "documents"
+ENOUGH = 5  # seeds below which an arm is still to come and measures nothing
+WORST = math.log(2048)  # loss of an even guess: what a training that diverged counts as
+SUFFERS = 0.107  # rise of the loss at which a rate is too high, C7
+SPIKE, FAILED = 0.5, 0.5  # nats above the running median; above the lowest of it at the end
+HALF_SHARE = 0.2335  # half of the paper's F-Attn
+MASSIVE, TIMES = 100, 1000  # a massive activation: at least so large, and so many times the median component
+
+
+def together(parts: dict, nulls: dict | None = None, preconditions: dict | None = None) -> Found:
+    """Evidence by claim out of measurements by claim and name; what has no measurement is left out."""
+    kinds = {"parts": parts, "nulls": nulls or {}, "preconditions": preconditions or {}}
+
+    def measured(kind: dict, claim: str) -> dict[str, Measurement]:
+        return {name: one for name, one in kind.get(claim, {}).items() if one is not None}
+
+    claims = {claim for kind in kinds.values() for claim in kind}
+    return {claim: Evidence(**{name: measured(kind, claim) for name, kind in kinds.items()}) for claim in claims}
+
+
+class Arms:
+    """Rows by arm, compared seed by seed. Arms of too few common seeds, or of two kinds of device, measure nothing."""
+
+    def __init__(self, arms: dict[str, list]):
+        self.arms = arms
+
+    def by_seed(self, *arms: str) -> list[tuple]:
+        """For each seed that all these arms have, the row of each."""
+        rows = [{row.seed: row for row in self.arms.get(arm, [])} for arm in arms]
+        if len({getattr(row, "device", "cpu") for one in rows for row in one.values()}) > 1:
+            return []
+        found = [tuple(one[seed] for one in rows) for seed in rows[0] if all(seed in one for one in rows)]
+        return found if len(found) >= ENOUGH else []
+
+    def mean(self, of: Callable, *arms: str, within: tuple[float, float] | None = None) -> Estimate | None:
+        """Mean over seeds of what ``of`` gives of the row of each arm."""
+        values = np.array([of(*rows) for rows in self.by_seed(*arms)], dtype=float)
+        return stats.mean(values, unit=SEEDS, within=within).of(*dict.fromkeys(arms)) if len(values) else None
+
+    def share(self, holds: Callable, *arms: str) -> Estimate | None:
+        """Share of seeds for which ``holds`` of the row of each arm."""
+        rows = self.by_seed(*arms)
+        return (
+            stats.proportion(sum(bool(holds(*one)) for one in rows), len(rows), unit=SEEDS).of(*arms) if rows else None
+        )
+
+    def ratio(self, above: Callable, below: Callable, arm: str) -> Estimate | None:
+        """Mean of ``above`` over that of ``below``, over the rows of an arm."""
+        pairs = [(above(row), below(row)) for (row,) in self.by_seed(arm)]
+        return stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS).of(arm) if pairs else None
+
+
+# --- without training ------------------------------------------------------------------------------------------------
+
+
+def exact(found: Arithmetic) -> Found:
+    """C15, C24, C25, C28, C33."""
+    misses = {row: abs(printed - ours) / ours for row, (ours, printed) in found.added.items() if row != MISPRINT}
+    elementwise, none = Exact(found.linear["elementwise"]), Exact(found.linear["none"])
+    parts = {
+        "C15": {"adds_up": Exact(max(misses.values()), n=len(misses))},
+        "C24": {
+            "low_rank": Exact(found.rank),
+            "merges": none,
+            "gates_prevent": Exact(min(found.linear[name] for name in BETWEEN), n=len(BETWEEN)),
+        },
+        "C25": {"linear": Exact(max(found.linear[name] for name in LINEAR), n=len(LINEAR))},
+        "C28": {"leaks_more": Exact(found.leak / 0.05)},
+        "C33": {f"ranks_{column}": Exact(value) for column, value in found.ranks.items()},
+    }
+    nulls = {"C24": {"merges": elementwise, "gates_prevent": none}, "C25": {"linear": elementwise}}
+    return together(parts, nulls)
+
+
+def logs(row: log_files.Row) -> Found:
+    """C23."""
+    spikes, ends = row.spikes["0.1"], row.ends["340000"]
+    parts = {
+        "spikes_vanish": Exact(spikes["gated"] / spikes["baseline"], n=spikes["baseline"]),
+        "ends_lower": Exact(ends["gated"] - ends["baseline"]),
+    }
+    return {"C23": Evidence(parts=parts)}
+
+
+# --- toys ------------------------------------------------------------------------------------------------------------
+
+
+def extra(row: toys.Row) -> float:
+    """Attention to the first token beyond an even share."""
+    return row.share[-1] - row.even
+
+
+def less(x: float) -> Callable:
+    """Of rows of arms a and b: extra attention of a less x times that of b; a further arm is the precondition's."""
+    return lambda a, b, *others: extra(a) - x * extra(b)
+
+
+def toy(arms: dict[str, list[toys.Row]]) -> Found:
+    """What toys decide: C11, C12, C22, C32, C34, C35, and their parts of C10."""
+    t = Arms(arms)
+    parts = {
+        "C10": {
+            "toy_sparse": t.mean(lambda row: row.score, "elementwise", within=(0, 1)),
+            "toy_near_zero": t.mean(lambda row: row.zeros, "elementwise", within=(0, 1)),
+        },
+        "C11": {
+            "independent_keeps": t.mean(less(2.8), "independent", "elementwise", "none"),
+            "value_keeps": t.mean(less(2.5), "value", "elementwise", "none"),
+            "value_does_not_reduce": t.mean(less(0.8), "value", "none"),
+        },
+        "C12": {
+            "elementwise_removes": t.mean(less(0.31), "elementwise", "none"),
+            "headwise_removes": t.mean(less(0.39), "headwise", "none"),
+        },
+        "C22": {
+            "shared_keeps_most": t.mean(less(0.5), "4 heads, shared", "4 heads"),
+            "shared_keeps_more": t.mean(less(2.5), "4 heads, shared", "4 heads, elementwise", "4 heads"),
+        },
+        "C32": {"closes": t.ratio(lambda row: row.score_idle, lambda row: row.score_busy, "elementwise")},
+        "C34": {
+            "elementwise_leaves": t.mean(less(0.5), "strict, elementwise", "strict"),
+            "headwise_leaves": t.mean(less(0.5), "strict, headwise", "strict"),
+        },
+        "C35": {
+            "ns_as_it_is": t.mean(less(0.8), "ns", "none"),
+            "ns_keeps_more": t.mean(less(3.1), "ns", "elementwise", "none"),
+        },
+    }
+    sinks = {"C11": "none", "C12": "none", "C22": "4 heads", "C34": "strict", "C35": "none"}
+    return together(parts, preconditions={claim: {"has_a_sink": t.mean(extra, arm)} for claim, arm in sinks.items()})
+
+
+# --- decoders on text ------------------------------------------------------------------------------------------------
+
+
+def loss(row: text.Row) -> float:
+    """Loss of held-out text, mean of the last measured points; what diverged, or is worse, counts as an even guess."""
+    values = [point["loss"] for point in row.measured[-LAST:]]
+    return WORST if None in values else min(WORST, float(np.mean(values)))
+
+
+def change(row: text.Row, base: text.Row) -> float:
+    """What an arm changes of the loss of a base."""
+    return loss(row) - loss(base)
+
+
+def share_of(x: float) -> Callable:
+    """Of rows of a variant, the gate and none: the variant's change of the loss, less x times the gate's."""
+    return lambda variant, gate, none: change(variant, none) - x * change(gate, none)
+
+
+def failures(row: text.Row, warmup: int = 50) -> int:
+    """Spikes after the warm-up, and one more for a training that ends not finite or far above its lowest median."""
+    losses = np.array([np.nan if value is None else value for value in row.loss], dtype=float)
+    counted = np.arange(len(losses)) >= warmup
+    end, lowest = np.mean(losses[-20:]), np.nanmin(log_files.running_median(losses))
+    return log_files.spikes(losses, SPIKE, counted) + int(not end <= lowest + FAILED)
+
+
+def vanish(gated: text.Row, none: text.Row) -> bool:
+    """Whether a gated training has at most a tenth of the spikes and failures of one without, which has some."""
+    return failures(none) > 0 and 10 * failures(gated) <= failures(none)
+
+
+def first_too_high(t: Arms) -> str | None:
+    """The first rate at which the loss without a gate rises too much on average, else the highest; None: to come."""
+    higher = [suffix for suffix in sorted(RATES, key=RATES.get) if RATES[suffix] > RATES[""]]
+    pairs = {suffix: t.by_seed(at_rate("none", suffix), "none") for suffix in higher}
+    if not all(pairs.values()):
+        return None
+    rises = {suffix: np.mean([change(*rows) for rows in found]) for suffix, found in pairs.items()}
+    return next((suffix for suffix in higher if rises[suffix] >= SUFFERS), higher[-1])
+
+
+def tolerated(t: Arms) -> tuple[Estimate | None, Estimate | None]:
+    """C7 at the first rate that is too high: the rise with the gate less that without, and that without."""
+    if (high := first_too_high(t)) is None:
+        return None, None
+    none = (at_rate("none", high), "none")
+    gated = (at_rate("elementwise", high), "elementwise")
+    less = t.mean(lambda g_high, g, n_high, n: change(g_high, g) - change(n_high, n), *gated, *none)
+    return less, t.mean(change, *none)
+
+
+def best_rates(t: Arms) -> tuple[str, str] | None:
+    """The arms, gated and not, at the rate that suits each best; None where a rate is still to come."""
+    arms = {arm: [at_rate(arm, suffix) for suffix in RATES if suffix != "fastest"] for arm in ("elementwise", "none")}
+    rows = t.by_seed(*arms["elementwise"], *arms["none"])
+    if not rows:
+        return None
+    means = dict(
+        zip(arms["elementwise"] + arms["none"], np.mean([[*map(loss, one)] for one in rows], axis=0), strict=True)
+    )
+    gated, none = (min(names, key=means.get) for names in arms.values())
+    return gated, none
+
+
+def decoders(arms: dict[str, list[text.Row]]) -> Found:
+    """What decoders trained on text decide."""
+    t = Arms(arms)
+    best, (tolerates, suffers) = best_rates(t), tolerated(t)
+
+    def gain(variant: str, x: float) -> Estimate | None:
+        return t.mean(share_of(x), variant, "elementwise_added", "none")
+
+    parts = {
+        "C1": {
+            "loss_lower": t.mean(change, "elementwise", "none"),
+            "at_best_rates": t.mean(change, *best) if best else None,
+        },
+        "C2": {"value_helps": gain("value_added", 0.39)}
+        | {f"{place}_does_not": gain(f"{place}_added", 0.5) for place in ("key", "query", "output")},
+        "C3": {"headwise_beats_more": t.mean(change, "headwise_added", "wide")},
+        "C4": {"headwise_nearly": gain("headwise_added", 0.5)},
+        "C6": {
+            "spikes_vanish": t.share(vanish, "elementwise_faster", "none_faster"),
+            "ends_no_higher": t.mean(change, "elementwise_faster", "none_faster"),
+        },
+        "C7": {"tolerates": tolerates},
+        "C9": {
+            "norm_helps": gain("norm", 0.34),
+            "addition_helps": gain("additive_silu_added", 0.38),
+            "outside_does_not": gain("output_added", 0.5),
+        },
+        "C10": {
+            "sparse": t.mean(score, "elementwise", within=(0, 1)),
+            "near_zero": t.mean(lambda row: row.end["zeros"], "elementwise", within=(0, 1)),
+            "headwise_sparse": t.mean(score, "headwise_added", within=(0, 1)),
+        },
+        "C19": {"shrinks": t.ratio(lambda row: row.end["after"], lambda row: row.end["before"], "elementwise")},
+        "C31": {"loss_lower": t.mean(change, "elementwise", "none")},
+        "C36": {"linear_helps": gain("additive_identity_added", 0.27)},
+    }  # fmt: skip
+    helps = {"gate_helps": t.mean(change, "elementwise_added", "none")}
+    preconditions = dict.fromkeys(("C2", "C4", "C9", "C36"), helps) | {
+        "C6": {"has_spikes": t.share(lambda row: failures(row) > 0, "none_faster")},
+        "C7": {"baseline_suffers": suffers},
+        "C31": {"no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none")},
+    }
+    return together(parts, preconditions=preconditions)
+
+
+def score(row: text.Row) -> float:
+    """Mean score over gates."""
+    return float(np.mean(row.end["score"]))
+
+
+def seeds_needed(arms: dict[str, list[text.Row]], effect: float) -> int | None:
+    """How many seeds of each of two arms tell an effect in nats from half of it, by the spread that is measured."""
+    values = [change(*rows) for rows in Arms(arms).by_seed("elementwise", "none")]
+    return math.ceil((4 * 1.96 * np.std(values, ddof=1) / effect) ** 2) if values else None
+
+
+# --- real models -----------------------------------------------------------------------------------------------------
+
+
+def writes(row: onset.Row) -> int | None:
+    """The first layer after which the first token's state is massive; None where none is."""
+    return next((i for i, (first, median) in enumerate(zip(row.first, row.median, strict=True))
+                 if first >= MASSIVE and first >= TIMES * median), None)  # fmt: skip
+
+
+def begins(row: onset.Row) -> int | None:
+    """The first layer with a sink."""
+    return next((i for i, share in enumerate(row.share) if share >= HALF_SHARE), None)
+
+
+def feed_forward(row: onset.Row) -> np.ndarray:
+    """Share of the feed-forward part in what each layer writes for the first token."""
+    a, f = np.array(row.attention), np.array(row.feed_forward)
+    return f / (a + f)
+
+
+def real(rows: list[onset.Row]) -> Found:
+    """C26, and as a null of its last part the same share in the median layer."""
+    there = [
+        (at := writes(row)) is not None and (sink := begins(row)) is not None and 0 <= sink - at <= 2 for row in rows
+    ]
+    massive = [row for row in rows if writes(row) is not None]
+
+    def over(values: list[float]) -> Estimate:
+        return stats.mean(np.array(values), unit=DOCUMENTS, within=(0, 1))
+
+    parts = {
+        "has_a_sink": over([float(np.mean(row.share)) for row in rows]),
+        "begins_there": stats.proportion(sum(there), len(there), unit=DOCUMENTS),
+    }
+    nulls = {}
+    if massive:
+        parts["feed_forward_writes"] = over([float(feed_forward(row)[writes(row)]) for row in massive])
+        nulls["feed_forward_writes"] = over([float(np.median(feed_forward(row))) for row in massive])
+    return {"C26": Evidence(parts=parts, nulls=nulls)}
+
+
+def put_in(rows: list[retrofit.Row]) -> Found:
+    """C30."""
+
+    def rises(name: str) -> np.ndarray:
+        return np.array([row.loss[name] - row.loss["as it is"] for row in rows])
+
+    parts = {
+        "random_hurts": stats.mean(rises("elementwise"), unit=DOCUMENTS),
+        "zero_does_not": Exact(float(np.abs(rises("zero")).max()), n=len(rows)),
+    }
+    return {"C30": Evidence(parts=parts, nulls={"zero_does_not": Exact(float(np.abs(rises("elementwise")).max()))})}
+
+
+def models(rows: dict[str, list[released.Row]]) -> Found:
+    """C12, C13 and parts of C10 and C19 on the released models, document by document."""
+    none, one = rows["none"], rows["elementwise"]
+
+    def above(row: released.Row) -> float:
+        return row.share - row.even
+
+    def removes(name: str, x: float) -> Estimate:
+        pairs = zip(rows[name], none, strict=True)
+        return stats.mean(np.array([above(a) - x * above(b) for a, b in pairs]), unit=DOCUMENTS).of(name, "none")
+
+    def smaller(name: str) -> Estimate:
+        a, b = ([row.massive for row in rows[key]] for key in (name, "none"))
+        return stats.ratio_of_means(a, b, unit=DOCUMENTS).of(name, "none")
+
+    def average(name: str, of: str, within: tuple[float, float] | None = (0, 1)) -> Estimate:
+        values = np.array([getattr(row, of) for row in rows[name]])
+        return stats.mean(values, unit=DOCUMENTS, within=within)
+
+    parts = {
+        "C10": {
+            "sparse": average("elementwise", "score"),
+            "near_zero": average("elementwise", "zeros"),
+            "headwise_sparse": average("headwise", "score"),
+        },
+        "C12": {
+            "elementwise_removes": removes("elementwise", 0.31),
+            "headwise_removes": removes("headwise", 0.39),
+        },
+        "C13": {f"{name}_smaller": smaller(name) for name in ("elementwise", "headwise")},
+        "C19": {"shrinks": stats.ratio_of_means([r.after for r in one], [r.before for r in one], unit=DOCUMENTS)},
+    }
+    preconditions = {
+        "C12": {"has_a_sink": stats.mean(np.array([above(row) for row in none]), unit=DOCUMENTS).of("none")},
+        "C13": {"has_massive": average("none", "massive", None).of("none")},
+    }
+    return together(parts, preconditions=preconditions)

@@ -1,0 +1,292 @@
+"""Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone.
+
+Where there are no rows, as stored runs are to come or are of another tier, a figure is a line that says so: see `show`.
+"""
+
+import numpy as np
+
+from claimbook import plotting, stats
+from claimbook.claims import words
+from claimbook.display.tables import Shown, table
+from claimbook.experiments.gated_attention import evidence
+from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, text, toys
+from claimbook.experiments.gated_attention.stored import (
+    ARMS,
+    FAMILIES_TO_COME,
+    RATES,
+    REAL_TO_COME,
+    TRAINED,
+    at_rate,
+    seeds,
+)
+from claimbook.plotting import Plot
+
+NO_TOYS = "Not drawn: none of these toys is stored for this run."
+NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
+NO_MODELS = "Not drawn: no rows of real models are stored for this run."
+NAMES = {  # of gates, as readers know them
+    "none": "no gate",
+    "elementwise": "after attention, each dimension",
+    "headwise": "after attention, one a head",
+    "shared": "after attention, heads share",
+    "value": "on values",
+    "value headwise": "on values, one a head",
+    "key": "on keys",
+    "query": "on queries",
+    "output": "after the output layer",
+    "ns": "NS-sigmoid, cannot close",
+    "independent": "ignores the input",
+    "silu gate": "SiLU in place of sigmoid",
+    "additive silu": "SiLU, added",
+    "additive identity": "linear, added",
+    "norm": "norm in place of a gate",
+    "bare silu": "SiLU of the output itself",
+    "elementwise and value": "after attention and on values",
+    "elementwise value": "after attention and on values",
+    "wide": "none, wider feed-forward layers",
+}
+
+
+def show(plot: Plot | str, fidelity: str):
+    """A figure, finished for a notebook; or the line that stands where there is nothing to draw."""
+    return Shown(f"<p>{plot}</p>", plot) if isinstance(plot, str) else plotting.show(plot, fidelity)
+
+
+def name(arm: str) -> str:
+    """An arm as readers know it: "4 heads, shared", "value_added"."""
+    gate = arm.split(", ")[-1].removesuffix("_added").replace("_", " ")
+    return NAMES.get(gate, NAMES["none"] if arm in ("4 heads", "strict") else gate)
+
+
+def over(values) -> stats.Estimate:
+    return stats.mean(np.array(values, dtype=float), unit="seeds")
+
+
+# --- the hero, and the other toys ------------------------------------------------------------------------------------
+
+
+def sinks(arms: dict[str, list[toys.Row]], shown: tuple[str, ...], what: str = "") -> Plot | str:
+    """F-Attn by variant, with what even attention gives; ``what`` begins the caption."""
+    drawn = {arm: over([row.share[-1] for row in arms[arm]]) for arm in shown if arm in arms}
+    if len(drawn) < 2:
+        return NO_TOYS
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(drawn))
+    plotting.interval_plot(ax, {name(arm): one for arm, one in drawn.items()}, xlabel="attention to the first token")
+    even = arms[next(iter(drawn))][0].even
+    plotting.reference_line(ax, even, "even", axis="x")
+    base, *others = drawn
+    least = min(others, key=lambda arm: drawn[arm].value)
+    return Plot(
+        fig,
+        title=f"Without a gate the first token draws {drawn[base].value:.2f} of the attention, least "
+        f"({name(least)}) {drawn[least].value:.2f}; even attention gives {even:.2f}",
+        caption=f"{what}Toys, mean over seeds with its 95 % interval." + published(tuple(drawn)),
+        alt=f"Attention to the first token for {len(drawn)} variants of gates, with intervals.",
+    )
+
+
+def published(arms: tuple[str, ...]) -> str:
+    """The figures of Table 4 for these arms, in a sentence."""
+    known = [f"{name(arm)} {exact.TABLE_4[arm][2]:.3f}" for arm in arms if arm in exact.TABLE_4]
+    return f" Published for 15 billion parameters, where even attention is 0.002: {', '.join(known)}." if known else ""
+
+
+def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
+    """Mean score when idle and when there is something to look up, by variant."""
+    shown = {arm: rows for arm, rows in arms.items() if rows[0].score is not None and "strict" not in arm}
+    if not shown:
+        return NO_TOYS
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(shown))
+    for i, rows in enumerate(shown.values()):
+        idle, busy = (np.mean([getattr(row, f"score_{kind}") for row in rows]) for kind in ("idle", "busy"))
+        ax.plot([idle, busy], [i, i], color=plotting.SOFT, linewidth=1.6, zorder=1)
+        ax.plot(idle, i, marker="o", color=plotting.COLOURS[0], linestyle="", label="" if i else "nothing to look up")
+        ax.plot(busy, i, marker="^", color=plotting.COLOURS[1], linestyle="", label="" if i else "something to look up")
+    ax.set_yticks(range(len(shown)), [name(arm) + (" (4 heads)" if "heads" in arm else "") for arm in shown])
+    ax.set(xlabel="mean score of the gate", xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
+    plotting.legend(ax)
+    rows = next(iter(shown.values()))
+    return Plot(
+        fig,
+        title=f"The gate is open to {np.mean([row.score_idle for row in rows]):.2f} when there is nothing to look up, "
+        f"to {np.mean([row.score_busy for row in rows]):.2f} when there is",
+        caption="Mean over seeds. The title is of the first row. A score of 1 lets everything through.",
+        alt="Mean gate score at idle and at busy queries for each variant.",
+    )
+
+
+# --- logs ------------------------------------------------------------------------------------------------------------
+
+
+def spikes(row: logs.Row | None) -> Plot | str:
+    """Both released logs, above the loss as it is and below near its end."""
+    if row is None:
+        return "Not drawn: the audit of the logs is still to come."
+    fig, ax = plotting.figure(height=3.8)
+    steps = np.array(row.drawn["steps"]) / 1000
+    series = {"without the gate": (steps, row.drawn["baseline"]), "with the gate": (steps, row.drawn["gated"])}
+    plotting.curves(ax, series, xlabel="step, thousands", ylabel="training loss, nats", marks=6)
+    ax.set_ylim(1.8, 4)
+    found = row.spikes["0.1"]
+    return Plot(
+        fig,
+        title=f"In the authors' logs the loss spikes {found['baseline']} times without the gate and {found['gated']} "
+        "times with it",
+        caption=f"The {row.points['common']:,} steps that both logs hold, the largest loss of each bin; spikes above 4 "
+        f"are cut off (the largest is {row.largest['baseline']:.1f}). A spike: neighbouring points more than 0.1 nats "
+        f"above the running median of {logs.WINDOW}, after step {row.settled:,}.",
+        alt="Training loss of the authors' two runs against steps: the one without the gate has many spikes, the gated "
+        "one has none.",
+    )
+
+
+# --- decoders on text ------------------------------------------------------------------------------------------------
+
+
+def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
+    """Change of the loss against no gate, by arm, at the usual rate."""
+    t = evidence.Arms(arms)
+    shown = [
+        arm for arm in arms if arm != "none" and not arm.endswith(tuple(filter(None, RATES))) and "unnormed" not in arm
+    ]
+    drawn = {arm: one for arm in shown if (one := t.mean(evidence.change, arm, "none"))}
+    if not drawn:
+        return NO_TRAININGS
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(drawn))
+    labels = {arm: name(arm) + ("" if ARMS[arm].get("matched", True) else " +") for arm in drawn}
+    plotting.interval_plot(ax, {labels[arm]: one for arm, one in drawn.items()}, xlabel="change of the loss, nats")
+    plotting.reference_line(ax, 0, "", axis="x")
+    first = next(iter(drawn))
+    return Plot(
+        fig,
+        title=f"The loss changes by {drawn[first].value:+.3f} nats with a gate ({name(first)}, equal parameters)",
+        caption="Against the decoder without a gate, seed by seed; mean with its 95 % interval. A plus: the gate's "
+        "parameters are added. The others have as many parameters as the decoder without one.",
+        alt="Change of the loss by kind of gate, with intervals, against no gate.",
+    )
+
+
+def rates(arms: dict[str, list[text.Row]]) -> Plot | str:
+    """Loss against the rate, with and without the gate."""
+    series = {}
+    for arm, label in (("none", "no gate"), ("elementwise", "gate after attention")):
+        found = {RATES[suffix]: arms[at_rate(arm, suffix)] for suffix in RATES if at_rate(arm, suffix) in arms}
+        points = {rate: over([evidence.loss(row) for row in rows]) for rate, rows in sorted(found.items())}
+        if len(points) > 1:
+            series[label] = [
+                [*points],
+                *([getattr(one, end) for one in points.values()] for end in ("value", "low", "high")),
+            ]
+    if len(series) < 2:
+        return NO_TRAININGS
+    fig, ax = plotting.figure(height=3.6)
+    plotting.curves(ax, series, xlabel="learning rate", ylabel="loss, nats")
+    ax.set_xscale("log")
+    ends = {label: (min(one[1]), one[1][-1]) for label, one in series.items()}
+    return Plot(
+        fig,
+        title="At the largest rate the loss rises by "
+        + " and ".join(f"{last - best:.2f} ({label})" for label, (best, last) in ends.items()),
+        caption="Mean over seeds with its 95 % interval. A training that diverges has the loss of an even guess, 7.62.",
+        alt="Loss against learning rate, one line without and one with the gate.",
+    )
+
+
+# --- real models -----------------------------------------------------------------------------------------------------
+
+
+def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
+    """Above: F-Attn by depth of the layer. Below: the first token's largest component over the median one."""
+    if not by_model:
+        return NO_MODELS
+    fig, (above, below) = plotting.figure(2, 1, height=6.4, sharex=True)
+    shares, sizes = {}, {}
+    for model, rows in by_model.items():
+        share = np.mean([row.share for row in rows], axis=0)
+        depth = np.arange(1, len(share) + 1)
+        shares[model] = (depth, share)
+        sizes[model] = (depth, np.mean([np.array(row.first) / row.median for row in rows], axis=0))
+    plotting.curves(above, shares, xlabel="", ylabel="attention to the first token")
+    plotting.curves(below, sizes, xlabel="layer", ylabel="largest over median component")
+    below.set_yscale("log")
+    below.get_legend().remove()
+    plotting.reference_line(below, evidence.TIMES, "massive")
+    model, rows = next(iter(by_model.items()))
+    places = [(evidence.writes(row), evidence.begins(row)) for row in rows]
+    known = [one for one in places if None not in one]
+    said = "no layer writes a massive activation and has a sink after it"
+    if known:
+        at, sink = max(set(known), key=known.count)
+        said = f"layer {at + 1} writes the massive activation, and the sink begins at layer {sink + 1}"
+    return Plot(
+        fig,
+        title=f"In {model} {said}",
+        caption="Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer.",
+        alt="Above, attention to the first token by layer; below, size of its largest component, on a log axis.",
+    )
+
+
+def put_in(by_model: dict[str, list[retrofit.Row]]) -> Plot | str:
+    """Rise of the loss by what is put in."""
+    if not by_model:
+        return NO_MODELS
+    model, rows = next(iter(by_model.items()))
+    labels = {"half": "every score a half", "elementwise": "random, elementwise", "headwise": "random, one a head"}
+    labels = {"zero": "weights of zero, doubled sigmoid"} | labels
+    drawn = {
+        label: stats.mean(np.array([row.loss[kind] - row.loss["as it is"] for row in rows]), unit="documents")
+        for kind, label in labels.items()
+    }
+    fig, ax = plotting.figure(height=3)
+    plotting.interval_plot(ax, drawn, xlabel="rise of the loss, nats")
+    return Plot(
+        fig,
+        title=f"A random gate costs {model} {drawn[labels['elementwise']].value:.1f} nats, a constant half "
+        f"{drawn[labels['half']].value:.1f}",
+        caption="Mean over documents with its 95 % interval. Nothing is trained.",
+        alt="Rise of the loss for four gates that are put into a finished model.",
+    )
+
+
+# --- without training ------------------------------------------------------------------------------------------------
+
+
+def linearity(found: exact.Exact) -> Plot:
+    """Share of the output that no linear map gives, by variant, with the published perplexity beside."""
+    published = {row: value[3] for row, value in exact.TABLE_4.items()}
+    published |= {"norm": 5.847, "bare silu": 5.975, "additive identity": 5.882, "additive silu": 5.821}
+    shown = {arm: found.linear[arm] for arm in published if arm in found.linear}
+    fig, ax = plotting.figure(height=1.3 + 0.4 * len(shown))
+    ax.barh(range(len(shown)), [*shown.values()], color=plotting.COLOURS[0], height=0.6)
+    for i, (arm, value) in enumerate(shown.items()):
+        ax.text(value + 0.02, i, f"{published[arm]:.3f}", va="center", fontsize=11)
+    ax.set_yticks(range(len(shown)), [name(arm) for arm in shown])
+    ax.set(xlabel="share of the output that no linear map gives", xlim=(0, 1.2), ylim=(len(shown) - 0.4, -0.6))
+    linear = [name(arm) for arm in shown if shown[arm] < 1e-3 and arm != "none"]
+    return Plot(
+        fig,
+        title=f"{words.several(len(linear), 'variants')} that gain in the paper are linear: {', '.join(linear)}",
+        caption="Attention is frozen, weights are random. Numbers beside the bars: published perplexity.",
+        alt="Bars of the share of the output that no linear map gives, by variant, with perplexities beside.",
+    )
+
+
+def added(found: exact.Exact):
+    """The column of added parameters: printed, and by arithmetic."""
+    rows = [
+        [NAMES.get(row, row), f"{ours:,.2f}", f"{printed:g}", "" if abs(ours - printed) <= 0.031 * ours else "differs"]
+        for row, (ours, printed) in found.added.items()
+    ]
+    return table(["what is added", "arithmetic, M", "printed, M", ""], rows, "toy-table")
+
+
+def to_come() -> str:
+    """Which stored runs are still to come, in a sentence or two."""
+    planned = sum(len(seeds(arm)) for arm in ARMS)
+    done = sum(TRAINED.get(arm, 0) for arm in ARMS)
+    said = f"{done} of {words.several(planned, 'trainings')} on text are stored."
+    if FAMILIES_TO_COME:
+        said += f" Of the toys the families {', '.join(FAMILIES_TO_COME)} are to come."
+    if REAL_TO_COME:
+        said += f" Of the other runs {', '.join(REAL_TO_COME)} are to come."
+    return said + (" What needs them is untested until they are there." if done < planned or FAMILIES_TO_COME else "")

@@ -1,0 +1,1 @@
+"""What is measured: toys, decoders trained on text, real models, and the authors' logs."""
