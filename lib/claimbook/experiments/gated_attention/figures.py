@@ -35,10 +35,10 @@ NAMES = {  # of gates, as readers know them
     "query": "on queries",
     "output": "after the output layer",
     "ns": "NS-sigmoid, cannot close",
-    "independent": "ignores the input",
+    "independent": "a gate that ignores the input",
     "silu gate": "SiLU in place of sigmoid",
     "additive silu": "SiLU, added",
-    "additive identity": "linear, added",
+    "additive identity": "a linear addition",
     "norm": "norm in place of a gate",
     "bare silu": "SiLU of the output itself",
     "elementwise and value": "after attention and on values",
@@ -210,7 +210,7 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
     plotting.curves(below, sizes, xlabel="layer", ylabel="largest over median component")
     below.set_yscale("log")
     below.get_legend().remove()
-    plotting.reference_line(below, evidence.TIMES, "massive")
+    plotting.reference_line(below, evidence.TIMES, "")
     model, rows = next(iter(by_model.items()))
     places = [(evidence.writes(row), evidence.begins(row)) for row in rows]
     known = [one for one in places if None not in one]
@@ -221,7 +221,8 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
     return Plot(
         fig,
         title=f"In {model} {said}",
-        caption="Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer.",
+        caption=f"Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer; from "
+        f"{evidence.TIMES:,}, the dashed line, on we call it massive.",
         alt="Above, attention to the first token by layer; below, size of its largest component, on a log axis.",
     )
 
@@ -265,8 +266,9 @@ def linearity(found: exact.Exact) -> Plot:
     linear = [name(arm) for arm in shown if shown[arm] < 1e-3 and arm != "none"]
     return Plot(
         fig,
-        title=f"{words.several(len(linear), 'variants')} that gain in the paper are linear: {', '.join(linear)}",
-        caption="Attention is frozen, weights are random. Numbers beside the bars: published perplexity.",
+        title=f"Linear, and yet of lower perplexity in the paper: {' and '.join(linear)}",
+        caption="Attention is frozen, weights are random. The bar is the error of the best linear map on tokens that it "
+        "was not fitted to, over the size of the output. Numbers beside the bars: published perplexity.",
         alt="Bars of the share of the output that no linear map gives, by variant, with perplexities beside.",
     )
 
