@@ -221,8 +221,8 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
     return Plot(
         fig,
         title=f"In {model} {said}",
-        caption=f"Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer; from "
-        f"{evidence.TIMES:,}, the dashed line, on we call it massive.",
+        caption=f"Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer; "
+        f"it is massive from {evidence.TIMES:,} on, the dashed line.",
         alt="Above, attention to the first token by layer; below, size of its largest component, on a log axis.",
     )
 
@@ -267,8 +267,8 @@ def linearity(found: exact.Exact) -> Plot:
     return Plot(
         fig,
         title=f"Linear, and yet of lower perplexity in the paper: {' and '.join(linear)}",
-        caption="Attention is frozen, weights are random. The bar is the error of the best linear map on tokens that it "
-        "was not fitted to, over the size of the output. Numbers beside the bars: published perplexity.",
+        caption="Attention is frozen, weights are random. The bar is the error of the best linear map on tokens that "
+        "it was not fitted to, over the size of the output. Numbers beside the bars: published perplexity.",
         alt="Bars of the share of the output that no linear map gives, by variant, with perplexities beside.",
     )
 
