@@ -492,7 +492,7 @@ def untaught(row: language.Row) -> float:
     return row.untrained["attention"][0] - even_toy("default")[0]
 
 
-UNSEEN = 20  # C11: the first seed of other batches that no earlier version trained
+UNSEEN = 20  # C11: the first seed of other batches that no version before the fifth trained
 POSITIONS = ("none", "absolute", "learned", "relative", "alibi")
 FEED_FORWARD = {  # part of C20 -> its arm, and half of the published ratio to GeLU
     "relu": ("relu", 0.57),
