@@ -54,6 +54,13 @@ def test_it_says_what_was_asked_found_and_compared(claim):
         assert words in html, words
 
 
+def test_a_toy_is_not_called_by_the_name_of_a_model(claim):
+    """The run was started with one, which has no part in what a toy shows."""
+    for fidelity, who in (("toy", "ours"), ("reduced", "smollm2-135m")):
+        html = cards.card(CHAPTER, claim, entry(claim, 2.0, model="smollm2-135m", fidelity=fidelity)).html
+        assert f"● {who} 2.000" in html
+
+
 def test_a_strip_places_values_in_their_order(claim):
     near, far = (marks(cards.card(CHAPTER, claim, entry(claim, value)).html) for value in (1.9, 2.1))
     assert near["none"] < near["currentColor"] and far["none"] < far["currentColor"], "the null, 1, is left of ours"

@@ -177,9 +177,9 @@ def less(a: np.ndarray, x: float, b: np.ndarray) -> Estimate:
     return stats.mean(np.asarray(a) - x * np.asarray(b), unit=SAMPLES)
 
 
-def together(parts: dict, nulls: dict | None = None, preconditions: dict | None = None) -> Found_:
+def together(parts: dict, nulls: dict, preconditions: dict, ceilings: dict | None = None) -> Found_:
     """Evidence by claim out of measurements by claim and name; what has no measurement is left out."""
-    kinds = {"parts": parts, "nulls": nulls or {}, "preconditions": preconditions or {}}
+    kinds = {"parts": parts, "nulls": nulls, "preconditions": preconditions, "ceilings": ceilings or {}}
     claims = {claim for kind in kinds.values() for claim in kind}
 
     def measured(kind: dict, claim: str) -> dict[str, Measurement]:
@@ -227,12 +227,37 @@ class Arms:
     def difference(self, of: Callable, *arms: str) -> Estimate | None:
         return self.estimate(partial(stats.mean, unit=SEEDS), of, *arms)
 
+    def share_less(self, a: str, of: Callable, x: float, b: str, base: Callable) -> Estimate | None:
+        """As `less`, of two shares: it has an interval even where both are the same in all seeds."""
+        make = partial(stats.mean, unit=SEEDS, within=(-x, 1))
+        return self.estimate(make, lambda row, other: of(row) - x * base(other), a, b)
+
+    def over(self, above: Callable, below: Callable, *arms: str) -> Estimate | None:
+        """Mean over the mean, over seeds, of what two functions give of the rows of each seed."""
+
+        def make(pairs: list[tuple]) -> Estimate:
+            return stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS)
+
+        return self.estimate(make, lambda *rows: (above(*rows), below(*rows)), *arms)
+
     def ratio(self, a: str, above: Callable, b: str, below: Callable) -> Estimate | None:
         """Mean of ``above`` the rows of a over the mean of ``below`` those of b."""
-        return self.estimate(
-            lambda pairs: stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS),
-            lambda row, other: (above(row), below(other)), a, b,
-        )  # fmt: skip
+        return self.over(lambda row, other: above(row), lambda row, other: below(other), a, b)
+
+    def left(self, a: str, sink: Callable, b: str, base: Callable, fall: Callable) -> Estimate | None:
+        """Share of the sink of b that a has, minus the share of ``fall``, the fall of b's loss, that a has.
+
+        A network that learnt nothing and one that differs in nothing both give 0.
+        """
+
+        def beyond_what_is_learnt(row, other) -> float:
+            return sink(row) - fall(row) / fall(other) * base(other)
+
+        return self.over(beyond_what_is_learnt, lambda row, other: base(other), a, b)
+
+    def seeds_from(self, least: int) -> "Arms":
+        """The rows of the seeds from one on."""
+        return Arms({arm: [row for row in rows if row.seed >= least] for arm, rows in self.arms.items()})
 
 
 # --- decoders trained on text ----------------------------------------------------------------------------------------
@@ -255,6 +280,11 @@ def bias(row: trainings.Row) -> float:
 
 def loss(row: trainings.Row) -> float:
     return row.measured[-1]["loss"]
+
+
+def fallen(row: trainings.Row) -> float:
+    """How far the loss has fallen since before the training."""
+    return row.measured[0]["loss"] - loss(row)
 
 
 def norm(row: trainings.Row, at: int = -1) -> float:
@@ -280,11 +310,6 @@ def after_the_loss(row: trainings.Row) -> float:
     losses = [point["loss"] for point in row.measured]
     at = next(i for i in range(len(losses)) if first(row, i) > first(row) / 2 or i == len(losses) - 1)
     return (losses[0] - losses[at]) / (losses[0] - losses[-1])
-
-
-def repeated(row: trainings.Row, which: str = "as it is", k: int = 1) -> float:
-    """Sink_k of one token repeated."""
-    return row.end["repeated"][which][k - 6]
 
 
 def within_prefix(row: trainings.Row, prefix: int = 5) -> float:
@@ -318,6 +343,16 @@ def short(row: trainings.Row) -> float:
     return row.end["short"][-5]
 
 
+def kept_first(row: trainings.Row) -> float:
+    """What the first token is worth in a cache of 32: loss with the last 32 less that with it and the last 31, nats."""
+    return row.end["streamed"]["window"] - row.end["streamed"]["first kept"]
+
+
+def no_sink(row: trainings.Row | language.Row) -> float:
+    """The best possible of a network that should have none."""
+    return 0.0
+
+
 def beyond_one(row: trainings.Row) -> float:
     return norm(row) - 1
 
@@ -333,13 +368,8 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
     fixed_first = d.mean("fixed", first)
     massive = d.geometric("fixed", norm)
     parts = {
-        "C4": {
-            "replaced_loses": d.less("learned", lambda r: repeated(r, "replaced"), 0.057, "learned", repeated),
-            "swapped_moves": d.less("learned", lambda r: repeated(r, "swapped", 5), 0.46, "learned", repeated),
-        },
         "C9": {
             "emerges": d.mean("learned", first),
-            "not_at_first": d.less("learned", at_a_twentieth, 0.5, "learned", first),
             "fixed_not_at_first": d.less("fixed", at_a_twentieth, 0.5, "fixed", first),
             "fixed_after_the_loss": d.mean("fixed", after_the_loss),
         },
@@ -348,18 +378,13 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
             "little_data_none": d.less("fixed_little", first, 0.23, "fixed", first),
             "little_data_never": d.less("fixed_little", largest, 0.23, "fixed", first),
         },
-        "C13": {
-            "one_random_stays": d.less("learned_first_random", first, 0.74, "learned", first),
-            "two_random_move": d.less("learned_two_random", lambda r: nth(r, 2) - first(r), 0.33, "learned", first),
-            "second_random_stays": d.less("learned_second_random", first, 0.58, "learned", first),
-        },
         "C14": {
             "text_stronger": d.less("fixed", first, 2.02, "packed", first),
             "text_others_lose": d.less("fixed", lambda r: max(nth(r, k) for k in (2, 3, 4, 5)), 0.5, "fixed", first),
         },
         "C15": {
             "text_rise": d.less("fixed_decay", first, 1.5, "fixed", first),
-            "text_destroyed": d.less("fixed_decay_5", first, 0.5, "fixed", first),
+            "text_destroyed": d.left("fixed_decay_5", first, "fixed", first, fallen),
         },
         "C16": {"within": d.mean("learned_prefix", within_prefix), "on_one": d.mean("learned_prefix", on_one)},
         "C19": {
@@ -371,7 +396,7 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
             "no_harm": d.less("key_bias", loss, 1.0, "packed", loss),
             "beside_fixed_takes": d.less("fixed_key_bias", bias, 0.49, "fixed", first),
             "beside_fixed_frees": d.less("fixed_key_bias", first, 0.5, "fixed", first),
-            "v_keeps": d.less("fixed_value_bias", first, 0.48, "fixed", first),
+            "v_keeps_beyond_k": d.difference(rise_less(0.48), "fixed_value_bias", "fixed_key_bias", "fixed"),
         },
         "C23": {
             "falls": d.less("key_bias_value", bias, 0.143, "key_bias", bias),
@@ -390,28 +415,24 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
             "sigmoid_none": d.less("fixed_sigmoid", beyond_one, 0.5, "fixed", beyond_one),
             "value_bias_has": d.less("fixed_value_bias", beyond_one, 0.5, "fixed", beyond_one),
         },
-        "C30": {"repeated_keeps": d.less("learned", repeated, 0.4, "learned", first)},
         "C31": {"small_prevents": d.less("fixed_long_window", short, 0.5, "fixed_long", short)},
         "C32": {"returns": d.less("fixed_key_bias_value", beyond_one, 0.37, "fixed", beyond_one)},
     }
-    learned_first = d.mean("learned", first)
+    bias_draws = d.mean("key_bias", bias)
     preconditions = {
-        "C4": {"has_a_sink": d.mean("learned", repeated)},
-        "C9": {"has_a_sink": learned_first, "fixed_has_a_sink": fixed_first},
+        "C9": {"fixed_has_a_sink": fixed_first},
         **{claim: {"has_a_sink": fixed_first} for claim in ("C10", "C12", "C14", "C15")},
-        **{claim: {"has_a_sink": learned_first} for claim in ("C13", "C30")},
         "C16": {"has_a_sink": d.mean("learned_prefix", lambda r: max(nth(r, k) for k in range(1, 6)))},
         "C19": {"has_a_sink": fixed_first, "has_massive": massive},
-        "C22": {"fixed_has_a_sink": fixed_first},
-        "C23": {"bias_has_a_sink": d.mean("key_bias", bias), "fixed_has_a_sink": fixed_first},
-        "C24": {"bias_has_a_sink": d.mean("key_bias", bias), "fixed_has_a_sink": fixed_first},
+        **{claim: {"bias_has_a_sink": bias_draws, "fixed_has_a_sink": fixed_first} for claim in ("C22", "C23", "C24")},
         "C25": {"loss_matches": d.less("fixed_sigmoid", loss, 1.0, "fixed", loss)},
         "C28": {"has_massive": massive},
         "C31": {"has_a_sink": d.mean("fixed_long", short)},
         "C32": {"has_massive": massive},
     }
     nulls = {"C28": {"default_has": d.geometric("fixed", lambda r: norm(r, 0))}}
-    return together(parts, nulls, preconditions)
+    ceilings = {"C15": {"text_destroyed": d.left("fixed_decay_5", no_sink, "fixed", first, fallen)}}
+    return together(parts, nulls, preconditions, ceilings)
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------
@@ -461,18 +482,24 @@ def untrained(row: language.Row) -> float:
     return row.untrained["sink"][0]
 
 
+def learnt(row: language.Row) -> float:
+    """How far the loss on fresh text has fallen below that of an even guess."""
+    return np.log(language.FIXED + 1) - row.validation
+
+
 def untaught(row: language.Row) -> float:
     """Extra attention to the first token before training, of the default toy."""
     return row.untrained["attention"][0] - even_toy("default")[0]
 
 
+UNSEEN = 20  # C11: the first seed of other batches that no version before the fifth trained
 POSITIONS = ("none", "absolute", "learned", "relative", "alibi")
-FEED_FORWARD = {
-    "relu": "relu",
-    "silu": "silu",
-    "relu_gated": "relu, gated",
-    "gelu_gated": "gelu, gated",
-    "silu_gated": "silu, gated",
+FEED_FORWARD = {  # part of C20 -> its arm, and half of the published ratio to GeLU
+    "relu": ("relu", 0.57),
+    "silu": ("silu", 0.61),
+    "relu_gated": ("relu, gated", 0.47),
+    "gelu_gated": ("gelu, gated", 0.61),
+    "silu_gated": ("silu, gated", 0.62),
 }
 SIGMOID = {
     "sigmoid_decay_01": "sigmoid, decay 0.1",
@@ -503,13 +530,16 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
             "toy_fixed_steps": over(("rate 0.00075", 0), ("rate 0.006", 0)),
             "toy_fixed_product": over(("rate 0.00075, 3200 steps", 0), ("rate 0.006", 0)),
         },
-        "C11": {"small_batch_has": to_default("batch 16"), "large_batch_has": to_default("batch 128")},
+        "C11": {
+            "small_batch_has": sinks_of(t.seeds_from(UNSEEN), "batch 16", 0.5),
+            "large_batch_has": sinks_of(t.seeds_from(UNSEEN), "batch 128", 0.5),
+        },
         "C12": {"toy_little_data": to_default("16 samples"), "toy_never": highest(t, "16 samples")},
         "C14": {f"moves_to_{place}": over(at, THREE) for place, at in PLACES.items()}
         | {f"others_lose_to_{place}": rivals(t, *at) for place, at in PLACES.items()},
-        "C15": {"toy_rise": to_default("decay 0.5"), "toy_destroyed": to_default("decay 5")},
+        "C15": {"toy_rise": to_default("decay 3.3"), "toy_destroyed": to_what_is_learnt(t, "decay 33")},
         "C18": {scheme: over((scheme, 0), ("rotary", 0), sink) for scheme in POSITIONS},
-        "C20": {part: to_default(arm) for part, arm in FEED_FORWARD.items()},
+        "C20": {part: sinks_of(t, arm, half) for part, (arm, half) in FEED_FORWARD.items()},
         "C21": {
             "two_heads": to_default("2 heads", of=sink),
             "four_heads": to_default("4 heads", of=sink),
@@ -518,7 +548,7 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
         "C22": {
             "toy_k_takes": to_default("unfixed, K bias", None),
             "toy_kv_takes": to_default("unfixed, KV bias", None),
-            "toy_v_does_not": to_default("V bias"),
+            "toy_v_keeps_beyond_k": keeps_beyond(t, "V bias", "K bias"),
         },
         "C23": {
             "toy_falls": over(("unfixed, value 20", None), ("unfixed, K bias", None)),
@@ -543,7 +573,8 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
     default = has_a_sink("default")
     preconditions = {
         "C10": {"toy_has_a_sink": has_a_sink("rate 0.006")},
-        **{claim: {"has_a_sink": default} for claim in ("C11", "C20", "C21", "C26")},
+        "C11": {"has_a_sink": t.seeds_from(UNSEEN).mean("default", sink("default"))},
+        **{claim: {"has_a_sink": default} for claim in ("C20", "C21", "C26")},
         **{claim: {"toy_has_a_sink": default} for claim in ("C12", "C15", "C22", "C25")},
         "C14": {"toy_has_a_sink": has_a_sink("three layers")}
         | {f"{place}_has_a_sink": has_a_sink(*at) for place, at in PLACES.items()},
@@ -558,9 +589,36 @@ def toys(arms: dict[str, list[language.Row]]) -> Found_:
     never_trained = t.ratio("default", untaught, "default", extra("default"))
     nulls = {
         "C12": dict.fromkeys(("toy_little_data", "toy_never"), never_trained),
+        "C15": {"toy_destroyed": never_trained},  # and of the fall of the loss it has none
         "C18": {"relative": t.ratio("relative", untrained, "rotary", sink("rotary"))},
     }
-    return together(parts, nulls, preconditions)
+    all_attention = t.ratio("default", lambda row: 1 - even_toy("default")[0], "default", extra("default"))
+    ceilings = {"C15": {"toy_rise": all_attention, "toy_destroyed": to_what_is_learnt(t, "decay 33", no_sink)}}
+    return together(parts, nulls, preconditions, ceilings)
+
+
+def strength(t: Arms, arm: str) -> Estimate | None:
+    """Extra attention to the first token in an arm over the default's."""
+    return t.ratio(arm, extra(arm), "default", extra("default"))
+
+
+def sinks_of(t: Arms, arm: str, x: float) -> Estimate | None:
+    """Sink_1 of an arm less x times the default's."""
+    return t.share_less(arm, sink(arm), x, "default", sink("default"))
+
+
+def to_what_is_learnt(t: Arms, arm: str, of: Callable | None = None) -> Estimate | None:
+    """Share of the default's extra attention that an arm has, minus its share of the fall of the loss."""
+    return t.left(arm, of or extra(arm), "default", extra("default"), learnt)
+
+
+def keeps_beyond(t: Arms, a: str, b: str) -> Estimate | None:
+    """Extra attention to the first token in one arm beyond that in another, over the default's."""
+
+    def beyond(row: language.Row, other: language.Row, _) -> float:
+        return extra(a)(row) - extra(b)(other)
+
+    return t.over(beyond, lambda row, other, base: extra("default")(base), a, b, "default")
 
 
 def highest(t: Arms, arm: str) -> Estimate | None:

@@ -20,9 +20,6 @@ TEXT_ARMS = {  # arm on text -> its name in figures and tables
     "packed": "packed text",
     "learned": "packed, learnt positions",
     "learned_prefix": "packed, learnt positions, prefix of 5",
-    "learned_first_random": "packed, learnt positions, first token random",
-    "learned_two_random": "packed, learnt positions, first two random",
-    "learned_second_random": "packed, learnt positions, second random",
     "key_bias": "packed, K bias",
     "key_bias_value": "packed, K bias, value 20",
     "key_bias_one_dimension": "packed, K bias, one dimension",
@@ -132,8 +129,9 @@ def norms(found: dict) -> Plot:
     largest = " and ".join(f"{ratio.max():.0f}" for _, ratio in series.values())
     return Plot(
         fig,
-        title=f"The first token's hidden state is up to {largest} times as long as the others'",
-        caption="Mean over samples of natural text, " + " and ".join(series) + ".",
+        title=f"In the layer where it is longest the first token's hidden state is {largest} times as long as the "
+        "others', in the mean",
+        caption="Mean over samples of natural text, in the title of " + " and ".join(series) + ".",
         alt="Norm of the first hidden state over the mean of the others, by depth of the layer, for each model.",
     )
 
@@ -150,7 +148,8 @@ def interventions(curves: dict) -> Plot | str:
     exchanged, emptied = (shown[name].value for name in ("exchanged in all heads", "no value in sink heads"))
     return Plot(
         fig,
-        title=f"Another text's first token in its place costs {exchanged:.3f} nats, its value emptied {emptied:.2f}",
+        title=f"The mean over other texts in the first token's place costs {exchanged:.3f} nats, its value emptied "
+        f"{emptied:.2f}",
         caption="Rise of the loss of tokens from 32 on, mean over documents with its 95 % interval.",
         alt="Rise of the loss for seven interventions on the first token, with intervals, around a line at none.",
     )
@@ -273,11 +272,11 @@ def streamed(arms: dict[str, list[Row]]) -> Plot | str:
     ax.grid(axis="y", visible=False)
     plotting.reference_line(ax, 0, "", axis="x")
     plotting.legend(ax, columns=1)
-    saves = {arm: (costs["window"][i] - costs["first kept"][i]).mean() for i, arm in enumerate(shown)}
+    fixed, packed = (round(np.mean([evidence.kept_first(row) for row in arms[arm]]), 2) for arm in ("fixed", "packed"))
     return Plot(
         fig,
-        title=f"To lose the first token from a small cache costs {saves['fixed']:.3f} nats where it is always the "
-        f"same, {saves['packed']:.3f} on ordinary text",
+        title=f"{_of_how_many(arms['fixed'], arms['packed'])} to lose the first token from a small cache costs "
+        f"{fixed + 0:.2f} nats where it is always the same, {packed + 0:.2f} on ordinary text",  # + 0: no "-0.00"
         caption="Decoders that read 128 tokens through a cache of 32 keys; loss of the second half over that of the "
         "same decoder seeing all keys. A key bias is always seen. A mark for each seed: "
         f"{', '.join(f'{len(arms[arm])} of {TEXT_ARMS[arm]}' for arm in shown)}.",
@@ -289,11 +288,23 @@ def streamed_losses(rows: list[Row], name: str) -> np.ndarray:
     return np.array([row.end["streamed"][name] for row in rows])
 
 
+def _of_how_many(*arms: list[Row]) -> str:
+    """Of how many decoders a title speaks."""
+    if all(len(rows) == 1 for rows in arms):
+        return "In one decoder of each kind,"
+    return f"In the mean of {' and '.join(str(len(rows)) for rows in arms)} decoders,"
+
+
 # --- toys ------------------------------------------------------------------------------------------------------------
 
 
-def bars(t: evidence.Arms, arms: tuple[str, ...], by: str, height: float = 5.2) -> Plot | str:
-    """Attention to the first token, a row for each arm, a ring for each seed. ``by``: what the arms differ in."""
+def bars(
+    t: evidence.Arms, arms: tuple[str, ...], by: str, height: float = 5.2, of: str = "of the attention", note: str = ""
+) -> Plot | str:
+    """Attention to the first token, a row for each arm, a ring for each seed.
+
+    ``by``: what the arms differ in; ``of``: what the numbers are shares of; ``note``: what more the caption says.
+    """
     if not (shown := [arm for arm in arms if t.has(arm)]):
         return NO_TOYS
     fig, ax = plotting.figure(height=height)
@@ -306,14 +317,16 @@ def bars(t: evidence.Arms, arms: tuple[str, ...], by: str, height: float = 5.2) 
     low, high = (pick(means, key=means.get) for pick in (min, max))
     return Plot(
         fig,
-        title=f"By {by} a toy's first token draws from {means[low]:.2f} ({low}) to {means[high]:.2f} ({high}) of the "
-        "attention",
-        caption=CAPTION,
+        title=f"By {by} a toy's first token draws from {means[low]:.2f} ({low}) to {means[high]:.2f} ({high}) {of}",
+        caption=" ".join(filter(None, [CAPTION, note])),
         alt=f"Attention of toys to their first token by {by}, a row for each kind and a ring for each seed.",
     )
 
 
-CAPTION = "A ring for each seed, a bar for their mean. Dotted: an even share; dashed: the default's mean."
+CAPTION = (
+    "A ring for each seed, a bar for their mean. Dotted: an even share without a distance bias; dashed: the default's "
+    "mean."
+)
 FOUR = ("4 heads, K bias", "4 heads, shared K bias")
 BIASES = ("K bias", "KV bias", "value 5", "value 20", "even value 20", "1 dimension", "8 dimensions", *FOUR)
 
@@ -330,10 +343,11 @@ def biases(t: evidence.Arms) -> Plot | str:
         if arm != "unfixed":
             _dots(ax, i + 0.15, [row.attention[0] for row in rows], plotting.COLOURS[1], "s")
     _rows(ax, t, ["no bias", *(arm.removeprefix("unfixed, ") for arm in shown[1:])])
-    drawn = np.mean([evidence.sink("unfixed, K bias", None)(row) for row in t.arms["unfixed, K bias"]])
+    drawn = [100 * evidence.sink("unfixed, K bias", None)(row) for row in t.arms["unfixed, K bias"]]  # by seed
     return Plot(
         fig,
-        title=f"Without a fixed token a key bias is a sink in {100 * drawn:.0f} % of samples",
+        title=f"Without a fixed token a toy's key bias is a sink in {np.mean(drawn):.0f} % of samples, from "
+        f"{min(drawn):.0f} to {max(drawn):.0f} % by seed",
         caption="Rings: to the first token; squares: to the bias. " + CAPTION,
         alt="Attention of toys without a fixed token to their first token and to their key bias, by kind of bias, each "
         "with its seeds.",

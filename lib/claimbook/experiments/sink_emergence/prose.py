@@ -1,11 +1,14 @@
 """Sentences of the chapter that hang on what came out, or on what is stored."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from claimbook.claims.ledgers import Claim
 from claimbook.claims.verdicts import Measurement
 from claimbook.claims.words import several
 from claimbook.display.tables import measured
+from claimbook.experiments.sink_emergence import evidence
 from claimbook.experiments.sink_emergence.measure.text import Row
 from claimbook.experiments.sink_emergence.stored import (
     ARMS,
@@ -18,6 +21,16 @@ from claimbook.experiments.sink_emergence.stored import (
 )
 from claimbook.metrics.sinks import EPSILON
 
+FEED_FORWARD = {  # as the paper calls them -> arm of the toys
+    "GeLU": "default",
+    "ReLU": "relu",
+    "Swish": "silu",
+    "ReGLU": "relu, gated",
+    "GeGLU": "gelu, gated",
+    "SwiGLU": "silu, gated",
+}
+BATCHES = {"16": "batch 16", "48": "default", "128": "batch 128"}
+NO_SINK = 0.03  # of heads and samples, as the ledger's preconditions have it
 AT_ONCE = 16  # trainings that shared one GPU when those that are stored were made
 
 
@@ -44,6 +57,57 @@ def contributes(state: str, informative: str) -> str:
         "met": "They do not need its value.",
         "not met": "They rely on its value." + constant,
     }.get(state, "Whether they rely on its value stays open.")
+
+
+def rates(t: evidence.Arms, arms: dict[str, str]) -> str | None:
+    """Sink_1 of toys, mean over seeds, by name: "100 % (GeLU), 95 % (ReGLU)"; None where none is there."""
+    found = {name: 100 * _mean(t, arm, evidence.sink(arm)) for name, arm in arms.items() if t.has(arm)}
+    return ", ".join(f"{rate:.0f} % ({name})" for name, rate in found.items()) or None
+
+
+def strengths(t: evidence.Arms, arms: dict[str, str]) -> str | None:
+    """Extra attention to the first token over the default's by name: "1.07 (ReLU)"; None where none is there."""
+    found = {name: evidence.strength(t, arm) for name, arm in arms.items() if arm != "default"}
+    return ", ".join(f"{one.value:.2f} ({name})" for name, one in found.items() if one) or None
+
+
+def doses(parts: dict[str, Measurement]) -> str:
+    """C15 on toys, where those at the paper's doses of decay are there."""
+    if "toy_rise" not in parts:
+        return "Toys at equal doses, decays of 3.3 and 33, are to come."
+    rise, left = (measured(parts[name]) for name in ("toy_rise", "toy_destroyed"))
+    return (
+        f"At equal doses, a decay of 3.3 gives {rise} times what no decay gives. With a decay of 33 the share of the "
+        f"sink that is left, minus the share of the fall of the loss that is left, is {left}."
+    )
+
+
+def proxies(t: evidence.Arms, arm: str = "rows of 0.1") -> str:
+    """What a proxy hides where rows sum to little."""
+    if not t.has(arm):
+        return ""
+    proxy, raw, row_sum = (
+        _mean(t, arm, of) for of in (lambda row: row.attention[0], lambda row: row.first_raw, lambda row: row.row_sum)
+    )
+    return (
+        f"Scores are over the sum of their row: where rows sum to {row_sum:.1f}, {proxy:.2f} is {raw:.2f} of attention."
+    )
+
+
+def cache(arms: dict[str, list[Row]]) -> str | None:
+    """What the first token is worth in a small cache with learnt positions, beside its sink; None without decoders."""
+    if not (rows := arms.get("learned")):
+        return None
+    sink, worth = (float(np.mean([of(row) for row in rows])) for of in (evidence.first, evidence.kept_first))
+    said = (
+        f"With learnt positions, where {100 * sink:.1f} % of heads and samples have a sink, to lose the first token "
+        f"costs {worth:.3f} nats ({several(len(rows), 'seeds')})."
+    )
+    return said + (" So it is worth something there without a sink." if sink < NO_SINK and worth > 0 else "")
+
+
+def _mean(t: evidence.Arms, arm: str, of: Callable) -> float:
+    return float(np.mean([of(row) for row in t.arms[arm]]))
 
 
 def ordered(parts: dict[str, Measurement]) -> str:

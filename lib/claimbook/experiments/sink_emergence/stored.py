@@ -50,9 +50,6 @@ ARMS = {
         "measure_at": [0, 61, 122, *range(244, 7327, 244), 7326],
     },
     "learned_prefix": {"decoder": _LEARNED | {"attention": {"prefix": 5}}, "unscored": 4},
-    "learned_first_random": {"corpus": {"random": [0]}, "decoder": _LEARNED},
-    "learned_two_random": {"corpus": {"random": [0, 1]}, "decoder": _LEARNED},
-    "learned_second_random": {"corpus": {"random": [1]}, "decoder": _LEARNED},
 }
 TWELVE = ("fixed", "packed", "key_bias")  # arms whose differences are small, or whose ratios scatter
 # How many seeds of an arm are trained; the others are to come. To train more, on a machine like that of the seeds that
@@ -140,6 +137,8 @@ TOYS = {
     },
     "data": {f"{pool} samples": {"text": {"pool": pool}} for pool in (16, 256)},
     "decay": {f"decay {decay:g}": {"recipe": {"weight_decay": decay}} for decay in (0.1, 0.5, 2.0, 5.0)},
+    # as much rate times steps times decay as the paper's decoders have at decays of 0.5 and 5
+    "doses": {f"decay {decay:g}": {"recipe": {"weight_decay": decay}} for decay in (3.3, 33.0)},
     "places": {
         "three, fixed at 2": {"decoder": _THREE, "text": {"fixed": 1}},
         "three, fixed at 3": {"decoder": _THREE, "text": {"fixed": 2}},
@@ -196,7 +195,7 @@ TOYS = {
 }
 TWENTY = ("default", "sigmoid", "batch")  # families whose arms scatter most
 # families that are not trained yet; what they decide is untested
-FAMILIES_TO_COME: tuple[str, ...] = ("ordered", "ablations")
+FAMILIES_TO_COME: tuple[str, ...] = ("ordered", "ablations", "doses")
 
 STORED |= {
     f"toys_{family}": Stored(
