@@ -100,8 +100,8 @@ def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
     for i, rows in enumerate(shown.values()):
         idle, busy = (np.mean([getattr(row, f"score_{kind}") for row in rows]) for kind in ("idle", "busy"))
         ax.plot([idle, busy], [i, i], color=plotting.SOFT, linewidth=1.6, zorder=1)
-        ax.plot(idle, i, marker="o", color=plotting.COLOURS[0], linestyle="", label="" if i else "nothing to look up")
-        ax.plot(busy, i, marker="^", color=plotting.COLOURS[1], linestyle="", label="" if i else "something to look up")
+        ax.plot(idle, i, marker="o", color=plotting.COLOURS[0], linestyle="", label="" if i else "idle")
+        ax.plot(busy, i, marker="^", color=plotting.COLOURS[1], linestyle="", label="" if i else "busy")
     ax.set_yticks(range(len(shown)), [name(arm) + (" (4 heads)" if "heads" in arm else "") for arm in shown])
     ax.set(xlabel="mean score of the gate", xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
     plotting.legend(ax)
@@ -110,7 +110,8 @@ def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
         fig,
         title=f"The gate is open to {np.mean([row.score_idle for row in rows]):.2f} when there is nothing to look up, "
         f"to {np.mean([row.score_busy for row in rows]):.2f} when there is",
-        caption="Mean over seeds. The title is of the first row. A score of 1 lets everything through.",
+        caption="Mean over seeds. The title is of the first row. A query is busy after a trigger, when there is something "
+        "to look up, and idle otherwise. A score of 1 lets everything through.",
         alt="Mean gate score at idle and at busy queries for each variant.",
     )
 
