@@ -177,8 +177,8 @@ def _value(found: dict) -> str:
 
 
 def _measured(found: dict, entry: dict) -> str:
-    """The model that decides, its value with interval, and over how many units; a toy is no model of the run."""
-    who = "ours" if entry["fidelity"] == "toy" else entry.get("model") or "ours"
+    """The model that decides, its value with interval, and over how many units; toys and sums are of no model."""
+    who = "ours" if entry["fidelity"] in ("toy", "exact") else entry.get("model") or "ours"
     return f"{escape(who)} {', '.join(filter(None, [_value(found), escape(sample(found))]))}"
 
 

@@ -113,6 +113,17 @@ def less(x: float) -> Callable:
     return lambda a, b, *others: extra(a) - x * extra(b)
 
 
+def ungated(*rows: toys.Row) -> float:
+    """Of the rows of arms of which the last has no gate: its extra attention, on the seeds that all have."""
+    return extra(rows[-1])
+
+
+def left(arms: dict[str, list[toys.Row]], arm: str, base: str = "none") -> Estimate | None:
+    """What an arm leaves of the extra attention of a base, as a share; seeds of the two in pairs."""
+    pairs = [(extra(a), extra(b)) for a, b in Arms(arms).by_seed(arm, base)]
+    return stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS).of(arm, base) if pairs else None
+
+
 def toy(arms: dict[str, list[toys.Row]]) -> Found:
     """What toys decide: C11, C12, C22, C32, C34, C35, and their parts of C10."""
     t = Arms(arms)
@@ -144,8 +155,18 @@ def toy(arms: dict[str, list[toys.Row]]) -> Found:
             "ns_keeps_more": t.mean(less(3.1), "ns", "elementwise", "none"),
         },
     }
-    sinks = {"C11": "none", "C12": "none", "C22": "4 heads", "C34": "strict", "C35": "none"}
-    return together(parts, preconditions={claim: {"has_a_sink": t.mean(extra, arm)} for claim, arm in sinks.items()})
+    sinks = {
+        "C11": ("value", "none"),
+        "C12": ("none",),
+        "C22": ("4 heads, shared", "4 heads"),
+        "C34": ("strict",),
+        "C35": ("ns", "none"),
+    }
+    removes = t.mean(less(0.31), "elementwise", "none")
+    preconditions = {claim: {"has_a_sink": t.mean(ungated, *compared)} for claim, compared in sinks.items()}
+    preconditions["C11"]["gate_removes"] = preconditions["C35"]["gate_removes"] = removes
+    preconditions["C22"]["gate_removes"] = t.mean(less(0.31), "4 heads, elementwise", "4 heads")
+    return together(parts, preconditions=preconditions)
 
 
 # --- decoders on text ------------------------------------------------------------------------------------------------
@@ -283,6 +304,18 @@ def begins(row: onset.Row) -> int | None:
     return next((i for i, share in enumerate(row.share) if share >= HALF_SHARE), None)
 
 
+def earlier(rows: list[onset.Row]) -> tuple[int, float, float] | None:
+    """Before the layer that writes the massive activation: the layer, from 1, after which the first token's largest
+    component is most times the median, how many times on average, and the largest F-Attn of a layer there."""
+    at = [writes(row) for row in rows]
+    stop = min(at) if at and None not in at else 0
+    if stop == 0:
+        return None
+    times = np.mean([np.array(row.first[:stop]) / np.array(row.median[:stop]) for row in rows], axis=0)
+    shares = np.mean([row.share[:stop] for row in rows], axis=0)
+    return int(times.argmax()) + 1, float(times.max()), float(shares.max())
+
+
 def feed_forward(row: onset.Row) -> np.ndarray:
     """Share of the feed-forward part in what each layer writes for the first token."""
     a, f = np.array(row.attention), np.array(row.feed_forward)
@@ -320,7 +353,11 @@ def put_in(rows: list[retrofit.Row]) -> Found:
         "random_hurts": stats.mean(rises("elementwise"), unit=DOCUMENTS),
         "zero_does_not": Exact(float(np.abs(rises("zero")).max()), n=len(rows)),
     }
-    return {"C30": Evidence(parts=parts, nulls={"zero_does_not": Exact(float(np.abs(rises("elementwise")).max()))})}
+    nulls = {
+        "random_hurts": stats.mean(rises("half"), unit=DOCUMENTS),
+        "zero_does_not": Exact(float(np.abs(rises("elementwise")).max())),
+    }
+    return {"C30": Evidence(parts=parts, nulls=nulls)}
 
 
 def models(rows: dict[str, list[released.Row]]) -> Found:

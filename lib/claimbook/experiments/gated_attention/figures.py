@@ -43,6 +43,7 @@ NAMES = {  # of gates, as readers know them
     "bare silu": "SiLU of the output itself",
     "elementwise and value": "after attention and on values",
     "elementwise value": "after attention and on values",
+    "value shared": "on values, heads share",
     "wide": "none, wider feed-forward layers",
 }
 
@@ -66,21 +67,27 @@ def over(values) -> stats.Estimate:
 
 
 def sinks(arms: dict[str, list[toys.Row]], shown: tuple[str, ...], what: str = "") -> Plot | str:
-    """F-Attn by variant, with what even attention gives; ``what`` begins the caption."""
-    drawn = {arm: over([row.share[-1] for row in arms[arm]]) for arm in shown if arm in arms}
-    if len(drawn) < 2:
+    """F-Attn by variant on the seeds that all have, with what even attention gives; ``what`` begins the caption."""
+    rows = [*zip(*evidence.Arms(arms).by_seed(*shown), strict=True)]
+    if not rows:
         return NO_TOYS
-    fig, ax = plotting.figure(height=1.3 + 0.42 * len(drawn))
-    plotting.interval_plot(ax, {name(arm): one for arm, one in drawn.items()}, xlabel="attention to the first token")
-    even = arms[next(iter(drawn))][0].even
+    values = {arm: [row.share[-1] for row in found] for arm, found in zip(shown, rows, strict=True)}
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(values))
+    for i, seeds_of in enumerate(values.values()):
+        ax.plot(seeds_of, [i + 0.28] * len(seeds_of), marker="|", linestyle="", color=plotting.SOFT, markersize=9)
+    drawn = {name(arm): over(seeds_of) for arm, seeds_of in values.items()}
+    plotting.interval_plot(ax, drawn, xlabel="attention to the first token")
+    even = rows[0][0].even
     plotting.reference_line(ax, even, "even", axis="x")
-    base, *others = drawn
-    least = min(others, key=lambda arm: drawn[arm].value)
+    ax.set_xlim(left=0)
+    base, *others = shown
+    stays = {arm: evidence.left(dict(zip(shown, rows, strict=True)), arm, base).value for arm in others}
     return Plot(
         fig,
-        title=f"Without a gate the first token draws {drawn[base].value:.2f} of the attention, least "
-        f"({name(least)}) {drawn[least].value:.2f}; even attention gives {even:.2f}",
-        caption=f"{what}Toys, mean over seeds with its 95 % interval." + published(tuple(drawn)),
+        title="Of what the first token draws beyond an even share, "
+        + " and ".join(f"{stays[arm]:.0%} stays ({name(arm)})" for arm in others[:2]),
+        caption=f"{what}Toys: mean of {len(rows[0])} seeds with its 95 % interval; ticks are seeds. Even attention "
+        f"gives {even:.2f}." + published(shown),
         alt=f"Attention to the first token for {len(drawn)} variants of gates, with intervals.",
     )
 
@@ -110,8 +117,8 @@ def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
         fig,
         title=f"The gate is open to {np.mean([row.score_idle for row in rows]):.2f} when there is nothing to look up, "
         f"to {np.mean([row.score_busy for row in rows]):.2f} when there is",
-        caption="Mean over seeds. The title is of the first row. A query is busy after a trigger, when there is something "
-        "to look up, and idle otherwise. A score of 1 lets everything through.",
+        caption="Mean over seeds. The title is of the first row. A query after a trigger is busy, it has something "
+        "to look up; else it is idle. A score of 1 lets everything through.",
         alt="Mean gate score at idle and at busy queries for each variant.",
     )
 
@@ -207,8 +214,8 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
         depth = np.arange(1, len(share) + 1)
         shares[model] = (depth, share)
         sizes[model] = (depth, np.mean([np.array(row.first) / row.median for row in rows], axis=0))
-    plotting.curves(above, shares, xlabel="", ylabel="attention to the first token")
-    plotting.curves(below, sizes, xlabel="layer", ylabel="largest over median component")
+    plotting.curves(above, shares, xlabel="", ylabel="on the first token")
+    plotting.curves(below, sizes, xlabel="layer", ylabel="largest over median")
     below.set_yscale("log")
     below.get_legend().remove()
     plotting.reference_line(below, evidence.TIMES, "")
@@ -222,31 +229,49 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
     return Plot(
         fig,
         title=f"In {model} {said}",
-        caption=f"Mean over documents. Layers are counted from 1. The lower panel shows the state after each layer; "
-        f"it is massive from {evidence.TIMES:,} on, the dashed line.",
+        caption="Mean over documents; layers are counted from 1. Above: attention to the first token. Below: the "
+        "largest component of its state after each layer over the median one; from "
+        f"{evidence.TIMES:,} on, the dashed line, it is massive.",
         alt="Above, attention to the first token by layer; below, size of its largest component, on a log axis.",
     )
 
 
+def before(by_model: dict[str, list[onset.Row]]) -> str:
+    """Whether the first model has a weaker sink before the massive activation, in a sentence."""
+    found = evidence.earlier(next(iter(by_model.values()), []))
+    if found is None:
+        return "No layer before one that writes a massive activation can be named."
+    layer, times, share = found
+    return (
+        f"The first sink is not the only one. Before the layer that the title names, after layer {layer}, the largest "
+        f"component is {times:,.0f} times the median, and the first token draws up to {share:.2f} of the attention."
+    )
+
+
 def put_in(by_model: dict[str, list[retrofit.Row]]) -> Plot | str:
-    """Rise of the loss by what is put in."""
+    """Rise of the loss by what is put in, for each model."""
     if not by_model:
         return NO_MODELS
-    model, rows = next(iter(by_model.items()))
-    labels = {"half": "every score a half", "elementwise": "random, elementwise", "headwise": "random, one a head"}
-    labels = {"zero": "weights of zero, doubled sigmoid"} | labels
-    drawn = {
-        label: stats.mean(np.array([row.loss[kind] - row.loss["as it is"] for row in rows]), unit="documents")
-        for kind, label in labels.items()
+    labels = {"zero": "weights of zero, doubled", "half": "every score a half"}
+    labels |= {"elementwise": "random, each dimension", "headwise": "random, one a head"}
+    rises = {
+        (model, kind): stats.mean(np.array([row.loss[kind] - row.loss["as it is"] for row in rows]), unit="documents")
+        for model, rows in by_model.items()
+        for kind in labels
     }
-    fig, ax = plotting.figure(height=3)
-    plotting.interval_plot(ax, drawn, xlabel="rise of the loss, nats")
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(rises))
+    plotting.interval_plot(
+        ax, {f"{model}: {labels[kind]}": one for (model, kind), one in rises.items()}, xlabel="rise of the loss, nats"
+    )
+    said = [
+        f"{rises[model, 'elementwise'].value:.1f} nats, a constant half {abs(rises[model, 'half'].value):.1f} ({model})"
+        for model in by_model
+    ]
     return Plot(
         fig,
-        title=f"A random gate costs {model} {drawn[labels['elementwise']].value:.1f} nats, a constant half "
-        f"{drawn[labels['half']].value:.1f}",
-        caption="Mean over documents with its 95 % interval. Nothing is trained.",
-        alt="Rise of the loss for four gates that are put into a finished model.",
+        title=f"A random gate costs {'; '.join(said)}",
+        caption="Mean over documents with its 95 % interval, of three draws each. Nothing is trained.",
+        alt="Rise of the loss for four gates that are put into finished models.",
     )
 
 
@@ -254,7 +279,7 @@ def put_in(by_model: dict[str, list[retrofit.Row]]) -> Plot | str:
 
 
 def linearity(found: exact.Exact) -> Plot:
-    """Share of the output that no linear map gives, by variant, with the published perplexity beside."""
+    """Error of the best linear map, by variant, with the published perplexity beside."""
     published = {row: value[3] for row, value in exact.TABLE_4.items()}
     published |= {"norm": 5.847, "bare silu": 5.975, "additive identity": 5.882, "additive silu": 5.821}
     shown = {arm: found.linear[arm] for arm in published if arm in found.linear}
@@ -263,14 +288,14 @@ def linearity(found: exact.Exact) -> Plot:
     for i, (arm, value) in enumerate(shown.items()):
         ax.text(value + 0.02, i, f"{published[arm]:.3f}", va="center", fontsize=11)
     ax.set_yticks(range(len(shown)), [name(arm) for arm in shown])
-    ax.set(xlabel="share of the output that no linear map gives", xlim=(0, 1.2), ylim=(len(shown) - 0.4, -0.6))
+    ax.set(xlabel="error of the best linear map", xlim=(0, 1.2), ylim=(len(shown) - 0.4, -0.6))
     linear = [name(arm) for arm in shown if shown[arm] < 1e-3 and arm != "none"]
     return Plot(
         fig,
         title=f"Linear, and yet of lower perplexity in the paper: {' and '.join(linear)}",
         caption="Attention is frozen, weights are random. The bar is the error of the best linear map on tokens that "
         "it was not fitted to, over the size of the output. Numbers beside the bars: published perplexity.",
-        alt="Bars of the share of the output that no linear map gives, by variant, with perplexities beside.",
+        alt="Bars of the error of the best linear map, by variant, with perplexities beside.",
     )
 
 
@@ -281,6 +306,20 @@ def added(found: exact.Exact):
         for row, (ours, printed) in found.added.items()
     ]
     return table(["what is added", "arithmetic, M", "printed, M", ""], rows, "toy-table")
+
+
+def on_text(arms: dict[str, list[text.Row]]) -> str:
+    """What the decoders on text say, in two sentences; that they are to come, where they are."""
+    t = evidence.Arms(arms)
+    gain = t.mean(evidence.change, "elementwise", "none")
+    if gain is None:
+        return "Small decoders on text, which are to say whether the gate lowers the loss, are still in training."
+    first = np.mean([np.mean(row.end["share"]) for row in arms["none"]])
+    return (
+        f"In small decoders on text the gate changes the loss by {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] "
+        f"nats at equal parameters. Without it the first token draws {first:.3f} of the attention there, where even "
+        f"attention gives {arms['none'][0].end['even']:.3f}."
+    )
 
 
 def to_come() -> str:
