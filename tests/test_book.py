@@ -244,6 +244,19 @@ def test_a_term_is_explained_at_its_first_use_alone(built):
     assert 'class="term' not in page(built, "book/glossary.html")
 
 
+def test_a_chapter_explains_the_terms_of_its_own_field_and_of_none(project, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "book" / "_ext"))
+    import terms
+
+    held = {"running": {"rerun": 1}, "language models": {"loss": 2}, "medical imaging": {"dice": 3}}
+    assert terms.of_page("notebooks/streaming_llm", held) == {"rerun": 1, "loss": 2}
+    assert terms.of_page("notebooks/ascites_ct", held) == {"rerun": 1, "dice": 3}
+    assert terms.of_page("book/judging", held) == {"rerun": 1, "loss": 2, "dice": 3}
+    fields = {chapter.subject for chapter in scoreboard.chapters()}
+    sections = re.findall("^## (.*)", (project / "book/glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert fields <= {one.lower() for one in sections}, "a field without a section of its name"
+
+
 def test_a_term_that_a_page_links_by_hand_is_not_linked_again(monkeypatch):
     from docutils import nodes
 
@@ -347,6 +360,15 @@ def faults(root: Path, tab, scheme: str, look: Callable[[], list[str]]) -> dict[
         tab.visit(path)
         found[f"{path.parent.name}/{path.stem}"] = look()
     return {name: those for name, those in found.items() if those}
+
+
+def test_boxes_lists_and_buttons_have_names_and_roles(built):
+    boxes = re.findall(r"<label><input [^>]*task-list-item-checkbox[^>]*>", page(built, "book/add_a_paper.html"))
+    assert len(boxes) == page(built, "book/add_a_paper.html").count("task-list-item-checkbox") >= 9
+    cited = page(built, "book/bibliography.html")
+    assert 'role="list"' in cited and 'role="listitem"' in cited and "doc-biblioentry" not in cited
+    button = re.search(r'<button class="[^"]*search-button-field[^>]*>', page(built, "book/index.html"))[0]
+    assert "aria-label" not in button and "title" not in button, "it is named by the words in it"
 
 
 @in_a_browser
@@ -646,6 +668,11 @@ def test_a_small_plot_keeps_its_proportions():
     widths = [float(one) for one in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
     assert widths[1] == pytest.approx(2 * widths[0], abs=0.2) and widths[2] == pytest.approx(widths[1], abs=0.2)
     assert svg.count('class="interval"') == 1 and "a &amp; b" in svg
+    axis = re.search(r'<path d="(M[^"]*)" stroke="currentColor" opacity', svg)[1]
+    beside = [(float(y), float(y) + float(long)) for y, long in re.findall(r"M[\d.]+ (\d+)v(\d+)", axis)]
+    labels = [float(y) for y in re.findall(r'<text x="0" y="(\d+)"', svg)]
+    assert len(beside) == len(labels) == 3, "the axis stands beside the bars"
+    assert all(y < start and end < y + findings.ROW - 9 for y, (start, end) in zip(labels, beside, strict=True))
     log = findings.bars([value(10, 10, 10), value(100, 100, 100)], findings.Plot(title="x", start=1, log=True), "y")
     widths = [float(one) for one in re.findall(r'<rect [^>]*width="([\d.]+)"', log)]
     assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)

@@ -3,7 +3,8 @@
 Mathematics is drawn by the MathJax of the package sphinx-mathjax-offline, as SVG: browsers may refuse font files on
 pages opened from disk. Only pages with mathematics load it. sphinx-thebe, which Jupyter Book always loads, is taken
 out: it names a script on the network. Of the theme's icons, 1.5 MB, those stay that a page uses. A notebook's link
-downloads it, where a browser would show its JSON. The switch of the theme has one name for a screen reader.
+downloads it, where a browser would show its JSON. Buttons, boxes and lists have the names and roles that a screen
+reader needs.
 """
 
 import importlib.util
@@ -25,7 +26,7 @@ def setup(app):
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", with_own_icons)
     app.connect("build-finished", with_downloads)
-    app.connect("build-finished", with_one_name)
+    app.connect("build-finished", with_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -85,12 +86,22 @@ def with_downloads(app, error):
         path.write_text(linked, encoding="utf-8")
 
 
-def with_one_name(app, error):
-    """The switch between light and dark is named by its label; its icons would add names of their own."""
+# What a screen reader could not name, or would name twice: (what is built, what is put in its place).
+NAMES = (
+    (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),  # the switch is named by its label, not by its icons too
+    (r'(<button class="[^"]*search-button-field[^>]*?) aria-label="[^"]*"', r"\1"),  # by the words and keys in it
+    (r'(<button class="[^"]*search-button-field[^>]*?) title="[^"]*"', r"\1"),
+    (r'(<li class="task-list-item"><p>)(<input [^>]*>)(.*?)(</p>)', r"\1<label>\2\3</label>\4"),
+    (r'role="doc-biblioentry"', 'role="listitem"'),  # of a list; the other role is deprecated
+)
+
+
+def with_names(app, error):
     if error or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
-        text = path.read_text(encoding="utf-8")
-        named = re.sub(r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1", text)
+        text = named = path.read_text(encoding="utf-8")
+        for built, put in NAMES:
+            named = re.sub(built, put, named, flags=re.DOTALL)
         if named != text:
             path.write_text(named, encoding="utf-8")

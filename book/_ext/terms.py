@@ -2,16 +2,19 @@
 
 The first use of each term in a page's running text becomes a link to the glossary with the explanation as its title;
 ``tips.js`` shows it on hover, focus and touch. Headings, links, code, mathematics and tables stay as they are.
+A chapter gets the terms of its own field of research, and those of no field: a loss of next tokens is no loss of masks.
 """
 
 import re
 
 from docutils import nodes
 
+from claimbook.book import scoreboard
+
 GLOSSARY = "book/glossary"
 EVERYDAY = {  # terms that the text also uses as plain words, where an explanation would be wrong
-    "accept", "asset", "bound", "cap", "chapter", "claim", "control", "fresh", "gap", "head", "null", "part", "scope",
-    "seed", "unit", "void",
+    "accept", "asset", "bound", "cap", "chapter", "claim", "control", "deviation", "fresh", "gap", "head", "null",
+    "part", "scope", "seed", "unit", "void",
 }  # fmt: skip
 PLAIN = (nodes.paragraph,)
 NOT_IN = (nodes.reference, nodes.literal, nodes.math, nodes.raw, nodes.entry, nodes.title, nodes.caption, nodes.term)
@@ -27,7 +30,7 @@ def explain(app, tree, page):
         return
     if not hasattr(app.env, "claimbook_terms"):
         app.env.claimbook_terms = terms(app.env.get_doctree(GLOSSARY))
-    left = dict(app.env.claimbook_terms)
+    left = of_page(page, app.env.claimbook_terms)
     address = app.builder.get_relative_uri(page, GLOSSARY)
     linked_by_hand(tree, left)
     for text in list(tree.findall(nodes.Text)):
@@ -45,16 +48,29 @@ def linked_by_hand(tree, left: dict[str, tuple[str, str]]) -> None:
             link["classes"].append("term")
 
 
-def terms(glossary) -> dict[str, tuple[str, str]]:
-    """Term -> its id on the glossary's page, and its explanation, as they stand in that page."""
+def of_page(page: str, sections: dict[str, dict[str, tuple[str, str]]]) -> dict[str, tuple[str, str]]:
+    """The terms that ``page`` explains: a chapter, all but those of the other chapters' fields; other pages, all."""
+    field = {f"notebooks/{chapter.key}": chapter.subject for chapter in scoreboard.chapters()}
+    others = set(field.values()) - {field[page]} if page in field else set()
+    return {name: one for title, held in sections.items() if title not in others for name, one in held.items()}
+
+
+def terms(glossary) -> dict[str, dict[str, tuple[str, str]]]:
+    """Section, a field of research or another -> term -> its id on the glossary's page, and its explanation there."""
     found = {}
     for item in glossary.findall(nodes.definition_list_item):
         term = next(item.findall(nodes.term))
         name = term.astext().split("\n")[0].strip()
         definition = next(item.findall(nodes.definition)).astext()
         if name not in EVERYDAY and term["ids"]:
-            found[name] = term["ids"][0], " ".join(definition.split())
+            found.setdefault(_section(item), {})[name] = term["ids"][0], " ".join(definition.split())
     return found
+
+
+def _section(node) -> str:
+    while not isinstance(node, nodes.section):
+        node = node.parent
+    return next(node.findall(nodes.title)).astext().lower()
 
 
 def _is_running_text(text) -> bool:

@@ -206,7 +206,8 @@ def bars(values: list[Value], plot: Plot, describe: str) -> str:
             start, stop = at(one.low), at(one.high)
             rows.append(f'<path class="interval" d="M{start:.1f} {y + 21}H{stop:.1f}" stroke="currentColor"/>')
     height = TOP + len(values) * ROW
-    axis = f'<path d="M{at(plot.start):.1f} {TOP + 14}V{height - 6}" stroke="currentColor" opacity=".5"/>'
+    beside = "".join(f"M{at(plot.start):.1f} {TOP + i * ROW + 14}v14" for i in range(len(values)))  # each bar, no label
+    axis = f'<path d="{beside}" stroke="currentColor" opacity=".5"/>'
     listed = ", ".join(f"{one.label} {one}" for one in values)
     return (
         f'<figure class="small-plot"><figcaption>{escape(plot.title)}</figcaption>'

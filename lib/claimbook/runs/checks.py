@@ -23,6 +23,7 @@ from claimbook.runs.freshness import freshness
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
 LARGEST_FIGURE = 200_000  # bytes
+SHOWN = ("tables.table", "plotting.show")  # their value is what a reader sees
 TAKING = "measure|measure_rows|take|rows|read|again|null|ceiling|precondition"
 GLUE = "application/papermill.record/"
 
@@ -172,7 +173,7 @@ def _verdict_lines(cell: dict, chapter: str) -> list[str]:
 
 
 def form(chapter: str) -> list[str]:
-    """Prose uses only values that are glued; figures are small and have words; short cells; measuring in sight."""
+    """Prose uses what is glued; figures are small, have words and are shown; short cells; measuring in sight."""
     nb = _notebook(chapter)
     glued, measures = _glued(nb), _measures(nb)
     found = [f"the prose uses '{key}', which no cell glues" for key in _used_glue(nb) if key not in glued]
@@ -182,6 +183,8 @@ def form(chapter: str) -> list[str]:
             found.append(f"cell {number} has {length} lines, at most {LONGEST_CELL}: move plumbing into the library")
     for number, cell in _code(nb):
         found += [f"cell {number}: {line}" for line in _figure_faults(cell)]
+        for call in _unshown(cell):
+            found.append(f"cell {number} makes what it does not show (`{call}(…`): put it into `display(…)`")
         if "remove-cell" in _tags(cell) and (call := re.search(measures, _source(cell))):
             found.append(f"cell {number} measures (`{call[0]}…`) and is removed from the page: take the tag away")
     return found
@@ -210,6 +213,15 @@ def _figure_faults(cell: dict) -> list[str]:
     if any(size > LARGEST_FIGURE for size in sizes):
         found.append(f"a figure of {max(sizes) // 1000} kB, at most {LARGEST_FIGURE // 1000}")
     return found
+
+
+def _unshown(cell: dict) -> list[str]:
+    """Calls that make a table or a figure whose value is dropped: Jupyter shows the last expression of a cell alone."""
+    lines = ast.parse(_source(cell)).body[:-1]
+    calls = [
+        ast.unparse(one.value.func) for one in lines if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)
+    ]
+    return [call for call in calls if call in SHOWN]
 
 
 def _is_plot(data: dict) -> bool:
