@@ -127,6 +127,7 @@ def left(arms: dict[str, list[toys.Row]], arm: str, base: str = "none") -> Estim
 def toy(arms: dict[str, list[toys.Row]]) -> Found:
     """What toys decide: C11, C12, C22, C32, C34, C35, and their parts of C10."""
     t = Arms(arms)
+    removes = t.mean(less(0.31), "elementwise", "none")
     parts = {
         "C10": {
             "toy_sparse": t.mean(lambda row: row.score, "elementwise", within=(0, 1)),
@@ -138,7 +139,7 @@ def toy(arms: dict[str, list[toys.Row]]) -> Found:
             "value_does_not_reduce": t.mean(less(0.8), "value", "none"),
         },
         "C12": {
-            "elementwise_removes": t.mean(less(0.31), "elementwise", "none"),
+            "elementwise_removes": removes,
             "headwise_removes": t.mean(less(0.39), "headwise", "none"),
         },
         "C22": {
@@ -162,7 +163,6 @@ def toy(arms: dict[str, list[toys.Row]]) -> Found:
         "C34": ("strict",),
         "C35": ("ns", "none"),
     }
-    removes = t.mean(less(0.31), "elementwise", "none")
     preconditions = {claim: {"has_a_sink": t.mean(ungated, *compared)} for claim, compared in sinks.items()}
     preconditions["C11"]["gate_removes"] = preconditions["C35"]["gate_removes"] = removes
     preconditions["C22"]["gate_removes"] = t.mean(less(0.31), "4 heads, elementwise", "4 heads")
