@@ -112,6 +112,13 @@ def test_arms_are_compared_seed_by_seed():
     assert found.n == 5 and found.value == 0 and found.arms == ("a", "b")
 
 
+def test_a_verdict_that_hangs_on_one_seed_is_told():
+    assert evidence.hinges(toy_arms(PAPER_SHARES)) == 0
+    assert evidence.hinges(toy_arms(PAPER_SHARES | {"elementwise": 0.4})) == 0
+    near = toy_arms(PAPER_SHARES | {"elementwise": EVEN + 0.31 * (0.467 - EVEN) + 0.003})
+    assert evidence.hinges(near) > 0
+
+
 # --- decoders --------------------------------------------------------------------------------------------------------
 
 

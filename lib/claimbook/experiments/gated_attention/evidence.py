@@ -124,6 +124,14 @@ def left(arms: dict[str, list[toys.Row]], arm: str, base: str = "none") -> Estim
     return stats.ratio_of_means(*np.transpose(pairs), unit=SEEDS).of(arm, base) if pairs else None
 
 
+def hinges(arms: dict[str, list[toys.Row]]) -> int:
+    """How many single seeds C12.elementwise_removes hangs on: without one its interval reaches the bound."""
+    seeds = [row.seed for row in arms["none"]]
+    without = ({arm: [row for row in rows if row.seed != seed] for arm, rows in arms.items()} for seed in seeds)
+    found = (Arms(left_out).mean(less(0.31), "elementwise", "none") for left_out in without)
+    return sum(one.low <= 0 <= one.high for one in found if one)
+
+
 def toy(arms: dict[str, list[toys.Row]]) -> Found:
     """What toys decide: C11, C12, C22, C32, C34, C35, and their parts of C10."""
     t = Arms(arms)
