@@ -186,7 +186,7 @@ def rates(arms: dict[str, list[text.Row]]) -> Plot | str:
                 *([getattr(one, end) for one in points.values()] for end in ("value", "low", "high")),
             ]
     if len(series) < 2:
-        return NO_TRAININGS
+        return "Not drawn: no trainings at other rates are stored for this run."
     fig, ax = plotting.figure(height=3.6)
     plotting.curves(ax, series, xlabel="learning rate", ylabel="loss, nats")
     ax.set_xscale("log")
