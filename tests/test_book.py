@@ -371,6 +371,15 @@ def test_boxes_lists_and_buttons_have_names_and_roles(built):
     assert "aria-label" not in button and "title" not in button, "it is named by the words in it"
 
 
+def test_a_sentence_that_code_chose_is_not_bold_as_its_numbers_are(monkeypatch):
+    monkeypatch.syspath_prepend(paths.root() / "book" / "_ext")
+    import offline
+
+    put = '<p><span class="pasted-text">44 %</span> stay. <span class="pasted-text">The <i>loss</i> falls.</span></p>'
+    made = offline.SENTENCE.sub(r'<span class="pasted-text sentence">\1</span>', put)
+    assert made.count('"pasted-text"') == 1 and '"pasted-text sentence">The <i>loss</i> falls.</span>' in made
+
+
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_text_in_enough_contrast(built, tab, scheme):

@@ -4,7 +4,7 @@ Mathematics is drawn by the MathJax of the package sphinx-mathjax-offline, as SV
 pages opened from disk. Only pages with mathematics load it. sphinx-thebe, which Jupyter Book always loads, is taken
 out: it names a script on the network. Of the theme's icons, 1.5 MB, those stay that a page uses. A notebook's link
 downloads it, where a browser would show its JSON. Buttons, boxes and lists have the names and roles that a screen
-reader needs.
+reader needs. A number that code puts into a text is bold, a whole sentence is not.
 """
 
 import importlib.util
@@ -27,6 +27,7 @@ def setup(app):
     app.connect("build-finished", with_own_icons)
     app.connect("build-finished", with_downloads)
     app.connect("build-finished", with_names)
+    app.connect("build-finished", with_plain_sentences)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -105,3 +106,14 @@ def with_names(app, error):
             named = re.sub(built, put, named, flags=re.DOTALL)
         if named != text:
             path.write_text(named, encoding="utf-8")
+
+
+SENTENCE = re.compile(r'<span class="pasted-text">((?:(?!</span>).)*\.)</span>', re.DOTALL)
+
+
+def with_plain_sentences(app, error):
+    if error or app.builder.format != "html":
+        return
+    for path in Path(app.outdir, "notebooks").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(SENTENCE.sub(r'<span class="pasted-text sentence">\1</span>', text), encoding="utf-8")
