@@ -313,22 +313,22 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
     t = evidence.Arms(arms)
     gain = t.mean(evidence.change, "elementwise", "none")
     if gain is None:
-        return "Small decoders on text, which are to say whether the gate lowers the loss, are still in training."
+        return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
     first = np.mean([np.mean(row.end["share"]) for row in arms["none"]])
+    does = "lowers" if gain.high < 0 else "raises" if gain.low > 0 else "does not clearly change"
     return (
-        f"In small decoders on text the gate changes the loss by {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] "
-        f"nats at equal parameters. Without it the first token draws {first:.3f} of the attention there, where even "
-        f"attention gives {arms['none'][0].end['even']:.3f}."
+        f"In small decoders on text the first token draws {first:.3f} of the attention without a gate, where even "
+        f"attention gives {arms['none'][0].end['even']:.3f}. There the gate {does} the loss: it changes by "
+        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nats at equal parameters, over "
+        f"{words.several(gain.n, 'pairs')} of trainings."
     )
 
 
 def to_come() -> str:
     """Which stored runs are still to come, in a sentence or two."""
     planned = sum(len(seeds(arm)) for arm in ARMS)
-    done = sum(TRAINED.get(arm, 0) for arm in ARMS)
-    said = f"{done} of {words.several(planned, 'trainings')} on text are stored."
-    if FAMILIES_TO_COME:
-        said += f" Of the toys the families {', '.join(FAMILIES_TO_COME)} are to come."
-    if REAL_TO_COME:
-        said += f" Of the other runs {', '.join(REAL_TO_COME)} are to come."
-    return said + (" What needs them is untested until they are there." if done < planned or FAMILIES_TO_COME else "")
+    missing = planned - sum(TRAINED.get(arm, 0) for arm in ARMS)
+    said = [f"{missing} of {words.several(planned, 'trainings')} on text"] if missing else []
+    said += [f"toys of {words.several(len(FAMILIES_TO_COME), 'kinds')}"] if FAMILIES_TO_COME else []
+    said += [", ".join(REAL_TO_COME)] if REAL_TO_COME else []
+    return f"Not made yet: {' and '.join(said)}. What needs them is marked untested." if said else ""
