@@ -889,7 +889,7 @@ MUTATIONS = [
     (
         "a toy's card names a model",
         "display/cards.py",
-        '"ours" if entry["fidelity"] == "toy" else ',
+        '"ours" if entry["fidelity"] in ("toy", "exact") else ',
         "",
         "test_cards.py -k called_by",
     ),

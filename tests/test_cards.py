@@ -54,9 +54,9 @@ def test_it_says_what_was_asked_found_and_compared(claim):
         assert words in html, words
 
 
-def test_a_toy_is_not_called_by_the_name_of_a_model(claim):
-    """The run was started with one, which has no part in what a toy shows."""
-    for fidelity, who in (("toy", "ours"), ("reduced", "smollm2-135m")):
+def test_a_toy_or_a_sum_is_not_called_by_the_name_of_a_model(claim):
+    """The run was started with one, which has no part in what a toy or arithmetic shows."""
+    for fidelity, who in (("toy", "ours"), ("exact", "ours"), ("reduced", "smollm2-135m")):
         html = cards.card(CHAPTER, claim, entry(claim, 2.0, model="smollm2-135m", fidelity=fidelity)).html
         assert f"● {who} 2.000" in html
 
