@@ -439,7 +439,7 @@ def bare_book(tmp_path):
     ("options", "said"),
     [
         (["-p", "recipes=nowhere.csv"], "no file 'nowhere.csv'"),
-        (["-p", "recipes=."], "'.' is a folder"),
+        (["-p", "recipes=."], "bare' is a folder: name a CSV or JSON file in it"),
         (["-p", "recipes=mine.csv"], "'mine.csv': line 4: no title"),
         (["-p", "baskets=baskets.json"], "'baskets.json': row 1: items must be texts, not 5"),
         (["-p", f"recipes={'x' * 5000}"], "cannot be opened (File name too long)"),
