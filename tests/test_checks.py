@@ -220,14 +220,15 @@ def test_form_sees_what_a_chapter_measures_with_in_a_removed_cell(book, imported
     assert any(said in line for line in checks.form(CHAPTER))
 
 
-def test_form_sees_a_table_that_is_made_and_not_shown(book):
+@pytest.mark.parametrize("call", ["tables.table", "figures.show"])
+def test_form_sees_a_table_or_a_figure_that_is_made_and_not_shown(book, call):
     nb = notebook()
     first, second = [cell for cell in nb["cells"] if cell["cell_type"] == "code"][:2]
-    first["source"] = "tables.table(['a'], [[1]])\ntables.table(['b'], [[2]])"
+    first["source"] = f"{call}(['a'], [[1]])\ntables.table(['b'], [[2]])"
     second["source"] = "display(tables.table(['a'], [[1]]))\nmade = tables.table(['b'], [[2]])\nmade"
     save(nb)
     said = [line for line in checks.form(CHAPTER) if "does not show" in line]
-    assert len(said) == 1 and "(`tables.table(…`)" in said[0]
+    assert len(said) == 1 and f"(`{call}(…`)" in said[0]
 
 
 def test_form_sees_a_long_cell(book):
