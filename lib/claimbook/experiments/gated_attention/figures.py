@@ -7,7 +7,7 @@ import numpy as np
 
 from claimbook import plotting, stats
 from claimbook.claims import words
-from claimbook.display.tables import Shown, table
+from claimbook.display.tables import table
 from claimbook.experiments.gated_attention import evidence
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, text, toys
 from claimbook.experiments.gated_attention.stored import (
@@ -46,11 +46,6 @@ NAMES = {  # of gates, as readers know them
     "value shared": "on values, heads share",
     "wide": "none, wider feed-forward layers",
 }
-
-
-def show(plot: Plot | str, fidelity: str):
-    """A figure, finished for a notebook; or the line that stands where there is nothing to draw."""
-    return Shown(f"<p>{plot}</p>", plot) if isinstance(plot, str) else plotting.show(plot, fidelity)
 
 
 def name(arm: str) -> str:
