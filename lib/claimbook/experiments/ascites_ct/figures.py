@@ -26,7 +26,7 @@ NAMES = {  # of a factor, before its level
 }
 ARMS = {
     "second reader": "second reader",
-    "slices_0": "2.5D network",
+    "slices_0": "network on three slices",
     "forest": "random forest",
     "in cavity": "threshold in the cavity",
     "largest": "threshold, largest piece",
@@ -102,15 +102,16 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
     if broken:
         (left, worst), verb = broken[0], "breaks the overlap:" if len(broken) == 1 else "break the overlap, most of all"
         told = f"{len(broken)} of {len(judged)} judged changes {verb} {spoken(worst)} ({left:.2f} of it left)"
+    beside = ""
     if drawn := [level for level in levels if level not in judged.values() and evidence.kept(rows, level).high < least]:
-        told += f"; of those only drawn, {', '.join(spoken(level) for level in drawn)}"
+        beside = f"Of the changes that are only drawn, these break it too: {', '.join(map(spoken, drawn))}. "
     if pools:
-        told += f". With simulated fluid painted into a real CT: Dice {evidence.painted_dice(torso):.2f}, "
-        told += f"unchanged simulated scans {plain:.2f}"
+        beside += f"With simulated fluid painted into a real CT the Dice is {evidence.painted_dice(torso):.2f}, on "
+        beside += f"unchanged simulated scans {plain:.2f}. "
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
-        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
+        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
         "judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
         "95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as much, "
         "nothing is said against a network. How large each change is was chosen by us. Below: one real CT without "
@@ -245,7 +246,7 @@ def coefficients(rows: list[Row]) -> Plot:
     return Plot(
         fig,
         title=f"Simulated: over {len(levels)} changes {' and '.join(moved)}" if levels else "",
-        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Each "
+        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Each "
         "coefficient is the mean of the networks' own.",
         alt="r² and concordance of segmented volumes on unchanged simulated scans and under each change.",
     )
