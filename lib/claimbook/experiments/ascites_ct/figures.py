@@ -111,8 +111,8 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
-        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
-        "judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
+        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. "
+        "Full: the judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
         "95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as much, "
         "nothing is said against a network. How large each change is was chosen by us. Below: one real CT without "
         "ascites, with simulated fluid painted in, partly behind the peritoneum; its Dice is over the mean Dice of the "
@@ -246,7 +246,7 @@ def coefficients(rows: list[Row]) -> Plot:
     return Plot(
         fig,
         title=f"Simulated: over {len(levels)} changes {' and '.join(moved)}" if levels else "",
-        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Each "
+        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Each "
         "coefficient is the mean of the networks' own.",
         alt="r² and concordance of segmented volumes on unchanged simulated scans and under each change.",
     )
