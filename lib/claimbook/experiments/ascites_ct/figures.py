@@ -114,7 +114,7 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
         caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. "
         "Full: the judged changes; hollow: changes that are only drawn, some of the patients. Means of the networks "
         "with 95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as "
-        "much, nothing is said against a network. How large each change is was chosen by us. Below: one real CT without "
+        "much, nothing is said against a network. The size of each change was our choice. Below: one real CT without "
         "ascites, with simulated fluid painted in, partly behind the peritoneum; its Dice is over the mean Dice of the "
         "simulated patients unchanged, and its bars go from the lowest to the highest of the networks.",
         alt="Dice on changed simulated scans over Dice on the same patients unchanged, for each factor and level, with "
