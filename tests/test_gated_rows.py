@@ -16,7 +16,7 @@ from claimbook.assets import catalogue
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.verdicts import Evidence
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.gated_attention import evidence, inputs, stored
+from claimbook.experiments.gated_attention import evidence, figures, inputs, stored
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, released, retrofit, seen, text, toys
 from claimbook.lm import tiny
 from claimbook.lm.corpora import Document
@@ -231,6 +231,26 @@ def test_seeds_needed_by_hand():
     rows["none"] = [replace(row, measured=[{"loss": 3.5}] * 4) for row in rows["none"]]
     spread = 0.01 * math.sqrt(10 / 9)
     assert evidence.seeds_needed(rows, 0.0103) == math.ceil((4 * 1.96 * spread / 0.0103) ** 2)
+
+
+def test_the_gap_is_shown_as_it_grows_and_shrinks():
+    def measured(*losses):
+        return [{"step": 61 * i, "loss": one} for i, one in enumerate(losses)]
+
+    def arm(*losses):
+        return [
+            replace(text_row(s, 3.5), measured=measured(*(one and one + 0.01 * s for one in losses))) for s in seeds
+        ]
+
+    seeds = range(6)
+    arms = {"none": arm(7.8, 5.0, 4.0), "elementwise": arm(7.8, 4.7, 3.9)}
+    found = evidence.gaps(arms, "elementwise")
+    assert [round(one.value, 3) for one in found.values()] == [0.0, -0.3, -0.1] and list(found) == [0, 61, 122]
+    title = figures.gains(arms).title
+    assert "changes by -0.30 nats at step 61, by -0.10 at the last, 122" in title
+    arms["elementwise"] = arm(7.8, None, None)
+    assert evidence.gaps(arms, "elementwise")[61].value == pytest.approx(evidence.WORST - 5.025)
+    assert evidence.gaps({}, "elementwise") == {} and figures.gains({"none": arms["none"]}) == figures.NO_TRAININGS
 
 
 # --- real models -----------------------------------------------------------------------------------------------------

@@ -186,9 +186,25 @@ def loss(row: text.Row) -> float:
     return WORST if None in values else min(WORST, float(np.mean(values)))
 
 
+def loss_at(row: text.Row, place: int) -> float:
+    """The loss at one of the measured points, capped as in `loss`."""
+    value = row.measured[place]["loss"]
+    return WORST if value is None else min(WORST, value)
+
+
 def change(row: text.Row, base: text.Row) -> float:
     """What an arm changes of the loss of a base."""
     return loss(row) - loss(base)
+
+
+def gaps(arms: dict[str, list[text.Row]], arm: str) -> dict[int, Estimate]:
+    """What an arm changes of the loss without a gate, at each measured step; empty where it measures nothing."""
+    paired, steps = Arms(arms), [point["step"] for point in arms["none"][0].measured] if "none" in arms else []
+
+    def at(place: int) -> Estimate | None:
+        return paired.mean(lambda row, base: loss_at(row, place) - loss_at(base, place), arm, "none")
+
+    return {step: found for place, step in enumerate(steps) if (found := at(place))}
 
 
 def share_of(x: float) -> Callable:
