@@ -248,6 +248,8 @@ def test_the_gap_is_shown_as_it_grows_and_shrinks():
     assert [round(one.value, 3) for one in found.values()] == [0.0, -0.3, -0.1] and list(found) == [0, 61, 122]
     title = figures.gains(arms).title
     assert "changes by -0.30 nats at step 61, by -0.10 at the last, 122" in title
+    assert evidence.ahead(arms) == round(122 - (61 + 61 * 0.7 / 0.8)), "4.0 lies at seven eighths of the way down"
+    assert evidence.ahead({"none": arms["elementwise"], "elementwise": arms["none"]}) is None
     arms["elementwise"] = arm(7.8, None, None)
     assert evidence.gaps(arms, "elementwise")[61].value == pytest.approx(evidence.WORST - 5.025)
     assert evidence.gaps({}, "elementwise") == {} and figures.gains({"none": arms["none"]}) == figures.NO_TRAININGS

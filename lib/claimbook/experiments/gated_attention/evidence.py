@@ -207,6 +207,23 @@ def gaps(arms: dict[str, list[text.Row]], arm: str) -> dict[int, Estimate]:
     return {step: found for place, step in enumerate(steps) if (found := at(place))}
 
 
+def ahead(arms: dict[str, list[text.Row]], arm: str = "elementwise") -> int | None:
+    """How many steps before the last an arm's mean loss is what the loss without a gate is at the last.
+
+    Between measured points it is taken to fall evenly; None where that loss is not reached.
+    """
+    pairs = Arms(arms).by_seed(arm, "none")
+    if not pairs:
+        return None
+    steps = [point["step"] for point in pairs[0][0].measured]
+    gated, none = np.mean([[[loss_at(row, i) for i in range(len(steps))] for row in pair] for pair in pairs], axis=0)
+    reached = next((i for i, value in enumerate(gated) if value <= none[-1]), None)
+    if not reached:
+        return None
+    step = np.interp(-none[-1], -gated[reached - 1 : reached + 1], steps[reached - 1 : reached + 1])
+    return round(steps[-1] - step)
+
+
 def share_of(x: float) -> Callable:
     """Of rows of a variant, the gate and none: the variant's change of the loss, less x times the gate's."""
     return lambda variant, gate, none: change(variant, none) - x * change(gate, none)
@@ -266,11 +283,9 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     def gain(variant: str, x: float) -> Estimate | None:
         return t.mean(share_of(x), variant, "elementwise_added", "none")
 
+    lower, lower_at_best = t.mean(change, "elementwise", "none"), t.mean(change, *best) if best else None
     parts = {
-        "C1": {
-            "loss_lower": t.mean(change, "elementwise", "none"),
-            "at_best_rates": t.mean(change, *best) if best else None,
-        },
+        "C1": {"loss_lower": lower, "at_best_rates": lower_at_best},
         "C2": {"value_helps": gain("value_added", 0.39)}
         | {f"{place}_does_not": gain(f"{place}_added", 0.5) for place in ("key", "query", "output")},
         "C3": {"headwise_beats_more": t.mean(change, "headwise_added", "wide")},
@@ -291,7 +306,11 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "headwise_sparse": t.mean(score, "headwise_added", within=(0, 1)),
         },
         "C19": {"shrinks": t.ratio(lambda row: row.end["after"], lambda row: row.end["before"], "elementwise")},
-        "C31": {"loss_lower": t.mean(change, "elementwise", "none")},
+        "C31": {
+            "loss_lower": lower,
+            "at_best_rates": lower_at_best,
+            "beyond_scale": t.mean(share_of(0.7), "independent", "elementwise", "none"),
+        },
         "C36": {"linear_helps": gain("additive_identity_added", 0.27)},
     }  # fmt: skip
     helps = {"gate_helps": t.mean(change, "elementwise_added", "none")}
