@@ -138,7 +138,7 @@ def text_row(seed, loss, spikes=0, score=0.1, device="cpu", share=0.04, after=0.
 PAPER_LOSSES = {  # arm -> loss as in Tables 1 to 3, the paper's effects on a loss of 3.5
     "none": 3.5, "elementwise": 3.455, "elementwise_added": 3.455, "headwise_added": 3.4604, "value_added": 3.4652,
     "key_added": 3.4983, "query_added": 3.4925, "output_added": 3.4985, "additive_silu_added": 3.4654,
-    "additive_identity_added": 3.4758, "norm": 3.4698, "wide": 3.4897,
+    "additive_identity_added": 3.4758, "norm": 3.4698, "wide": 3.4897, "independent": 3.4817,
     "none_slow": 3.8, "elementwise_slow": 3.79, "none_fast": 3.52, "elementwise_fast": 3.456,
     "none_faster": 3.75, "elementwise_faster": 3.46, "none_fastest": 7.0, "elementwise_fastest": 6.0,
 }  # fmt: skip
@@ -160,13 +160,18 @@ def test_decoders_as_the_paper_says():
 def test_decoders_otherwise():
     losses = PAPER_LOSSES | {
         "elementwise": 3.503, "value_added": 3.503, "key_added": 3.46, "query_added": 3.46, "output_added": 3.46,
-        "headwise_added": 3.5, "additive_silu_added": 3.5, "additive_identity_added": 3.5, "norm": 3.5,
+        "headwise_added": 3.5, "independent": 3.46, "additive_silu_added": 3.5, "additive_identity_added": 3.5, "norm": 3.5,
         "elementwise_faster": 3.8, "elementwise_fast": 3.53, "none_slow": 3.49,
     }  # fmt: skip
     found = evidence.decoders(text_arms(losses, {"none_faster": 6, "elementwise_faster": 6}, score=0.5, after=0.4))
     for claim in (*TEXT_CLAIMS, "C19"):
         assert set(states(found, claim).values()) == {"not_met"}, claim
     assert states(found, "C10")["sparse"] == "not_met"
+
+
+def test_a_gain_that_is_all_scale_is_no_gain_of_the_gate():
+    found = states(evidence.decoders(text_arms(PAPER_LOSSES | {"independent": 3.455})), "C31")
+    assert found == {"loss_lower": "met", "at_best_rates": "met", "beyond_scale": "not_met"}
 
 
 def test_shares_of_nothing_decide_nothing():

@@ -325,7 +325,7 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
     start = f" In steps the gate is {steps} of {last} ahead." if steps else ""
     return (
-        f"There the gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
+        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
         f"at the last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
     )
 
