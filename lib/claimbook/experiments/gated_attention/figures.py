@@ -24,6 +24,7 @@ from claimbook.plotting import Plot
 NO_TOYS = "Not drawn: none of these toys is stored for this run."
 NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
 NO_MODELS = "Not drawn: no rows of real models are stored for this run."
+BRIEF = {"elementwise": "after attention", "independent": "ignores the input"}  # where two stand in a legend
 NAMES = {  # of gates, as readers know them
     "none": "no gate",
     "elementwise": "after attention, each dimension",
@@ -157,15 +158,12 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     series = {}
     for arm, found in drawn.items():
         ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
-        series[name(arm) + ("" if ARMS[arm].get("matched", True) else " +")] = ([*found], *ends)
+        series[BRIEF.get(arm, name(arm)) + ("" if ARMS[arm].get("matched", True) else " +")] = ([*found], *ends)
     plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
     plotting.reference_line(ax, 0, "no gate")
-    first, found = next(iter(drawn.items()))
-    most, last = min(found, key=lambda step: found[step].value), max(found)
     return Plot(
         fig,
-        title=f"With a gate ({name(first)}) the loss changes by {found[most].value:+.2f} nats at step {most}, by "
-        f"{found[last].value:+.2f} at the last, {last}",
+        title=head_start(arms),
         caption="Against the decoder without a gate, seed by seed, on held-out text; mean with its 95 % interval. A "
         "plus: the gate's parameters are added. The others have as many parameters as the decoder without one.",
         alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate.",
@@ -324,6 +322,8 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
         return ""
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
     start = f" In steps the gate is {steps} of {last} ahead." if steps else ""
+    if constant := evidence.gaps(arms, "independent"):
+        start += f" A gate that ignores the input: {constant[most].value:+.2f} and {constant[last].value:+.2f}."
     return (
         f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
         f"at the last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
