@@ -6,6 +6,8 @@ Functions, not constants, so that a test can point ``CLAIMBOOK_ROOT`` at a docto
 import os
 from pathlib import Path
 
+from claimbook.errors import ClaimbookError
+
 
 def root() -> Path:
     """Repository root: ``$CLAIMBOOK_ROOT``, else the checkout this package is installed from."""
@@ -14,7 +16,10 @@ def root() -> Path:
 
 def cache() -> Path:
     """Folder of fetched and converted assets: ``$CLAIMBOOK_CACHE``, else ``~/.cache/claimbook``."""
-    return Path(os.environ.get("CLAIMBOOK_CACHE") or Path.home() / ".cache" / "claimbook").expanduser()
+    try:
+        return Path(os.environ.get("CLAIMBOOK_CACHE") or "~/.cache/claimbook").expanduser()
+    except RuntimeError:
+        raise ClaimbookError("this user has no home folder: name a folder for models and texts by CLAIMBOOK_CACHE") from None
 
 
 def notebook(chapter: str) -> Path:
@@ -51,5 +56,5 @@ def runs() -> Path:
 
 
 def chapters() -> list[str]:
-    """Names of all chapters, by their ledgers."""
-    return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml"))
+    """Names of all chapters, by their ledgers; what an editor or a file server leaves beside these has no such name."""
+    return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml") if path.stem.isidentifier())

@@ -236,7 +236,8 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     """Run a command and keep what it says; this package is importable in it, installed or not."""
     library = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-    run = subprocess.run(command, env=os.environ | environment | {"PYTHONPATH": path}, capture_output=True, text=True)
+    own = os.environ | environment | {"PYTHONPATH": path, "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    run = subprocess.run(command, env=own, capture_output=True, encoding="utf-8", errors="replace")
     if run.returncode and os.strerror(errno.ENOSPC) in run.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return run

@@ -66,7 +66,8 @@ def _sphinx(strict: bool) -> None:
         [sys.executable, *COMMAND, *(["-W"] if strict else [])],
         cwd=paths.root(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if run.returncode:
         text = re.sub(r"\x1b\[[\d;]*m", "", run.stdout + run.stderr).replace(f"{paths.root()}{os.sep}", "")
@@ -128,10 +129,10 @@ def generate(stale: Mapping[str, list[str]]) -> list[Path]:
 
 
 def _contents(book) -> str:
-    """The table of contents, its chapters in the one order of the book; notebooks of no known paper stand last."""
+    """The table of contents, its chapters in the one order of the book; those of no known paper stand last."""
     text = (paths.root() / "book" / "_toc.yml").read_text(encoding="utf-8")
     known = [chapter.key for chapter in book]
-    there = sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+    there = [name for name in paths.chapters() if paths.notebook(name).exists()]
     there.sort(key=lambda key: known.index(key) if key in known else len(known))
     chapters = "\n".join(f"      - file: notebooks/{key}" for key in there)
     return text.replace("      - glob: notebooks/*", chapters)

@@ -259,7 +259,7 @@ def numbers(chapter: str, live: dict) -> list[str]:
 
 
 def _notebook(chapter: str) -> dict:
-    return files.read_json(parameters.notebook(chapter))
+    return files.read_notebook(parameters.notebook(chapter))
 
 
 def _code(nb: dict) -> list[tuple[int, dict]]:

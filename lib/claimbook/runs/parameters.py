@@ -25,9 +25,14 @@ Text = Annotated[str, Field(description="must be text, not {!r}")]
 
 def defaults(chapter: str) -> dict[str, object]:
     """Names and default values in the cell tagged ``parameters``; ClaimbookError when there is none or it computes."""
-    source = "".join(parameters_cell(files.read_json(notebook(chapter)), chapter)["source"])
+    source = "".join(parameters_cell(files.read_notebook(notebook(chapter)), chapter)["source"])
     values = {}
-    for node in ast.parse(source).body:
+    try:
+        lines = ast.parse(source).body
+    except SyntaxError as error:  # a magic, or half a line
+        wrong = (error.text or "").strip() or "an unfinished line"
+        raise ClaimbookError(f"{chapter}: the parameters cell may only hold `name = value` lines, not `{wrong}`") from None
+    for node in lines:
         try:
             (target,) = node.targets
             values[target.id] = ast.literal_eval(node.value)
@@ -40,20 +45,20 @@ def defaults(chapter: str) -> dict[str, object]:
 
 
 def notebooks(chapter: str | None = None) -> list[str]:
-    """The chapter named, or all that have a notebook."""
+    """The chapter named, or all that have a notebook. One without a ledger, such as Untitled, is no chapter."""
     if chapter is not None:
         notebook(chapter)
         return [chapter]
-    return sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+    return [name for name in paths.chapters() if paths.notebook(name).exists()]
 
 
 def notebook(chapter: str) -> Path:
     """The chapter's notebook; ClaimbookError with the closest names when there is none."""
-    path = paths.notebook(chapter)
-    if not path.exists():
-        known = sorted(path.stem for path in path.parent.glob("*.ipynb"))
-        raise ClaimbookError(f"no chapter '{chapter}'{_close(chapter, known)}")
-    return path
+    known = notebooks()
+    if chapter not in known:
+        why = " (its notebook has no ledger under data/claims)" if paths.notebook(chapter).exists() else ""
+        raise ClaimbookError(f"no chapter '{chapter}'{why}{_close(chapter, known)}")
+    return paths.notebook(chapter)
 
 
 def parameters_cell(nb: dict, chapter: str) -> dict:
@@ -220,7 +225,7 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     Of the latter only what a package holds: a chapter must pass without what a hub or a foreign server would have to
     give, as stored runs speak for those.
     """
-    nb, known = files.read_json(notebook(chapter)), catalogue.load_catalogue()
+    nb, known = files.read_notebook(notebook(chapter)), catalogue.load_catalogue()
     own = "".join(parameters_cell(nb, chapter)["source"])
     inputs = Path(experiments.__path__[0], chapter, "inputs.py")
     sources = [source for source in codehash.code_cells(nb) if source != own]
