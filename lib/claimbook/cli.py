@@ -21,9 +21,7 @@ parameters; 2 bad input, with one line that says what to do; 3 a run failed; 4 a
 itself; 130 interrupted.
 """
 
-app = typer.Typer(
-    help=HELP, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(help=HELP, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Chapter = Annotated[str, typer.Argument(help="Name of a chapter, such as streaming_llm.")]
 SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all chapters without it.")]
 
@@ -36,8 +34,9 @@ def main() -> None:
     os.environ["PYTHONUTF8"] = "1"  # for all that is started from here: its words are read as UTF-8
     try:
         code = app(sys.argv[1:] or ["--help"], "claimbook", standalone_mode=False) or 0
-    except BrokenPipeError:  # `claimbook status | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # `claimbook status | head` has read enough: typer exits by itself, with 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         code = NO_READER
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED

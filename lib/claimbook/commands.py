@@ -278,7 +278,7 @@ def make_sweeps(chapter: str | None, jobs: int) -> int:
 
 
 def confirm_sweeps(chapter: str | None, before: Path | None = None, only: str | None = None) -> int:
-    """Confirm stored runs made stale by code alone, all or one; `RED` when one could not be. See `stored_runs.confirm`."""
+    """Confirm stored runs made stale by code alone, all or one; `RED` when one could not be: `stored_runs.confirm`."""
     _check_chapter_of(only, chapter)
     if before and not (before / "lib" / "claimbook").is_dir():
         raise ClaimbookError(f"--before takes a checkout of this repository, such as a git worktree, not '{before}'")

@@ -19,7 +19,7 @@ def cache() -> Path:
     try:
         return Path(os.environ.get("CLAIMBOOK_CACHE") or "~/.cache/claimbook").expanduser()
     except RuntimeError:
-        raise ClaimbookError("this user has no home folder: name a folder for models and texts by CLAIMBOOK_CACHE") from None
+        raise ClaimbookError("there is no home folder: name a folder for models and texts by CLAIMBOOK_CACHE") from None
 
 
 def notebook(chapter: str) -> Path:

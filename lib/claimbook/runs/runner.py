@@ -228,7 +228,8 @@ def accept(chapter: str) -> list[Path]:
     made = result["provenance"]
     accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
     if notebook in written:
-        executed = replaced(files.read_notebook(folder / "executed.ipynb"), tables.commit(made), tables.commit(accepted))
+        executed = files.read_notebook(folder / "executed.ipynb")
+        executed = replaced(executed, tables.commit(made), tables.commit(accepted))
         stored = with_outputs(files.read_notebook(notebook), executed)
         accepted |= {"outputs": seals.outputs(stored)}
         files.write_text(notebook, notebook_text(stored))
