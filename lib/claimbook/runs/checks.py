@@ -16,7 +16,7 @@ from claimbook.claims import ledgers
 from claimbook.display import tables
 from claimbook.errors import ClaimbookError
 from claimbook.plotting import FOR_BOOK
-from claimbook.provenance import declarations, fingerprints, seals
+from claimbook.provenance import codehash, declarations, fingerprints, seals
 from claimbook.runs import compare, parameters, stored_runs
 from claimbook.runs.freshness import freshness
 
@@ -195,7 +195,7 @@ def _measures(nb: dict) -> str:
     names = [
         alias.asname or alias.name
         for _, cell in _code(nb)
-        for node in ast.walk(ast.parse(_source(cell)))
+        for node in ast.walk(codehash.parsed(_source(cell)))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if "measure" in (*(node.module or "").split("."), alias.name)
@@ -217,7 +217,7 @@ def _figure_faults(cell: dict) -> list[str]:
 
 def _unshown(cell: dict) -> list[str]:
     """Calls that make a table or a figure whose value is dropped: Jupyter shows the last expression of a cell alone."""
-    lines = ast.parse(_source(cell)).body[:-1]
+    lines = codehash.parsed(_source(cell)).body[:-1]
     calls = [
         ast.unparse(one.value.func) for one in lines if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)
     ]
