@@ -86,6 +86,21 @@ def test_weights_that_do_not_fit_are_refused_and_the_first_is_named(tmp_path, fa
         load(str(tmp_path / "m"), "cpu")
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_of_a_quantised_model_that_lost_its_scales_are_refused(tmp_path, kind):
+    folder = make(tmp_path / "m")
+    change_weights(folder, lambda w: {k: v.mul(9).to(kind) if v.ndim == 2 else v for k, v in w.items()})
+    with pytest.raises(ClaimbookError, match=r"lm_head\.weight is stored as (I8|F8_E4M3), .*before it was quantised"):
+        load(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_any_precision_of_training_are_read(tmp_path, kind):
+    folder = make(tmp_path / "m")
+    change_weights(folder, lambda w: {k: v.to(kind) for k, v in w.items()})
+    assert load(str(folder), "cpu").model.dtype == torch.float32
+
+
 def test_a_sum_that_overflows_is_no_infinite_weight(tmp_path):
     model = tiny.build("tiny-random-llama")[0].requires_grad_(False)
     model.lm_head.weight[0, :2] = 3e38
