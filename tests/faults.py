@@ -1,0 +1,356 @@
+"""What machines do to runs, done on purpose to a small book: killed, interrupted, without disk, network or rights.
+
+``python tests/faults.py`` takes some minutes and writes ``data/faults.json``, which the book shows; it is no part of
+``make test``. Each fault is a function that does it some times, and asserts what must hold afterwards; it gives back
+how the commands ended. What needs a small disk or no network needs Linux, and a system that lets us unshare them.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from claimbook import files, paths
+from claimbook.assets import catalogue
+from claimbook.errors import ClaimbookError
+from claimbook.provenance import seals
+from claimbook.runs import jupyter, runner
+from conftest import CHAPTER, _make_book, own_environment
+
+KILLS = 10
+WAIT = 30  # seconds in which a process whose parent was killed must be gone
+LARGEST = 50_000_000  # bytes of a file that is damaged: larger ones take long to copy
+RESULT = paths.root() / "data" / "faults.json"
+
+STORED = """
+from claimbook.provenance.declarations import Stored
+
+STORED = {"slow": Stored("slow:run", config={"steps": 40})}
+"""
+SLOW = '''
+import time
+
+from claimbook import files
+
+
+def run(config, work, progress):
+    """Sums, a checkpoint after each."""
+    sums = files.read_json(work / "sums.json")["sums"] if (work / "sums.json").exists() else []
+    for step in range(len(sums), config["steps"]):
+        sums.append(sum(sums) / 3 + step)
+        files.write_json(work / "sums.json", {"sums": sums})
+        progress(step / config["steps"])
+        time.sleep(0.05)
+    return {"metrics": {"last": sums[-1]}, "curves": {"sums": sums}}
+'''
+RERUN = ("rerun", CHAPTER, "--tier", "smoke")
+SWEEP = ("sweeps", "demo", "--name", "slow")
+
+
+@dataclass
+class Book:
+    """A repository with one small chapter and one stored run; its commands have a temporary folder of their own."""
+
+    root: Path
+    temporary: Path
+    untouched: str = ""
+
+    @classmethod
+    def made(cls, folder: Path) -> "Book":
+        book = cls(folder / "book", folder / "temporary")
+        book.temporary.mkdir()
+        _make_book(book.root)
+        demo = book.root / "lib" / "claimbook" / "experiments" / "demo"
+        for name, text in (("__init__", ""), ("stored", STORED), ("slow", SLOW)):
+            files.write_text(demo / f"{name}.py", text)
+        book.untouched = book.digest()
+        return book
+
+    def digest(self) -> str:
+        """Of all that a run must not touch."""
+        kept = [path for room in ("data", "notebooks") for path in sorted((self.root / room).rglob("*"))]
+        content = [(str(path), path.read_bytes()) for path in kept if path.is_file()]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def start(self, *arguments: str, unshare: str = "", first: str = "true", **environment: str) -> subprocess.Popen:
+        """A command; ``unshare`` gives it a network or mounts of its own, in which the shell command ``first`` is run."""
+        command = [sys.executable, "-m", "claimbook", *arguments]
+        if unshare:
+            command = ["unshare", "--map-root-user", f"--{unshare}", "sh", "-c", f'{first}\nexec "$@"', "sh", *command]
+        own = own_environment(self.root) | {"TMPDIR": str(self.temporary)} | environment
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+        return subprocess.Popen(command, cwd=self.root, env=own, start_new_session=True, **pipes)
+
+    def run(self, *arguments: str, **more: str) -> str:
+        return self.ended(self.start(*arguments, **more))
+
+    def ended(self, process: subprocess.Popen) -> str:
+        """How a command ended, in words: its exit code and the one line that it said."""
+        said = process.communicate(timeout=300)[1]
+        lines = [line for line in said.splitlines() if line.startswith("claimbook: ")]
+        assert "Traceback" not in said and process.returncode != 1, said
+        assert self.digest() == self.untouched, f"data/ or notebooks/ changed: {said}"
+        if process.returncode in (0, -signal.SIGKILL):
+            return "killed" if process.returncode else "exit 0"
+        assert len(lines) == 1, f"exit {process.returncode} and {len(lines)} lines: {said}"
+        line = lines[0].removeprefix("claimbook: ").replace(str(self.root), ".")
+        return f"exit {process.returncode}: {line.split('; see _runs')[0]}"
+
+    def sweep(self) -> dict:
+        """The stored run's numbers, once it has come to its end."""
+        assert self.run(*SWEEP) == "exit 0"
+        made = files.read_json(self.root / "_runs" / "sweeps" / "demo" / "slow.json")
+        return {key: made[key] for key in ("metrics", "curves")}
+
+    def nothing_is_left(self) -> None:
+        """No process, and after one more run no file in the temporary folder."""
+        until = time.monotonic() + WAIT
+        while kernels := _processes(str(self.temporary)):
+            assert time.monotonic() < until, f"still running: {kernels}"
+            time.sleep(0.2)
+        for lock in self.temporary.glob(f"{jupyter.PREFIX}*/lock"):
+            os.utime(lock, (1, 1))  # as if it had been killed a while ago
+        assert self.run(*RERUN) == "exit 0", "the next run"
+        left = [path.name for path in self.temporary.iterdir()]
+        assert not left, f"left in the temporary folder: {left}"
+
+
+def _processes(word: str) -> list[str]:
+    """Command lines of all processes that hold a word."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        found += [line] if word in line else []
+    return found
+
+
+def _duration(book: Book, *arguments: str) -> float:
+    begun = time.monotonic()
+    assert book.run(*arguments) == "exit 0"
+    return time.monotonic() - begun
+
+
+# --- killed and interrupted ------------------------------------------------------------------------------------------
+
+
+def killed_rerun(book: Book) -> list[str]:
+    ended, longest, moments = [], _duration(book, *RERUN), random.Random(0)
+    for _ in range(KILLS):
+        process = book.start(*RERUN)
+        time.sleep(moments.uniform(0, longest))
+        process.kill()
+        ended.append(book.ended(process))
+    book.nothing_is_left()
+    return ended
+
+
+def killed_kernel(book: Book) -> list[str]:
+    process = book.start(*RERUN)
+    while not (kernels := _kernels(book)):
+        time.sleep(0.05)
+    time.sleep(1)
+    os.kill(kernels[0], signal.SIGKILL)
+    ended = [book.ended(process)]
+    book.nothing_is_left()
+    return ended
+
+
+def _kernels(book: Book) -> list[int]:
+    found = Path("/proc").glob("[0-9]*/cmdline")
+    return [int(file.parent.name) for file in found if file.exists() and str(book.temporary).encode() in _bytes(file)]
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def killed_stored_run(book: Book) -> list[str]:
+    ended, longest, moments = [], _duration(book, *SWEEP, "--force"), random.Random(1)
+    whole = book.sweep()
+    for _ in range(KILLS):
+        (book.root / "_runs" / "sweeps" / "demo" / "slow.json").unlink(missing_ok=True)
+        process = book.start(*SWEEP)
+        time.sleep(moments.uniform(0, longest))
+        process.kill()
+        ended.append(book.ended(process))
+    assert book.sweep() == whole, "other numbers than of a run that nobody killed"
+    return ended
+
+
+def interrupted(book: Book) -> list[str]:
+    ended = []
+    for arguments, seconds in ((RERUN, 4.0), ((*SWEEP, "--force"), 2.5)):
+        process = book.start(*arguments)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that it started
+        ended.append(book.ended(process))
+    assert all(one.startswith("exit 130: interrupted") for one in ended), ended
+    book.nothing_is_left()
+    return ended
+
+
+def two_reruns(book: Book) -> list[str]:
+    return [book.ended(process) for process in [book.start(*RERUN), book.start(*RERUN)]]
+
+
+def two_stored_runs(book: Book) -> list[str]:
+    pair = [book.start(*SWEEP, "--force"), book.start(*SWEEP, "--force")]
+    return [book.ended(process) for process in pair]
+
+
+# --- assets ----------------------------------------------------------------------------------------------------------
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip(file: Path) -> None:
+    """One bit, in the middle."""
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+def damaged_assets(damage: Callable[[Path], None]) -> Callable[[Book], list[str]]:
+    """The fault of one damage to one file of every asset that is here, each asked for as a run asks before its kernel."""
+
+    def fault(book: Book) -> list[str]:
+        there = [key for key in catalogue.load_catalogue() if catalogue.present(key)]
+        assert there, "no asset is here"
+        return [_refused(book, key, damage) for key in there]
+
+    return fault
+
+
+def _refused(book: Book, key: str, damage: Callable[[Path], None]) -> str:
+    """How a run is told of a damaged copy of an asset; what is not damaged is linked, not copied."""
+    place = catalogue.folder(key)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / key / place.name
+        held = [path for path in place.rglob("*") if path.is_file()]
+        for path in held:
+            (copy / path.relative_to(place)).parent.mkdir(parents=True, exist_ok=True)
+            (copy / path.relative_to(place)).symlink_to(path)
+        sizes = {path: path.stat().st_size for path in held if path.name != catalogue.MANIFEST}
+        largest = max(sizes, key=lambda path: (sizes[path] <= LARGEST, sizes[path]))
+        victim = copy / largest.relative_to(place)
+        victim.unlink()
+        files.copy(largest, victim)
+        damage(victim)
+        before, os.environ["CLAIMBOOK_CACHE"] = os.environ.get("CLAIMBOOK_CACHE"), folder
+        try:
+            runner.fetch_missing([key])
+        except ClaimbookError as error:
+            return str(error).replace(f"'{key}'", "…").replace(key, "…").replace(victim.name, "…")
+        finally:
+            os.environ.pop("CLAIMBOOK_CACHE") if before is None else os.environ.update(CLAIMBOOK_CACHE=before)
+    raise AssertionError(f"{key} was taken as it is")
+
+
+# --- disks and networks ----------------------------------------------------------------------------------------------
+
+
+def small_disk(megabytes: int) -> str:
+    return f"mount -t tmpfs -o size={megabytes}m tmpfs _runs"
+
+
+# once the run has begun to write its notebook, the rest of the disk is taken
+FILLED = "(until ls _runs/*/*/executed.ipynb; do sleep 0.05; done; cat /dev/zero > _runs/ballast) > /dev/null 2>&1 &"
+READ_ONLY = 'mount --bind "$PWD" "$PWD"; mount -o remount,bind,ro "$PWD"; cd "$PWD"'
+
+
+def full_before(book: Book) -> list[str]:
+    return [book.run(*RERUN, unshare="mount", first=small_disk(50))]
+
+
+def full_in_the_middle(book: Book) -> list[str]:
+    ended = [book.run(*RERUN, unshare="mount", first=f"{small_disk(220)}\n{FILLED}")]
+    ended += [book.run(*SWEEP, unshare="mount", first=f"{small_disk(1)}; head -c 1040000 /dev/zero > _runs/ballast")]
+    assert all("the disk is full" in one for one in ended), ended
+    return ended
+
+
+def read_only(book: Book) -> list[str]:
+    commands = (RERUN, (*SWEEP, "--force"), ("grid",), ("accept", CHAPTER), ("new", "another"), ("status",))
+    return [book.run(*arguments, unshare="mount", first=READ_ONLY) for arguments in commands]
+
+
+def no_network(book: Book) -> list[str]:
+    ended = [book.run(*RERUN, unshare="net")]
+    assert ended == ["exit 0"], f"a run needs no network: {ended}"
+    return ended + [_fetched(book, unshare="net")]
+
+
+def bad_proxy(book: Book) -> list[str]:
+    proxies = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), "http://127.0.0.1:9")
+    return [_fetched(book, NO_PROXY="", no_proxy="", **proxies)]
+
+
+def _fetched(book: Book, **more: str) -> str:
+    """A fetch that can only come from the network."""
+    own = {"CLAIMBOOK_CACHE": str(book.root.parent / "empty"), "CLAIMBOOK_MIRROR": "", "PIP_CONFIG_FILE": os.devnull}
+    own |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_INDEX_URL": "https://pypi.org/simple"}
+    return book.run("fetch", "kjv", **own, PIP_RETRIES="1", **more)
+
+
+FAULTS: dict[str, Callable[[Book], list[str]]] = {
+    "a rerun is killed (kill -9) at a random moment": killed_rerun,
+    "a stored run is killed at a random moment, and goes on": killed_stored_run,
+    "the kernel of a rerun is killed": killed_kernel,
+    "Ctrl-C in a rerun and in a stored run": interrupted,
+    "two reruns of a chapter at once": two_reruns,
+    "the same stored run twice at once": two_stored_runs,
+    "a file of an asset is cut in half": damaged_assets(cut),
+    "a bit of an asset is flipped": damaged_assets(flip),
+    "a file of an asset is missing": damaged_assets(Path.unlink),
+    "the disk is full before a run": full_before,
+    "the disk fills up in the middle of a run": full_in_the_middle,
+    "the repository can only be read": read_only,
+    "there is no network": no_network,
+    "the proxy is wrong": bad_proxy,
+}
+
+
+def main(only: str = "") -> int:
+    """All faults, or those whose name holds a word, which are not stored; 1 when something did not hold."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="claimbook-faults-") as folder:
+        book = Book.made(Path(folder))
+        for name, fault in FAULTS.items():
+            if only in name:
+                rows.append({"fault": name, **_done(fault, book)})
+                print(json.dumps(rows[-1], ensure_ascii=False, indent=1), flush=True)
+    if not only:
+        seals.write(RESULT, {"made": date.today().isoformat(), "rows": rows})
+    return any(row["failed"] for row in rows)
+
+
+def _done(fault: Callable[[Book], list[str]], book: Book) -> dict:
+    try:
+        ended, failed = Counter(fault(book)), ""
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        ended, failed = Counter(), " ".join(str(error).split())[-300:]
+    return {"times": sum(ended.values()), "ended": dict(ended), "failed": failed}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
