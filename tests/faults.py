@@ -5,6 +5,7 @@
 how the commands ended. What needs a small disk or no network needs Linux, and a system that lets us unshare them.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -83,7 +84,7 @@ class Book:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def start(self, *arguments: str, unshare: str = "", first: str = "true", **environment: str) -> subprocess.Popen:
-        """A command; ``unshare`` gives it a network or mounts of its own, in which the shell command ``first`` is run."""
+        """A command; ``unshare`` gives it a network or mounts of its own, in which the shell runs ``first``."""
         command = [sys.executable, "-m", "claimbook", *arguments]
         if unshare:
             command = ["unshare", "--map-root-user", f"--{unshare}", "sh", "-c", f'{first}\nexec "$@"', "sh", *command]
@@ -115,7 +116,7 @@ class Book:
     def nothing_is_left(self) -> None:
         """No process, and after one more run no file in the temporary folder."""
         until = time.monotonic() + WAIT
-        while kernels := _processes(str(self.temporary)):
+        while kernels := _processes(self.temporary):
             assert time.monotonic() < until, f"still running: {kernels}"
             time.sleep(0.2)
         for lock in self.temporary.glob(f"{jupyter.PREFIX}*/lock"):
@@ -125,15 +126,12 @@ class Book:
         assert not left, f"left in the temporary folder: {left}"
 
 
-def _processes(word: str) -> list[str]:
-    """Command lines of all processes that hold a word."""
+def _processes(folder: Path) -> list[int]:
+    """All processes whose command line names a folder, as that of a kernel does."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found += [line] if word in line else []
+        with contextlib.suppress(OSError):  # it has just ended
+            found += [int(file.parent.name)] if os.fsencode(folder) in file.read_bytes() else []
     return found
 
 
@@ -159,25 +157,14 @@ def killed_rerun(book: Book) -> list[str]:
 
 def killed_kernel(book: Book) -> list[str]:
     process = book.start(*RERUN)
-    while not (kernels := _kernels(book)):
+    until = time.monotonic() + WAIT
+    while not (kernels := _processes(book.temporary)) and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(1)
     os.kill(kernels[0], signal.SIGKILL)
     ended = [book.ended(process)]
     book.nothing_is_left()
     return ended
-
-
-def _kernels(book: Book) -> list[int]:
-    found = Path("/proc").glob("[0-9]*/cmdline")
-    return [int(file.parent.name) for file in found if file.exists() and str(book.temporary).encode() in _bytes(file)]
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""
 
 
 def killed_stored_run(book: Book) -> list[str]:
@@ -231,7 +218,7 @@ def flip(file: Path) -> None:
 
 
 def damaged_assets(damage: Callable[[Path], None]) -> Callable[[Book], list[str]]:
-    """The fault of one damage to one file of every asset that is here, each asked for as a run asks before its kernel."""
+    """The fault of one damage to a file of every asset that is here, each asked for as a run asks before its kernel."""
 
     def fault(book: Book) -> list[str]:
         there = [key for key in catalogue.load_catalogue() if catalogue.present(key)]
@@ -297,7 +284,7 @@ def read_only(book: Book) -> list[str]:
 def no_network(book: Book) -> list[str]:
     ended = [book.run(*RERUN, unshare="net")]
     assert ended == ["exit 0"], f"a run needs no network: {ended}"
-    return ended + [_fetched(book, unshare="net")]
+    return [*ended, _fetched(book, unshare="net")]
 
 
 def bad_proxy(book: Book) -> list[str]:
