@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import seals
 from claimbook.runs import jupyter, runner
-from conftest import CHAPTER, _make_book, own_environment
+from conftest import CHAPTER, _make_book, commit, own_environment
 
 KILLS = 10
 WAIT = 30  # seconds in which a process whose parent was killed must be gone
@@ -74,6 +75,7 @@ class Book:
         demo = book.root / "lib" / "claimbook" / "experiments" / "demo"
         for name, text in (("__init__", ""), ("stored", STORED), ("slow", SLOW)):
             files.write_text(demo / f"{name}.py", text)
+        commit(book.root)
         book.untouched = book.digest()
         return book
 
@@ -104,8 +106,8 @@ class Book:
         if process.returncode in (0, -signal.SIGKILL):
             return "killed" if process.returncode else "exit 0"
         assert len(lines) == 1, f"exit {process.returncode} and {len(lines)} lines: {said}"
-        line = lines[0].removeprefix("claimbook: ").replace(str(self.root), ".")
-        return f"exit {process.returncode}: {line.split('; see _runs')[0]}"
+        line = lines[0].removeprefix("claimbook: ").replace(str(self.root), ".").split("; see _runs")[0]
+        return f"exit {process.returncode}: {re.sub(r'[0-9]{8}T[0-9]{6}', '<time>', line)}"
 
     def sweep(self) -> dict:
         """The stored run's numbers, once it has come to its end."""
@@ -247,7 +249,7 @@ def _refused(book: Book, key: str, damage: Callable[[Path], None]) -> str:
         try:
             runner.fetch_missing([key])
         except ClaimbookError as error:
-            return str(error).replace(f"'{key}'", "…").replace(key, "…").replace(victim.name, "…")
+            return str(error).replace(victim.name, "…").replace(f"'{key}'", "…").replace(key, "…")
         finally:
             os.environ.pop("CLAIMBOOK_CACHE") if before is None else os.environ.update(CLAIMBOOK_CACHE=before)
     raise AssertionError(f"{key} was taken as it is")
@@ -277,6 +279,8 @@ def full_in_the_middle(book: Book) -> list[str]:
 
 
 def read_only(book: Book) -> list[str]:
+    latest = book.root / "_runs" / CHAPTER / "latest"
+    latest.write_text(next(run.name for run in latest.parent.glob("*--cpu--*")))  # one that could be accepted
     commands = (RERUN, (*SWEEP, "--force"), ("grid",), ("accept", CHAPTER), ("new", "another"), ("status",))
     return [book.run(*arguments, unshare="mount", first=READ_ONLY) for arguments in commands]
 

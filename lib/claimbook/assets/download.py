@@ -246,7 +246,7 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
 def _cause(run: subprocess.CompletedProcess) -> str:
     """Why pip failed: what broke the connection, such as a proxy, which its last line does not say; else that line."""
     if broken := re.search(r"connection broken by '(\w+)\((.*)\)': ", run.stderr):
-        said = re.sub(r"<[^<>]*>: ", "", broken[2]).strip("'\"")
+        said = re.sub(r"<[^<>]*>: |['\"]", "", broken[2])
         return f"{broken[1]}: {said[:160]}"
     return _last_line(run)
 
