@@ -873,6 +873,20 @@ def test_benchmarks_come_from_their_file(project):
     assert "Unknown\n: Ours: **3 MB**. Ratio: **1.3**. Aim: at most 1.25, ✗ missed." in text
 
 
+def test_faults_come_from_their_file(project):
+    assert "Not tried yet: run `python tests/faults.py`" in pages.faults()
+    rows = [
+        {"fault": "kill -9", "times": 10, "ended": {"killed": 9, "exit 0": 1}, "failed": ""},
+        {"fault": "a full disk", "times": 1, "ended": {"exit 2: the disk | is full": 1}, "failed": ""},
+        {"fault": "Ctrl-C", "times": 0, "ended": {}, "failed": "left in the temporary folder: x"},
+    ]
+    seals.write(paths.root() / "data/faults.json", {"made": "2026-11-27", "rows": rows})
+    text = pages.faults()
+    assert "| kill -9 | 10 | 9 ×: killed; 1 ×: exit 0 |" in text and "Done on 2026-11-27." in text
+    assert "| a full disk | 1 | exit 2: the disk \\| is full |" in text
+    assert "**did not hold:** left in the temporary folder: x |" in text
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [("at least 3", ", ✗ missed"), ("at least 2", ", ✓ kept"), ("at most 2.5", ", ✓ kept"), ("about 1", "")],

@@ -31,6 +31,7 @@ def fails_with(error):
 ERRORS = {
     "a user's mistake": (ClaimbookError("no such\nthing: name another"), 2, "claimbook: no such thing: name another\n"),
     "a file of the system's": (PermissionError(13, "Permission denied", "/x"), 2, "cannot use /x (Permission denied)"),
+    "no place for temporary files": (FileNotFoundError(2, "No usable temporary directory"), 2, "No usable temporary"),
     "what nobody foresaw": (
         KeyError("seed"),
         FAULT,

@@ -129,3 +129,54 @@ def test_where_a_hook_of_git_points_does_not_count(checkout, tmp_path, monkeypat
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "nowhere"))
     assert machine.git_state() == own != ("", False)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+TEXTS = {
+    "UTF-16": ("a text".encode("utf-16"), "is UTF-16 or UTF-32 .byte 0 is ff.: save it as UTF-8"),
+    "Windows-1252": ("café".encode("cp1252"), "is not UTF-8 .byte 3 is e9.: save it as UTF-8"),
+    "zero bytes": (b"a\0b", "holds zero bytes, so it is no text"),
+    "nothing": (b"", "is empty: give plain text in UTF-8"),
+    "a byte-order mark alone": (b"\xef\xbb\xbf\r\n", "is empty"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_is_none_is_refused_before_anything_runs(book, name):
+    content, said = TEXTS[name]
+    path = written(book, content, "mine.txt")
+    with pytest.raises(ClaimbookError, match=f"^text '{path}' {said}"):
+        parameters.resolve(CHAPTER, {"text": str(path)})
+
+
+def test_a_text_is_known_by_where_it_lies(book):
+    path = written(book, "\ufeffcafé\r\n".encode(), "mine.txt")
+    assert parameters.resolve(CHAPTER, {"text": str(path)})["text"] == str(path)
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_no_result_could_hold_is_refused(book):
+    """A file's name may be any bytes; it would fail the run at its end, when the result is written."""
+    with pytest.raises(ClaimbookError, match="parameter 'text' holds bytes that are no UTF-8: rename the file"):
+        parameters.resolve(CHAPTER, {"text": os.fsdecode(b"caf\xe9.txt")})
+
+
+@pytest.mark.parametrize("name", ["models", "text"])
+def test_a_home_that_nobody_has_is_no_fault(book, name):
+    with pytest.raises(ClaimbookError, match=f"unknown {name.rstrip('s')} '~nobody-of-this-name/x.y'"):
+        parameters.resolve(CHAPTER, {name: "~nobody-of-this-name/x.y"})
+
+
+def test_many_models_make_no_name_that_is_too_long():
+    many = ",".join(f"owner/a-rather-long-name-of-a-model-{i}" for i in range(20))
+    assert len(parameters.slug(many)) < 90 and parameters.slug(many) != parameters.slug(many[:-1])
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1"])
+def test_a_number_that_is_none_is_refused(book, value):
+    with pytest.raises(ClaimbookError, match=r"n_seeds (takes|must be) a (whole )?number|parameter 'n_seeds'"):
+        parameters.resolve(CHAPTER, {"n_seeds": value})

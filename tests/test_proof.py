@@ -198,6 +198,33 @@ def test_frequencies_that_change_with_the_length_are_refused_where_a_cache_turns
         streaming_llm.prove(model)
 
 
+REASONS = {  # each once had another, which was not true
+    "bloom": "the attention of 'bloom' cannot be replaced: the family does not use transformers' attention registry",
+    "gptj": "the attention of 'gptj' cannot be replaced: the family does not use transformers' attention registry",
+    "gpt2": "'gpt2' has neither rotary positions nor ALiBi: learned absolute positions",
+}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_a_family_is_refused_for_the_reason_that_is_true(kind):
+    assert proofs.refusal(streaming_llm.prove, families.build(kind)).startswith(REASONS[kind])
+
+
+def test_states_that_overflow_are_no_unknown_rotation():
+    model, _ = tiny.build("tiny-random-llama", dtype=torch.float16)
+    model.requires_grad_(False).get_input_embeddings().weight.fill_(6e4)
+    model.model.layers[0].mlp.down_proj.weight.fill_(6e4)
+    assert "are not finite in float16: take float32 or bfloat16" in proofs.refusal(streaming_llm.prove, model)
+
+
+def test_a_model_of_one_layer_is_treated_or_refused_by_name():
+    torch.manual_seed(0)
+    options = {**SMALL, "num_hidden_layers": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options)).eval().requires_grad_(False)
+    assert proofs.refusal(streaming_llm.prove, model) == proofs.refusal(sink_emergence.prove, model) == ""
+    assert proofs.refusal(secondary_sinks.prove, model).startswith("it has one layer")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("kind", [kind for kind in tiny.CONFIGS if kind not in ("opt", "gpt2")])
 def test_families_that_work_work_in_half_precision_too(kind, dtype):

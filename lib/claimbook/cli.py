@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from claimbook import paths
 from claimbook.errors import BAD_INPUT, FAULT, INTERRUPTED, NO_READER, ClaimbookError
 
 HELP = """Papers rerun, claim by claim.
@@ -31,7 +32,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a terminal that lacks a "·" shall not fail a run that is done
             stream.reconfigure(errors="replace")
-    os.environ["PYTHONUTF8"] = "1"  # for all that is started from here: its words are read as UTF-8
+    # for all that is drawn here or started from here: our look of figures, and words that are read as UTF-8
+    os.environ |= {"MATPLOTLIBRC": str(paths.matplotlibrc()), "PYTHONUTF8": "1"}
     try:
         code = app(sys.argv[1:] or ["--help"], "claimbook", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -56,8 +58,9 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(error).replace("\n", " "), BAD_INPUT
     if hasattr(error, "format_message"):  # typer's own: an option that does not exist, a value of the wrong type
         return f"{error.format_message().rstrip('.')}: see `claimbook --help`", BAD_INPUT
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot use {error.filename} ({error.strerror}): this command must read or write it", BAD_INPUT
+    if isinstance(error, OSError):
+        place = error.filename or "this machine's files"
+        return f"cannot use {place} ({error.strerror or error}): this command must read or write it", BAD_INPUT
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}, line {last.lineno}"
     said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -206,10 +209,6 @@ def fetch(
 @app.command()
 def lab() -> None:
     """Open JupyterLab on the notebooks."""
-    import os
-
-    from claimbook import paths
-
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={paths.root()}"])
 
 

@@ -3,6 +3,7 @@
 Functions, not constants, so that a test can point ``CLAIMBOOK_ROOT`` at a doctored copy.
 """
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def cache() -> Path:
         return Path(os.environ.get("CLAIMBOOK_CACHE") or "~/.cache/claimbook").expanduser()
     except RuntimeError:
         raise ClaimbookError("there is no home folder: name a folder for models and texts by CLAIMBOOK_CACHE") from None
+
+
+def expanded(text: str) -> Path:
+    """A path as a user typed it; "~" of somebody who has no home stays as it is, and names nothing."""
+    return Path(os.path.expanduser(text))
 
 
 def notebook(chapter: str) -> Path:
@@ -53,6 +59,11 @@ def chapter_data(chapter: str) -> Path:
 def runs() -> Path:
     """Scratch space of runs; nothing in it is tracked."""
     return root() / "_runs"
+
+
+def matplotlibrc() -> Path:
+    """matplotlib's own settings, which stand in for those that a user may have."""
+    return Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"
 
 
 def chapters() -> list[str]:

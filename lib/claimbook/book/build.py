@@ -19,7 +19,7 @@ from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
-INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/*/*.json")
+INPUTS += ("requirements.lock", "data/model_families.json", "data/faults.json", "data/sweeps/*/*.json")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
 COMMAND += ["--config", "book/_config.yml", "--toc", "book/_generated/_toc.yml", "-n", "--keep-going"]
 
@@ -116,6 +116,7 @@ def generate(stale: Mapping[str, list[str]]) -> list[Path]:
         "launching.md": pages.launching(),
         "benchmarks.md": pages.benchmarks(),
         "families.md": pages.families(),
+        "faults.md": pages.faults(),
         "freshness_chapters.md": freshness.chapters(book, stale, today),
         "freshness_stale.md": freshness.to_do(book, stale),
         "freshness_runs.md": freshness.runs(book, today),

@@ -212,6 +212,24 @@ def families() -> str:
     return "\n".join(lines)
 
 
+def faults() -> str:
+    """What machines do to runs, how often it was done and how that ended, from ``data/faults.json``."""
+    path = paths.root() / "data" / "faults.json"
+    if not path.is_file():
+        return "Not tried yet: run `python tests/faults.py`."
+    data = seals.read(path)
+    lines = ["| what happens | times | how it ended |", "|---|--:|---|"]
+    lines += [_row(row["fault"], [str(row["times"]), _ended(row)]) for row in data["rows"]]
+    return f"Done on {data['made']}.\n\n{stacked(chr(10).join(lines))}"
+
+
+def _ended(row: dict) -> str:
+    if row["failed"]:
+        return f"**did not hold:** {_escaped(row['failed'])}"
+    often = "{1} ×: {0}" if row["times"] > 1 else "{0}"
+    return "; ".join(often.format(_escaped(how), count) for how, count in row["ended"].items())
+
+
 def _codes(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 

@@ -3,7 +3,6 @@
 A kernel has a temporary folder of its own, for its sockets and for all that it and its libraries would leave elsewhere.
 """
 
-import importlib.util
 import shutil
 import sys
 import tempfile
@@ -28,14 +27,13 @@ def settings(folder: Path) -> dict[str, str]:
     No start-up files or profile of IPython, no look of figures, backend or filter of warnings but our own, text in
     UTF-8 whatever the locale is, and the threads of a run for libraries that count them as they are imported.
     """
-    matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONSTARTUP": "",
         "PYTHONWARNINGS": "",
         "PYTHONUTF8": "1",
-        "MATPLOTLIBRC": str(matplotlib / "mpl-data" / "matplotlibrc"),
+        "MATPLOTLIBRC": str(paths.matplotlibrc()),
         "MPLCONFIGDIR": str(paths.cache() / "matplotlib"),  # its list of fonts takes seconds to make: kept
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TMPDIR": str(folder),
@@ -52,7 +50,7 @@ class ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        env = settings(self._folder)
+        env = {name: value.replace("$", "$$") for name, value in settings(self._folder).items()}  # Jupyter fills in $…
         return KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python", env=env)
 
 

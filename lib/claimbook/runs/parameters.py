@@ -114,7 +114,7 @@ def model_names(models: str) -> list[str]:
 def _model(name: str) -> str:
     """A model's name, checked without loading it: asset key, tiny-random-…, local folder or hub id, in this order."""
     keys = _keys("model")
-    folder = Path(name).expanduser()
+    folder = paths.expanded(name)
     if name in keys or re.fullmatch(TINY + r"\w+", name):
         return name
     if folder.is_dir():
@@ -133,7 +133,7 @@ def _model(name: str) -> str:
 def _text(name: str) -> str:
     if not name or name in _keys("text"):
         return name
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     if not path.is_file():
         raise ClaimbookError(f"unknown text '{name}'{_close(name, _keys('text'))}; or give a UTF-8 text file")
     if fault := _text_fault(path):
@@ -159,9 +159,9 @@ def _own(value: object) -> object:
     """A chapter's own parameter; the path of a file or folder is made absolute: a notebook runs in another folder."""
     if type(value) in (int, float) and not 0 <= value < math.inf:
         raise ValueError
-    with contextlib.suppress(OSError, RuntimeError):  # no name of a file, or of a home; the chapter says what it lacks
-        if isinstance(value, str) and value and Path(value).expanduser().exists():
-            return str(Path(value).expanduser().resolve())
+    with contextlib.suppress(OSError):  # no name of a file; the chapter says what it lacks
+        if isinstance(value, str) and value and paths.expanded(value).exists():
+            return str(paths.expanded(value).resolve())
     return value
 
 

@@ -168,6 +168,7 @@ def _papermill(chapter: str, changed: dict, folder: Path) -> None:
         _literal(folder / "executed.ipynb"),
         parameters=changed,
         kernel_name="python3",
+        language="python",  # a merge or an editor may have dropped what the notebook says of it
         progress_bar=bar,
         cwd=str(paths.root() / "notebooks"),
         kernel_manager_class=Kernel,
