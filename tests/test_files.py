@@ -90,6 +90,7 @@ def test_what_stands_beside_the_chapters_disturbs_nobody(book):
     for name in (f"._{CHAPTER}.yaml", f".#{CHAPTER}.yaml", "copy of it.yaml"):
         written(book / "data" / "claims", b"\0\5", name)
     assert parameters.notebooks() == paths.chapters() == [CHAPTER]
+    assert machine.git_state()[1] and not [name for name in machine.uncommitted() if "Untitled" in name]
     done = claimbook_command(book, "status")
     assert done.returncode == 0 and f"chapter {CHAPTER}: fresh" in done.stdout
     with pytest.raises(ClaimbookError, match=r"no chapter 'Untitled' \(its notebook has no ledger under data/claims\)"):

@@ -115,7 +115,11 @@ def test_a_digit_of_the_benchmarks_the_families_of_models_or_the_faults(book):
     for path, page, data in (
         (paths.root() / "data/results/benchmarks.json", pages.benchmarks, {"rows": [], "machine": "m", "threads": 2}),
         (paths.root() / "data/model_families.json", pages.families, {"llama": {"attention": "works since 1"}}),
-        (paths.root() / "data/faults.json", pages.faults, {"made": "since 1", "rows": []}),
+        (
+            paths.root() / "data/faults.json",
+            pages.faults,
+            {"kill -9": {"times": 1, "ended": {}, "failed": "since 1", "made": ""}},
+        ),
     ):
         seals.write(path, data | ({"date": "2026"} if "threads" in data else {}))
         page()

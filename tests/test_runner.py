@@ -161,6 +161,13 @@ def test_a_failing_notebook_is_kept_for_reading_and_is_no_result(no_runs, capsys
 
 
 @pytest.mark.slow
+def test_a_notebook_whose_metadata_a_merge_dropped_runs(no_runs):
+    nb = files.read_notebook(paths.notebook(CHAPTER))
+    files.write_json(paths.notebook(CHAPTER), nb | {"metadata": {}})
+    assert runner.rerun(CHAPTER, {"tier": "smoke"}) == runner.AGREES
+
+
+@pytest.mark.slow
 def test_a_notebook_that_never_finishes_its_run_has_failed(no_runs, capsys):
     edit(paths.notebook(CHAPTER), "run.finish()", "pass")
     assert runner.rerun(CHAPTER) == runner.FAILED

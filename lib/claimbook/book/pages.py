@@ -217,10 +217,11 @@ def faults() -> str:
     path = paths.root() / "data" / "faults.json"
     if not path.is_file():
         return "Not tried yet: run `python tests/faults.py`."
-    data = seals.read(path)
+    rows = seals.read(path)
     lines = ["| what happens | times | how it ended |", "|---|--:|---|"]
-    lines += [_row(row["fault"], [str(row["times"]), _ended(row)]) for row in data["rows"]]
-    return f"Done on {data['made']}.\n\n{stacked(chr(10).join(lines))}"
+    lines += [_row(fault, [row["times"], _ended(row)]) for fault, row in rows.items()]
+    days = " and ".join(sorted({row["made"] for row in rows.values()}))
+    return f"Done on {days}.\n\n" + stacked("\n".join(lines))
 
 
 def _ended(row: dict) -> str:
