@@ -106,11 +106,11 @@ def _cell_fault(cell: object) -> str:
     metadata = cell.get("metadata")
     if not isinstance(metadata, dict) or not _are(str, metadata.get("tags", [])):
         return "its metadata or tags are damaged"
-    if cell["cell_type"] == "code" and not ("execution_count" in cell and _are(dict, cell.get("outputs"))):
+    if cell["cell_type"] != "code":
+        return ""
+    if "execution_count" not in cell or not _are(dict, cell.get("outputs")):
         return "its outputs or its execution count are missing"
-    if any("output_type" not in output for output in cell.get("outputs", [])):
-        return "an output has no type"
-    return ""
+    return "" if all("output_type" in output for output in cell["outputs"]) else "an output has no type"
 
 
 def _is_text(value: object) -> bool:

@@ -56,7 +56,7 @@ def guard(chapter: str) -> list[str]:
         found.append("code cells were not executed in order from a fresh kernel")
     for number, cell in _code(nb):
         found += [f"cell {number}: {line}" for line in _cell_faults(cell)]
-    if nb["metadata"].get("kernelspec", {}).get("name") != "python3":
+    if (nb["metadata"].get("kernelspec") or {}).get("name") != "python3":
         found.append("the stored kernel is not named python3")
     return found
 
