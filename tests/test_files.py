@@ -136,8 +136,9 @@ def test_where_a_hook_of_git_points_does_not_count(checkout, tmp_path, monkeypat
 
 
 TEXTS = {
-    "UTF-16": ("a text".encode("utf-16"), "is UTF-16 or UTF-32 .byte 0 is ff.: save it as UTF-8"),
-    "Windows-1252": ("café".encode("cp1252"), "is not UTF-8 .byte 3 is e9.: save it as UTF-8"),
+    "UTF-16": ("a text".encode("utf-16"), "is UTF-16 or UTF-32 .byte 0 is ff.: save it as plain text in UTF-8"),
+    "Windows-1252": ("café".encode("cp1252"), "is not UTF-8 .byte 3 is e9.: save it as plain text"),
+    "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is not UTF-8 .byte 10 is e2.: save it as plain text in UTF-8"),
     "zero bytes": (b"a\0b", "holds zero bytes, so it is no text"),
     "nothing": (b"", "is empty: give plain text in UTF-8"),
     "a byte-order mark alone": (b"\xef\xbb\xbf\r\n", "is empty"),

@@ -21,7 +21,7 @@ print(json.dumps({
     "rc": matplotlib.matplotlib_fname(), "dpi": matplotlib.rcParams["figure.dpi"], "styles": matplotlib.get_configdir(),
     "backend": os.environ["MPLBACKEND"], "ipython": get_ipython_dir(), "startup": os.environ["PYTHONSTARTUP"],
     "encoding": locale.getpreferredencoding(), "warnings": sys.warnoptions, "temporary": tempfile.gettempdir(),
-    "threads": os.environ["OPENBLAS_NUM_THREADS"],
+    "threads": os.environ["OPENBLAS_NUM_THREADS"], "asserts": __debug__,
 }))
 """
 
@@ -35,7 +35,13 @@ def odd_user(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     own = {"HOME": home, "IPYTHONDIR": home / ".ipython", "MATPLOTLIBRC": home, "MPLCONFIGDIR": home}
-    own |= {"PYTHONSTARTUP": home / "start.py", "PYTHONWARNINGS": "error", "MPLBACKEND": "TkAgg", "LC_ALL": "C"}
+    own |= {
+        "PYTHONSTARTUP": home / "start.py",
+        "PYTHONWARNINGS": "error",
+        "PYTHONOPTIMIZE": "2",
+        "MPLBACKEND": "TkAgg",
+        "LC_ALL": "C",
+    }
     own |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OPENBLAS_NUM_THREADS": "64", "CLAIMBOOK_THREADS": "1"}
     for name, value in own.items():
         monkeypatch.setenv(name, str(value))
@@ -52,7 +58,12 @@ def test_a_kernel_has_none_of_its_users_settings(odd_user, tmp_path):
     assert str(odd_user) not in done.stdout and found["dpi"] == 100
     assert found["ipython"] == str(tmp_path / "own" / "ipython") and found["temporary"] == str(tmp_path / "own")
     assert found["styles"] == str(paths.cache() / "matplotlib") and found["startup"] == ""
-    assert found["backend"].endswith("backend_inline") and found["warnings"] == [] and found["threads"] == "1"
+    assert (
+        found["backend"].endswith("backend_inline")
+        and found["warnings"] == []
+        and found["threads"] == "1"
+        and found["asserts"]
+    )
     assert found["encoding"].lower() in ("utf-8", "utf8")
 
 

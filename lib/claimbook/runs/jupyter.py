@@ -24,14 +24,13 @@ YOUNG = 60  # seconds: a folder may be about to be locked
 def settings(folder: Path) -> dict[str, str]:
     """Variables with which a kernel is the same for every user; ``folder`` takes what it leaves.
 
-    No start-up files or profile of IPython, no look of figures, backend or filter of warnings but our own, text in
-    UTF-8 whatever the locale is, and the threads of a run for libraries that count them as they are imported.
+    No start-up files or profile of IPython, no look of figures, backend or filter of warnings but our own, asserts that
+    are carried out, text in UTF-8 whatever the locale is, and the threads of a run for libraries that count them early.
     """
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONSTARTUP": "",
-        "PYTHONWARNINGS": "",
+        **dict.fromkeys(("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE"), ""),
         "PYTHONUTF8": "1",
         "MATPLOTLIBRC": str(paths.matplotlibrc()),
         "MPLCONFIGDIR": str(paths.cache() / "matplotlib"),  # its list of fonts takes seconds to make: kept

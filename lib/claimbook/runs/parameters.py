@@ -149,7 +149,7 @@ def _text_fault(path: Path) -> str:
         return f"cannot be opened ({error.strerror}): name a file that you may read"
     except UnicodeDecodeError as error:
         kind = "UTF-16 or UTF-32" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "not UTF-8"
-        return f"is {kind} (byte {error.start} is {error.object[error.start]:02x}): save it as UTF-8"
+        return f"is {kind} (byte {error.start} is {error.object[error.start]:02x}): save it as plain text in UTF-8"
     if "\0" in text:
         return "holds zero bytes, so it is no text: give plain text in UTF-8"
     return "" if text.strip() else "is empty: give plain text in UTF-8"
