@@ -167,6 +167,21 @@ def _killed(book: Book, *arguments: str) -> list[str]:
     return ended
 
 
+SIGNS = {RERUN: (f"{CHAPTER}/*/executed.ipynb", '"execution_count": 2'), SWEEP: ("sweeps/demo/*/sums.json", "[")}
+
+
+def _underway(book: Book, arguments: tuple[str, ...]) -> subprocess.Popen:
+    """A run in its middle, as a file shows that it writes; a stored run has no result yet."""
+    book.made.unlink(missing_ok=True)
+    pattern, sign = SIGNS[arguments]
+    runs, begun = book.root / "_runs", time.time()
+    process = book.start(*arguments)
+    while not any(sign in file.read_text() for file in runs.glob(pattern) if file.stat().st_mtime > begun):
+        assert process.poll() is None, "it ended before it was in its middle"
+        time.sleep(0.02)
+    return process
+
+
 def killed_rerun(book: Book) -> list[str]:
     ended = _killed(book, *RERUN)
     book.nothing_is_left()
@@ -174,12 +189,8 @@ def killed_rerun(book: Book) -> list[str]:
 
 
 def killed_kernel(book: Book) -> list[str]:
-    process = book.start(*RERUN)
-    until = time.monotonic() + WAIT
-    while not (kernels := _processes(book.temporary)) and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(1)
-    os.kill(kernels[0], signal.SIGKILL)
+    process = _underway(book, RERUN)
+    os.kill(_processes(book.temporary)[0], signal.SIGKILL)
     ended = [book.ended(process)]
     book.nothing_is_left()
     return ended
@@ -194,9 +205,8 @@ def killed_stored_run(book: Book) -> list[str]:
 
 def interrupted(book: Book) -> list[str]:
     ended = []
-    for arguments, seconds in ((RERUN, 4.0), ((*SWEEP, "--force"), 2.5)):
-        process = book.start(*arguments)
-        time.sleep(seconds)
+    for arguments in SIGNS:
+        process = _underway(book, arguments)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that it started
         ended.append(book.ended(process))
     assert all(one.startswith("exit 130: interrupted") for one in ended), ended
