@@ -227,8 +227,8 @@ def faults() -> str:
 def _ended(row: dict) -> str:
     if row["failed"]:
         return f"**did not hold:** {_escaped(row['failed'])}"
-    often = "{1} ×: {0}" if row["times"] > 1 else "{0}"
-    return "; ".join(often.format(_escaped(how), count) for how, count in row["ended"].items())
+    often = ((f"{count} ×: " if count > 1 else "", how) for how, count in row["ended"].items())
+    return "; ".join(f"{times}{_escaped(how)}" for times, how in often)
 
 
 def _codes(names: list[str]) -> str:
