@@ -205,6 +205,7 @@ def killed_stored_run(book: Book) -> list[str]:
 
 def interrupted(book: Book) -> list[str]:
     ended = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us behind its back has it ignored
     for arguments in SIGNS:
         process = _underway(book, arguments)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that it started
