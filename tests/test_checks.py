@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from claimbook import commands, paths
+from claimbook import commands, errors, paths
 from claimbook.provenance import seals
 from claimbook.runs import checks
 from conftest import CHAPTER, edit
@@ -268,7 +268,7 @@ def test_nothing_executed_is_red(book, capfd):
     assert not commands.unit_tests()
     assert not commands.guard()
     assert not commands.compare_live()
-    assert commands.check() == 1
+    assert commands.check() == errors.RED
     assert "checks of stored chapters, unit tests but the slow ones\n" in capfd.readouterr().out
 
 
