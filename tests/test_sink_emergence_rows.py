@@ -12,6 +12,7 @@ import torch
 
 from claimbook import files, paths, plotting
 from claimbook.claims import ledgers, verdicts
+from claimbook.experiments import drawing
 from claimbook.experiments.sink_emergence import evidence, figures, inputs, prose, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
@@ -746,7 +747,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         figures.interventions({}),
         figures.lengths_and_layers({"a-1b": {}}, "a-1b", "text", config),
     ):
-        shown = figures.show(empty, "toy")
+        shown = drawing.show(empty, "toy")
         assert shown.text.startswith("Not drawn: ") and shown.html == f"<p>{shown.text}</p>"
 
 
