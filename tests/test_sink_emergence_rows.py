@@ -187,6 +187,24 @@ def test_a_decoder_that_learnt_nothing_has_no_sink_to_be_destroyed():
     assert abs(left.value) < 0.02, "neither sink nor learning: nothing between them"
 
 
+@pytest.mark.parametrize(
+    ("arm", "judged"),
+    [
+        ("fixed_little", [("C12", "little_data_none"), ("C12", "little_data_never")]),
+        ("fixed_key_bias", [("C22", "beside_fixed_frees"), ("C28", "key_bias_none")]),
+        ("fixed_sigmoid", [("C28", "sigmoid_none")]),
+        ("fixed_long_window", [("C31", "small_prevents")]),
+    ],
+)
+def test_what_an_untrained_decoder_lacks_is_no_evidence(arm, judged):
+    rows = trained()
+    for row in rows[arm]:
+        for point in row.measured:  # as before its training, at all points
+            point |= {"loss": 7.9, "norms": row.measured[0]["norms"], "sink": row.measured[0]["sink"]}
+    found = states(evidence.text(rows))
+    assert {found[claim][part] for claim, part in judged} == {"open"}
+
+
 def test_biases_that_do_nothing_meet_no_part_on_the_value_bias():
     idle = {"fixed_value_bias": {"end": 0.18}, "fixed_key_bias": {"end": 0.18, "bias": 0.0}}
     assert states(evidence.text(trained(idle)))["C22"]["v_keeps_beyond_k"] == "not_met"
