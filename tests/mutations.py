@@ -824,6 +824,13 @@ MUTATIONS = [
         "test_sink_emergence_rows.py -k paired_by_their_number",
     ),
     (
+        "an untrained network's lack of a sink is evidence",
+        "experiments/sink_emergence/evidence.py",
+        "what(other) * most_fallen(row) / fallen(other)",
+        "what(other)",
+        "test_sink_emergence_rows.py -k untrained_decoder_lacks",
+    ),
+    (
         "three seeds of twelve are judged",
         "experiments/sink_emergence/evidence.py",
         "found if len(found) >= ENOUGH else []",

@@ -12,6 +12,7 @@ import torch
 
 from claimbook import files, paths, plotting
 from claimbook.claims import ledgers, verdicts
+from claimbook.experiments import drawing
 from claimbook.experiments.sink_emergence import evidence, figures, inputs, prose, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
@@ -184,6 +185,24 @@ def test_a_decoder_that_learnt_nothing_has_no_sink_to_be_destroyed():
     a, b = (trained({"fixed_decay_5": untrained})[arm] for arm in ("fixed_decay_5", "fixed"))
     left = evidence.Arms({"a": a, "b": b}).left("a", evidence.first, "b", evidence.first, evidence.fallen)
     assert abs(left.value) < 0.02, "neither sink nor learning: nothing between them"
+
+
+@pytest.mark.parametrize(
+    ("arm", "judged"),
+    [
+        ("fixed_little", [("C12", "little_data_none"), ("C12", "little_data_never")]),
+        ("fixed_key_bias", [("C22", "beside_fixed_frees"), ("C28", "key_bias_none")]),
+        ("fixed_sigmoid", [("C28", "sigmoid_none")]),
+        ("fixed_long_window", [("C31", "small_prevents")]),
+    ],
+)
+def test_what_an_untrained_decoder_lacks_is_no_evidence(arm, judged):
+    rows = trained()
+    for row in rows[arm]:
+        for point in row.measured:  # as before its training, at all points
+            point |= {"loss": 7.9, "norms": row.measured[0]["norms"], "sink": row.measured[0]["sink"]}
+    found = states(evidence.text(rows))
+    assert {found[claim][part] for claim, part in judged} == {"open"}
 
 
 def test_biases_that_do_nothing_meet_no_part_on_the_value_bias():
@@ -746,7 +765,7 @@ def test_figures_draw_what_there_is_and_say_what_there_is_not():
         figures.interventions({}),
         figures.lengths_and_layers({"a-1b": {}}, "a-1b", "text", config),
     ):
-        shown = figures.show(empty, "toy")
+        shown = drawing.show(empty, "toy")
         assert shown.text.startswith("Not drawn: ") and shown.html == f"<p>{shown.text}</p>"
 
 

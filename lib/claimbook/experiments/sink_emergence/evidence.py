@@ -255,6 +255,10 @@ class Arms:
 
         return self.over(beyond_what_is_learnt, lambda row, other: base(other), a, b)
 
+    def learnt(self, a: str, b: str, what: Callable) -> Estimate | None:
+        """``what`` the rows of b are, times the share of b's fall of the loss that a reaches at its best point."""
+        return self.difference(lambda row, other: what(other) * most_fallen(row) / fallen(other), a, b)
+
     def seeds_from(self, least: int) -> "Arms":
         """The rows of the seeds from one on."""
         return Arms({arm: [row for row in rows if row.seed >= least] for arm, rows in self.arms.items()})
@@ -285,6 +289,11 @@ def loss(row: trainings.Row) -> float:
 def fallen(row: trainings.Row) -> float:
     """How far the loss has fallen since before the training."""
     return row.measured[0]["loss"] - loss(row)
+
+
+def most_fallen(row: trainings.Row) -> float:
+    """How far the loss had fallen at its best point."""
+    return row.measured[0]["loss"] - min(point["loss"] for point in row.measured)
 
 
 def norm(row: trainings.Row, at: int = -1) -> float:
@@ -421,15 +430,21 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
     bias_draws = d.mean("key_bias", bias)
     preconditions = {
         "C9": {"fixed_has_a_sink": fixed_first},
-        **{claim: {"has_a_sink": fixed_first} for claim in ("C10", "C12", "C14", "C15")},
+        **{claim: {"has_a_sink": fixed_first} for claim in ("C10", "C14", "C15")},
+        "C12": {"little_learns": d.learnt("fixed_little", "fixed", first)},
         "C16": {"has_a_sink": d.mean("learned_prefix", lambda r: max(nth(r, k) for k in range(1, 6)))},
         "C19": {"has_a_sink": fixed_first, "has_massive": massive},
         **{claim: {"bias_has_a_sink": bias_draws, "fixed_has_a_sink": fixed_first} for claim in ("C22", "C23", "C24")},
         "C25": {"loss_matches": d.less("fixed_sigmoid", loss, 1.0, "fixed", loss)},
-        "C28": {"has_massive": massive},
-        "C31": {"has_a_sink": d.mean("fixed_long", short)},
+        "C28": {
+            "has_massive": massive,
+            "beside_learns": d.learnt("fixed_key_bias", "fixed", beyond_one),
+            "sigmoid_learns": d.learnt("fixed_sigmoid", "fixed", beyond_one),
+        },
+        "C31": {"learns": d.learnt("fixed_long_window", "fixed_long", short)},
         "C32": {"has_massive": massive},
     }
+    preconditions["C22"] |= {"beside_learns": d.learnt("fixed_key_bias", "fixed", first)}
     nulls = {"C28": {"default_has": d.geometric("fixed", lambda r: norm(r, 0))}}
     ceilings = {"C15": {"text_destroyed": d.left("fixed_decay_5", no_sink, "fixed", first, fallen)}}
     return together(parts, nulls, preconditions, ceilings)

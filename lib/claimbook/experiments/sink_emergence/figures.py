@@ -45,11 +45,6 @@ NO_TOYS = "Not drawn: none of these toys is stored for this run."
 NOT_MEASURED = "Not drawn: this was not measured in this run."
 
 
-def show(plot: Plot | str, fidelity: str):
-    """A figure, finished for a notebook; or the line that stands where there is nothing to draw."""
-    return Shown(f"<p>{plot}</p>", plot) if isinstance(plot, str) else plotting.show(plot, fidelity)
-
-
 # --- real models -----------------------------------------------------------------------------------------------------
 
 
