@@ -14,7 +14,7 @@ import time
 import pytest
 
 from claimbook import commands, files, paths
-from claimbook.errors import ClaimbookError
+from claimbook.errors import RED, ClaimbookError
 from claimbook.provenance import declarations, fingerprints, machine, seals
 from claimbook.runs import stored_runs
 from claimbook.runs.progress import Progress
@@ -573,7 +573,7 @@ def test_one_run_is_confirmed_by_name(moved_on, capsys):
     edit(toy, "step + 1.0", "1.0 + step")
     assert commands.confirm_sweeps(CHAPTER, before, "short") == 0
     assert capsys.readouterr().out == f"{CHAPTER}/short: confirmed, prefix within 0\n"
-    assert commands.confirm_sweeps(CHAPTER, before, "nope") == 1
+    assert commands.confirm_sweeps(CHAPTER, before, "nope") == RED
     with pytest.raises(ClaimbookError, match="--name needs a chapter"):
         commands.confirm_sweeps(None, before, "short")
 
