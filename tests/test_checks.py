@@ -220,7 +220,7 @@ def test_form_sees_what_a_chapter_measures_with_in_a_removed_cell(book, imported
     assert any(said in line for line in checks.form(CHAPTER))
 
 
-@pytest.mark.parametrize("call", ["tables.table", "figures.show"])
+@pytest.mark.parametrize("call", ["tables.table", "drawing.show"])
 def test_form_sees_a_table_or_a_figure_that_is_made_and_not_shown(book, call):
     nb = notebook()
     first, second = [cell for cell in nb["cells"] if cell["cell_type"] == "code"][:2]

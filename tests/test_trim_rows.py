@@ -5,9 +5,10 @@ from types import SimpleNamespace as Row
 import numpy as np
 import pytest
 
+from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import evidence, figures, inputs
+from claimbook.experiments.trim_kv import evidence, figures, inputs, stored
 
 pytestmark = pytest.mark.numeric
 
@@ -489,7 +490,25 @@ def test_figures_draw_rows_and_the_lack_of_them():
         figures.ablations([]),
         figures.sizes([], 30),
     ]
-    assert not any(plot.title for plot in empty)
+    assert set(empty) == {figures.NOTHING}
+    assert figures.knowing([], bases).title.startswith("In a toy: before anyone asks")
+
+
+def test_sentences_say_what_was_run_and_what_was_not(monkeypatch):
+    needles, documents = [needle(i) for i in range(40)], [text(i) for i in range(20)]
+    assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
+    assert "times in 100, the best attention score" in figures.on_text(needles, documents)
+    monkeypatch.setattr(figures, "TO_COME", ("gates_0", "gates_1", "latency"))
+    assert figures.to_come().startswith("**Not run yet**: gates trained on SmolLM2-135M, the time of a step. What")
+    monkeypatch.setattr(figures, "TO_COME", ())
+    assert figures.to_come() == ""
+
+
+def test_what_is_to_come_is_not_declared():
+    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.RUNS)
+    assert not set(stored.TO_COME) & set(stored.STORED)
+    made = {path.stem for path in paths.sweep("trim_kv", "x").parent.glob("*.json")}
+    assert not made & set(stored.TO_COME), "a run that is there is no longer to come"
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -521,7 +540,9 @@ def test_what_has_gates_is_run(tmp_path):
         inputs.check({"tier": tier, "models": models, "gates": gates})
 
 
-def test_without_stored_gates_no_rows_are_measured():
+def test_without_stored_gates_no_rows_are_measured(monkeypatch):
+    monkeypatch.setattr(inputs, "STORED", stored.RUNS)
+
     def run(tier="cpu", models=("smollm2-135m",), gone=""):
         return Row(
             tier=tier, models=models, text="", seed=0, stored=lambda name: None if name == gone else {"curves": {}}

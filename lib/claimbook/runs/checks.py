@@ -23,7 +23,7 @@ from claimbook.runs.freshness import freshness
 CLAIM_TAG = "nbval-check-output"
 LONGEST_CELL = 40  # lines
 LARGEST_FIGURE = 200_000  # bytes
-SHOWN = ("tables.table", "plotting.show", "figures.show")  # their value is what a reader sees
+SHOWN = ("tables.table", "plotting.show", "drawing.show")  # their value is what a reader sees
 TAKING = "measure|measure_rows|take|rows|read|again|null|ceiling|precondition"
 GLUE = "application/papermill.record/"
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
+from claimbook.experiments.trim_kv.stored import STORED
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 
@@ -40,9 +41,19 @@ def settings(run) -> dict:
 
     Empty where no gates are stored, for the model or at all: then no such rows are measured.
     """
-    if run.tier == "gpu" or MODEL not in run.models or not all(run.stored(name) for name in GATES):
+    if run.tier == "gpu" or MODEL not in run.models or not all(made(run, name) for name in GATES):
         return {}
     return {"text": run.text, "seed": run.seed, "n_texts": 2, "n_needles": 2, "n_articles": 2}
+
+
+def made(run, name: str) -> dict | None:
+    """A stored run; None while it is to come."""
+    return run.stored(name) if name in STORED else None
+
+
+def read(run, name: str, of: str) -> list:
+    """Rows of a stored run that is not measured live; none while it is to come."""
+    return run.read(name, of=of) if name in STORED else []
 
 
 def check(parameters: dict) -> None:
