@@ -350,7 +350,7 @@ def test_figures_say_what_they_draw():
     rows, changed = cohorts(), shifted(changed=GOOD | dict.fromkeys(NETS, 0.5))
     hero = figures.hero(changed, 0.93, stands(changed), torso(300.0, 0.4))
     assert "Simulated" in hero.title and "7 of 7 judged changes break" in hero.title and "(0.6" in hero.title
-    assert "painted into a real CT: Dice 0.40, unchanged simulated scans 0.80" in hero.title
+    assert "painted into a real CT the Dice is 0.40, on unchanged simulated scans 0.80." in hero.caption
     kept = shifted()
     assert "no change is shown to break" in figures.hero(kept, 0.93, stands(kept), []).title
     for plot in (hero, figures.agreement(rows), figures.rivals(rows), figures.coefficients(changed)):

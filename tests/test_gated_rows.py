@@ -16,7 +16,7 @@ from claimbook.assets import catalogue
 from claimbook.claims import ledgers, verdicts
 from claimbook.claims.verdicts import Evidence
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.gated_attention import evidence, inputs, stored
+from claimbook.experiments.gated_attention import evidence, figures, inputs, stored
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, released, retrofit, seen, text, toys
 from claimbook.lm import tiny
 from claimbook.lm.corpora import Document
@@ -138,7 +138,7 @@ def text_row(seed, loss, spikes=0, score=0.1, device="cpu", share=0.04, after=0.
 PAPER_LOSSES = {  # arm -> loss as in Tables 1 to 3, the paper's effects on a loss of 3.5
     "none": 3.5, "elementwise": 3.455, "elementwise_added": 3.455, "headwise_added": 3.4604, "value_added": 3.4652,
     "key_added": 3.4983, "query_added": 3.4925, "output_added": 3.4985, "additive_silu_added": 3.4654,
-    "additive_identity_added": 3.4758, "norm": 3.4698, "wide": 3.4897,
+    "additive_identity_added": 3.4758, "norm": 3.4698, "wide": 3.4897, "independent": 3.4817,
     "none_slow": 3.8, "elementwise_slow": 3.79, "none_fast": 3.52, "elementwise_fast": 3.456,
     "none_faster": 3.75, "elementwise_faster": 3.46, "none_fastest": 7.0, "elementwise_fastest": 6.0,
 }  # fmt: skip
@@ -160,13 +160,18 @@ def test_decoders_as_the_paper_says():
 def test_decoders_otherwise():
     losses = PAPER_LOSSES | {
         "elementwise": 3.503, "value_added": 3.503, "key_added": 3.46, "query_added": 3.46, "output_added": 3.46,
-        "headwise_added": 3.5, "additive_silu_added": 3.5, "additive_identity_added": 3.5, "norm": 3.5,
-        "elementwise_faster": 3.8, "elementwise_fast": 3.53, "none_slow": 3.49,
+        "headwise_added": 3.5, "independent": 3.46, "additive_silu_added": 3.5, "additive_identity_added": 3.5,
+        "norm": 3.5, "elementwise_faster": 3.8, "elementwise_fast": 3.53, "none_slow": 3.49,
     }  # fmt: skip
     found = evidence.decoders(text_arms(losses, {"none_faster": 6, "elementwise_faster": 6}, score=0.5, after=0.4))
     for claim in (*TEXT_CLAIMS, "C19"):
         assert set(states(found, claim).values()) == {"not_met"}, claim
     assert states(found, "C10")["sparse"] == "not_met"
+
+
+def test_a_gain_that_is_all_scale_is_no_gain_of_the_gate():
+    found = states(evidence.decoders(text_arms(PAPER_LOSSES | {"independent": 3.455})), "C31")
+    assert found == {"loss_lower": "met", "at_best_rates": "met", "beyond_scale": "not_met"}
 
 
 def test_shares_of_nothing_decide_nothing():
@@ -231,6 +236,29 @@ def test_seeds_needed_by_hand():
     rows["none"] = [replace(row, measured=[{"loss": 3.5}] * 4) for row in rows["none"]]
     spread = 0.01 * math.sqrt(10 / 9)
     assert evidence.seeds_needed(rows, 0.0103) == math.ceil((4 * 1.96 * spread / 0.0103) ** 2)
+
+
+def test_the_gap_is_shown_as_it_grows_and_shrinks():
+    def measured(*losses):
+        return [{"step": 61 * i, "loss": one} for i, one in enumerate(losses)]
+
+    def arm(*losses):
+        return [
+            replace(text_row(s, 3.5), measured=measured(*(one and one + 0.01 * s for one in losses))) for s in seeds
+        ]
+
+    seeds = range(6)
+    arms = {"none": arm(7.8, 5.0, 4.0), "elementwise": arm(7.8, 4.7, 3.9)}
+    found = evidence.gaps(arms, "elementwise")
+    assert [round(one.value, 3) for one in found.values()] == [0.0, -0.3, -0.1] and list(found) == [0, 61, 122]
+    title = figures.gains(arms).title
+    assert figures.gains(arms | {"independent": arms["elementwise"]}).title.endswith("the input: -0.30 and -0.10.")
+    assert "changes the loss by -0.30 nats at step 61 and by -0.10 at the last" in title
+    assert evidence.ahead(arms) == round(122 - (61 + 61 * 0.7 / 0.8)), "4.0 lies at seven eighths of the way down"
+    assert evidence.ahead({"none": arms["elementwise"], "elementwise": arms["none"]}) is None
+    arms["elementwise"] = arm(7.8, None, None)
+    assert evidence.gaps(arms, "elementwise")[61].value == pytest.approx(evidence.WORST - 5.025)
+    assert evidence.gaps({}, "elementwise") == {} and figures.gains({"none": arms["none"]}) == figures.NO_TRAININGS
 
 
 # --- real models -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
     const entries = lists.flatMap((list) => [...list.querySelectorAll("details.entry")]);
     const home = new Map(entries.map((entry) => [entry, entry.parentElement]));
     const verdicts = [...fields.verdict.options].filter((one) => one.value)
-      .map((one) => [one.value, one.text.slice(one.text.indexOf(" ") + 1)]);
+      .map((one) => [one.value, one.text.replace(/^\S+ | \(\d+\)$/g, "")]);
     const order = verdicts.map(([name]) => name);
     const flat = document.createElement("div");
     flat.className = "claim-list flat";
@@ -58,12 +58,13 @@
 
     function tell(shown) {
       const counted = shown.filter((one) => one.dataset.counted);
+      const others = shown.filter((one) => !one.dataset.counted);
       const toys = counted.filter((one) => one.dataset.fidelity === "toy");
       const rest = counted.filter((one) => one.dataset.fidelity !== "toy");
       const said = [`${shown.length} of ${entries.length} claims.`];
       if (rest.length) said.push(`${counts(rest)}.`);
       if (toys.length) said.push(`On toys: ${counts(toys)}.`);
-      if (shown.length > counted.length) said.push(`${shown.length - counted.length} in no total.`);
+      if (others.length) said.push(`In no total: ${counts(others)}.`);
       if (!shown.length) said.push("Nothing fits: choose less, or show all.");
       total.textContent = said.join(" ");
     }

@@ -3,6 +3,7 @@
 The page reads without a script. ``claims.js`` adds filters and an order; it reads the attributes that stand here.
 """
 
+from collections import Counter
 from html import escape
 
 from claimbook import paths
@@ -15,11 +16,17 @@ from claimbook.display.tables import anchor_id, cost, failing_figures, published
 
 SHOWN = 3  # parts that a folded claim names; the others are counted
 SAID_FIRST = ("not_met", "void", "open", "untested", "met")
-FIDELITIES = {"real": "exact or reduced", "exact": "exact", "reduced": "reduced", "toy": "toy"}
+FIDELITIES = {"real": "real models or data (exact, reduced)", "exact": "exact", "reduced": "reduced", "toy": "toy"}
 MARKS = {
     "headline": "headline claims",
     "revised": "revised after a result",
     "failed": "a part was not met",
+}
+QUESTIONS = {  # what readers come with, and the filters that answer it
+    "What did not hold on real models or data?": {"fidelity": "real", "verdict": "not-transferred"},
+    "Where did a part fail there?": {"fidelity": "real", "failed": "1"},
+    "What do the papers rest on?": {"headline": "1"},
+    "Which criteria were changed after a result?": {"revised": "1"},
 }
 ORDERS = {"paper": "by paper", "verdict": "by verdict", "fidelity": "by fidelity", "headline": "headline claims first"}
 
@@ -43,12 +50,15 @@ def _raw(*html: str) -> str:
 def _form(book: list[Chapter]) -> str:
     """Filters and the order; without the script they would do nothing, so that it is the script that shows them."""
     papers = {one.key: f"{one.authors} {one.year}: {one.title}" for one in book if one.ledger}
-    verdicts = {css: f"{sign} {word}" for word, (sign, css) in SIGNS.items()}
+    count = Counter(one.word for chapter in book for one in chapter.standings)
+    verdicts = {css: f"{sign} {word} ({count[word]})" for word, (sign, css) in SIGNS.items()}
+    asked = "".join(f'<a href="#?{_query(filters)}">{question}</a> ' for question, filters in QUESTIONS.items())
     boxes = "".join(
         f'<label><input type="checkbox" name="{name}" value="1"> {said}</label>' for name, said in MARKS.items()
     )
     return _raw(
         '<form class="claim-filter" id="claim-filter" hidden aria-label="Filter and sort the claims">',
+        f'<p class="filter-questions">{asked}</p>',
         _select("paper", "Paper", {"": "all papers"} | papers),
         _select("verdict", "Verdict", {"": "all verdicts"} | verdicts),
         _select("fidelity", "Fidelity", {"": "all"} | FIDELITIES),
@@ -59,6 +69,10 @@ def _form(book: list[Chapter]) -> str:
         '<p class="filter-total" role="status" aria-live="polite"></p>',
         "</form>",
     )
+
+
+def _query(filters: dict[str, str]) -> str:
+    return "&amp;".join(f"{name}={value}" for name, value in filters.items())
 
 
 def _select(name: str, label: str, options: dict[str, str]) -> str:
@@ -141,7 +155,7 @@ def _deciding(standing: Standing) -> str:
 
 def _against(part: Part, found: dict, model: str = "") -> str:
     value = "not measured" if found["estimate"] is None else " ".join(rounded(found["estimate"], found["interval"]))
-    asked = accepted(part) if part.type not in cards.RULED else f"in ≥ {100 * part.min_share:.0f} %"
+    asked = accepted(part) if part.type not in cards.RULED else f"to hold in at least {100 * part.min_share:.0f} %"
     name = part.name.replace("_", " ")
     return f"{cards.STATES[found['state']]} {name}{model}: {value.strip()}, asked {asked}"
 

@@ -13,7 +13,7 @@ from pybtex.database import parse_file
 from claimbook import paths
 from claimbook.claims import ledgers, words
 from claimbook.claims.totals import Totals, count
-from claimbook.claims.words import NOT_TESTED, several
+from claimbook.claims.words import NOT_TESTED, VERDICTS, several
 from claimbook.display.tables import rounded
 from claimbook.provenance import seals
 
@@ -158,7 +158,7 @@ def summary(book: list[Chapter]) -> str:
     return " ".join(lines)
 
 
-HELD = {  # what became of how many claims; the words of the verdicts stand in the legend
+HELD = {  # what became of how many claims, beside the signs of the verdicts
     "reproduced": "held",
     "partial": "held in part",
     "not transferred": "did not hold on what we could run",
@@ -168,9 +168,10 @@ HELD = {  # what became of how many claims; the words of the verdicts stand in t
 
 
 def _outcome(counts: Counter) -> str:
-    """ "43 claims were tried: 11 held, 19 held in part, 11 stayed open."; verdicts that no claim got are left out."""
+    """ "43 claims were tried: 11 held (✓), 32 stayed open (?)."; verdicts that no claim got are left out."""
     tried = counts.total()
-    listed = ", ".join(f"{counts[word]} {said}" for word, said in HELD.items() if counts[word])
+    signs = {word: sign for word, (sign, _) in VERDICTS.items()}
+    listed = ", ".join(f"{counts[word]} {said} ({signs[word]})" for word, said in HELD.items() if counts[word])
     return f"{several(tried, 'claims')} {'was' if tried == 1 else 'were'} tried: {listed or 'none was judged'}."
 
 
@@ -197,10 +198,14 @@ def controls_due(book: list[Chapter]) -> str:
     parts = sum(len(one.claim.parts) for chapter in book for one in chapter.standings)
     due = sum((chapter.totals for chapter in book), Totals()).due
     if not due:
-        return f"All {several(parts, 'parts')} were tried on known answers before they judged."
+        return (
+            f"Before it judged, each of {several(parts, 'parts')} was tried on answers known beforehand: the paper's "
+            "own figure, and what is seen where the claim is false."
+        )
     by_chapter = ", ".join(f"`{one.key}` {one.totals.due}" for one in book if one.totals.due)
     return (
-        f"**{due} of {several(parts, 'parts')} {_are(due)} still to be tried on known answers** ({by_chapter}): "
+        f"**{due} of {several(parts, 'parts')} {_are(due)} still to be tried on answers known beforehand** "
+        f"({by_chapter}): "
         "until then a part may be too easy to meet, or impossible."
     )
 

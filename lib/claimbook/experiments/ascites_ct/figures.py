@@ -26,7 +26,7 @@ NAMES = {  # of a factor, before its level
 }
 ARMS = {
     "second reader": "second reader",
-    "slices_0": "2.5D network",
+    "slices_0": "network on three slices",
     "forest": "random forest",
     "in cavity": "threshold in the cavity",
     "largest": "threshold, largest piece",
@@ -102,18 +102,19 @@ def hero(rows: list[Row], least: float, states: dict[str, str], torso: list[real
     if broken:
         (left, worst), verb = broken[0], "breaks the overlap:" if len(broken) == 1 else "break the overlap, most of all"
         told = f"{len(broken)} of {len(judged)} judged changes {verb} {spoken(worst)} ({left:.2f} of it left)"
+    beside = ""
     if drawn := [level for level in levels if level not in judged.values() and evidence.kept(rows, level).high < least]:
-        told += f"; of those only drawn, {', '.join(spoken(level) for level in drawn)}"
+        beside = f"Of the changes that are only drawn, these break it too: {', '.join(map(spoken, drawn))}. "
     if pools:
-        told += f". With simulated fluid painted into a real CT: Dice {evidence.painted_dice(torso):.2f}, "
-        told += f"unchanged simulated scans {plain:.2f}"
+        beside += f"With simulated fluid painted into a real CT the Dice is {evidence.painted_dice(torso):.2f}, on "
+        beside += f"unchanged simulated scans {plain:.2f}. "
     return Plot(
         fig,
         title=f"Simulated, one thing changed at a time: {told}" if levels else "",
-        caption=f"{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. Full: the "
-        "judged changes; hollow: changes that are only drawn, some of the patients. Means of the trained networks with "
-        "95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as much, "
-        "nothing is said against a network. How large each change is was chosen by us. Below: one real CT without "
+        caption=f"{beside}{len(evidence.at_level(rows))} simulated patients, as they are and with one thing changed. "
+        "Full: the judged changes; hollow: changes that are only drawn, some of the patients. Means of the networks "
+        "with 95 % intervals. Bars: what two simulated readers keep of their Dice with each other; where they lose as "
+        "much, nothing is said against a network. The size of each change was our choice. Below: one real CT without "
         "ascites, with simulated fluid painted in, partly behind the peritoneum; its Dice is over the mean Dice of the "
         "simulated patients unchanged, and its bars go from the lowest to the highest of the networks.",
         alt="Dice on changed simulated scans over Dice on the same patients unchanged, for each factor and level, with "

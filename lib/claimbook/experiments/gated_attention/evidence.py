@@ -186,9 +186,42 @@ def loss(row: text.Row) -> float:
     return WORST if None in values else min(WORST, float(np.mean(values)))
 
 
+def loss_at(row: text.Row, place: int) -> float:
+    """The loss at one of the measured points, capped as in `loss`."""
+    value = row.measured[place]["loss"]
+    return WORST if value is None else min(WORST, value)
+
+
 def change(row: text.Row, base: text.Row) -> float:
     """What an arm changes of the loss of a base."""
     return loss(row) - loss(base)
+
+
+def gaps(arms: dict[str, list[text.Row]], arm: str) -> dict[int, Estimate]:
+    """What an arm changes of the loss without a gate, at each measured step; empty where it measures nothing."""
+    paired, steps = Arms(arms), [point["step"] for point in arms["none"][0].measured] if "none" in arms else []
+
+    def at(place: int) -> Estimate | None:
+        return paired.mean(lambda row, base: loss_at(row, place) - loss_at(base, place), arm, "none")
+
+    return {step: found for place, step in enumerate(steps) if (found := at(place))}
+
+
+def ahead(arms: dict[str, list[text.Row]], arm: str = "elementwise") -> int | None:
+    """How many steps before the last an arm's mean loss is what the loss without a gate is at the last.
+
+    Between measured points it is taken to fall evenly; None where that loss is not reached.
+    """
+    pairs = Arms(arms).by_seed(arm, "none")
+    if not pairs:
+        return None
+    steps = [point["step"] for point in pairs[0][0].measured]
+    gated, none = np.mean([[[loss_at(row, i) for i in range(len(steps))] for row in pair] for pair in pairs], axis=0)
+    reached = next((i for i, value in enumerate(gated) if value <= none[-1]), None)
+    if not reached:
+        return None
+    step = np.interp(-none[-1], -gated[reached - 1 : reached + 1], steps[reached - 1 : reached + 1])
+    return round(steps[-1] - step)
 
 
 def share_of(x: float) -> Callable:
@@ -250,11 +283,9 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     def gain(variant: str, x: float) -> Estimate | None:
         return t.mean(share_of(x), variant, "elementwise_added", "none")
 
+    lower, lower_at_best = t.mean(change, "elementwise", "none"), t.mean(change, *best) if best else None
     parts = {
-        "C1": {
-            "loss_lower": t.mean(change, "elementwise", "none"),
-            "at_best_rates": t.mean(change, *best) if best else None,
-        },
+        "C1": {"loss_lower": lower, "at_best_rates": lower_at_best},
         "C2": {"value_helps": gain("value_added", 0.39)}
         | {f"{place}_does_not": gain(f"{place}_added", 0.5) for place in ("key", "query", "output")},
         "C3": {"headwise_beats_more": t.mean(change, "headwise_added", "wide")},
@@ -275,7 +306,11 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "headwise_sparse": t.mean(score, "headwise_added", within=(0, 1)),
         },
         "C19": {"shrinks": t.ratio(lambda row: row.end["after"], lambda row: row.end["before"], "elementwise")},
-        "C31": {"loss_lower": t.mean(change, "elementwise", "none")},
+        "C31": {
+            "loss_lower": lower,
+            "at_best_rates": lower_at_best,
+            "beyond_scale": t.mean(share_of(0.7), "independent", "elementwise", "none"),
+        },
         "C36": {"linear_helps": gain("additive_identity_added", 0.27)},
     }  # fmt: skip
     helps = {"gate_helps": t.mean(change, "elementwise_added", "none")}

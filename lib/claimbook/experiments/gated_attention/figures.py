@@ -7,7 +7,7 @@ import numpy as np
 
 from claimbook import plotting, stats
 from claimbook.claims import words
-from claimbook.display.tables import Shown, table
+from claimbook.display.tables import table
 from claimbook.experiments.gated_attention import evidence
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, text, toys
 from claimbook.experiments.gated_attention.stored import (
@@ -24,6 +24,7 @@ from claimbook.plotting import Plot
 NO_TOYS = "Not drawn: none of these toys is stored for this run."
 NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
 NO_MODELS = "Not drawn: no rows of real models are stored for this run."
+BRIEF = {"elementwise": "after attention", "independent": "ignores the input"}  # where two stand in a legend
 NAMES = {  # of gates, as readers know them
     "none": "no gate",
     "elementwise": "after attention, each dimension",
@@ -46,11 +47,6 @@ NAMES = {  # of gates, as readers know them
     "value shared": "on values, heads share",
     "wide": "none, wider feed-forward layers",
 }
-
-
-def show(plot: Plot | str, fidelity: str):
-    """A figure, finished for a notebook; or the line that stands where there is nothing to draw."""
-    return Shown(f"<p>{plot}</p>", plot) if isinstance(plot, str) else plotting.show(plot, fidelity)
 
 
 def name(arm: str) -> str:
@@ -152,25 +148,25 @@ def spikes(row: logs.Row | None) -> Plot | str:
 
 
 def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
-    """Change of the loss against no gate, by arm, at the usual rate."""
-    t = evidence.Arms(arms)
-    shown = [
-        arm for arm in arms if arm != "none" and not arm.endswith(tuple(filter(None, RATES))) and "unnormed" not in arm
-    ]
-    drawn = {arm: one for arm in shown if (one := t.mean(evidence.change, arm, "none"))}
+    """Change of the loss against no gate in the course of the training, by arm, at the usual rate."""
+    rated = tuple(filter(None, RATES))
+    shown = [arm for arm in arms if arm != "none" and not arm.endswith(rated) and "unnormed" not in arm]
+    drawn = {arm: found for arm in shown if (found := evidence.gaps(arms, arm))}
     if not drawn:
         return NO_TRAININGS
-    fig, ax = plotting.figure(height=1.3 + 0.42 * len(drawn))
-    labels = {arm: name(arm) + ("" if ARMS[arm].get("matched", True) else " +") for arm in drawn}
-    plotting.interval_plot(ax, {labels[arm]: one for arm, one in drawn.items()}, xlabel="change of the loss, nats")
-    plotting.reference_line(ax, 0, "", axis="x")
-    first = next(iter(drawn))
+    fig, ax = plotting.figure()
+    series = {}
+    for arm, found in drawn.items():
+        ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
+        series[BRIEF.get(arm, name(arm)) + ("" if ARMS[arm].get("matched", True) else " +")] = ([*found], *ends)
+    plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
+    plotting.reference_line(ax, 0, "no gate")
     return Plot(
         fig,
-        title=f"The loss changes by {drawn[first].value:+.3f} nats with a gate ({name(first)}, equal parameters)",
-        caption="Against the decoder without a gate, seed by seed; mean with its 95 % interval. A plus: the gate's "
-        "parameters are added. The others have as many parameters as the decoder without one.",
-        alt="Change of the loss by kind of gate, with intervals, against no gate.",
+        title=head_start(arms),
+        caption="Against the decoder without a gate, seed by seed, on held-out text; mean with its 95 % interval. A "
+        "plus: the gate's parameters are added. The others have as many parameters as the decoder without one.",
+        alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate.",
     )
 
 
@@ -310,17 +306,27 @@ def added(found: exact.Exact):
 
 def on_text(arms: dict[str, list[text.Row]]) -> str:
     """What the decoders on text say, in two sentences; that they are to come, where they are."""
-    t = evidence.Arms(arms)
-    gain = t.mean(evidence.change, "elementwise", "none")
-    if gain is None:
+    if not evidence.gaps(arms, "elementwise"):
         return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
-    first = np.mean([np.mean(row.end["share"]) for row in arms["none"]])
-    does = "lowers" if gain.high < 0 else "raises" if gain.low > 0 else "does not clearly change"
+    first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
     return (
-        f"In small decoders on text the first token draws {first:.3f} of the attention without a gate, where even "
-        f"attention gives {arms['none'][0].end['even']:.3f}. There the gate {does} the loss: it changes by "
-        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nats at equal parameters, over "
-        f"{words.several(gain.n, 'pairs')} of trainings."
+        f"Small decoders on text are stopped before a sink arises: the first token draws {first:.3f} of the attention, "
+        f"an even share is {even:.3f}. {head_start(arms)}"
+    )
+
+
+def head_start(arms: dict[str, list[text.Row]]) -> str:
+    """How the gap between the gate and none goes, in nats and in steps."""
+    gaps, steps = evidence.gaps(arms, "elementwise"), evidence.ahead(arms)
+    if not gaps:
+        return ""
+    last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
+    start = f" In steps the gate is {steps} of {last} ahead." if steps else ""
+    if constant := evidence.gaps(arms, "independent"):
+        start += f" A gate that ignores the input: {constant[most].value:+.2f} and {constant[last].value:+.2f}."
+    return (
+        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
+        f"at the last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
     )
 
 

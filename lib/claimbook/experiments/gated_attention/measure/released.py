@@ -65,7 +65,8 @@ def load(folder: Path, device: str = "auto", dtype: str = "bfloat16") -> LM:
         raise ClaimbookError(f"{folder.name}: {min([*missing, *left.unexpected_keys])} is missing or unknown")
     model.tie_weights()
     model = model.to(pick_device(device), pick_dtype(dtype)).eval()
-    return LM(folder.name, model, AutoTokenizer.from_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return LM(folder.name, model, tokenizer)
 
 
 @torch.no_grad()
