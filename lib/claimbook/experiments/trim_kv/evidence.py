@@ -179,9 +179,9 @@ def printed(rows, budget: str = "64") -> Estimate:
     return text_costs(rows).over(over_gates(row.trim_printed for row in rows)[budget] - full, budget)
 
 
-def toys(rows) -> Parts:
+def toys(rows, base_losses: list[float], rarity: float) -> Parts:
     """All that delayed recall says, by base."""
-    return ranks(rows) | ablations(rows) | longer(rows) | transfer(rows) | proxies(rows)
+    return ranks(rows) | ablations(rows, base_losses) | longer(rows) | transfer(rows) | proxies(rows, rarity)
 
 
 def ranks(rows) -> Parts:
@@ -192,29 +192,45 @@ def ranks(rows) -> Parts:
         {f"at_{m}": costs.lead_of(among, m) for m in ("8", "16", "24")} for among in (BLIND, ("oracle",))
     )
     nulls["four_times"] = costs.lost_by_less("12", "48")
+    ceilings["four_times"] = costs.over(costs.rules["oracle"]["12"], "48")
     return {"C23": Evidence(parts | {"four_times": costs.lead("12", "48")}, nulls=nulls, ceilings=ceilings)}
 
 
-def proxies(rows) -> Parts:
-    """C24: what is known of a pair before the first question."""
-    attention, gates = knowing(rows, "bases", ("untrained", "position"), ("attention_is_blind", "gate_knows"))
-    return {"C24": Evidence(attention.parts | gates.parts, nulls=attention.nulls | gates.nulls)}
+def proxies(rows, rarity: float) -> Parts:
+    """C24: what is known of a pair before the first question; ``rarity``: AUC of a table of counts."""
+    blind = ("untrained", "position", "key norm", "keydiff")
+    attention, gates = knowing(rows, "bases", blind, ("attention_is_blind", "gate_knows"))
+    cheap = max(gates.nulls["gate_knows"], of_one(rarity, "bases"), key=lambda one: one.value)
+    return {"C24": Evidence(attention.parts | gates.parts, nulls=attention.nulls | {"gate_knows": cheap})}
 
 
-def ablations(rows) -> Parts:
-    """C14, C15, C16 and C27: accuracy of gates that were trained otherwise, over that of others."""
+def ablations(rows, base_losses: list[float]) -> Parts:
+    """C14, C15, C16 and C27: accuracy of gates that were trained otherwise, over that of others.
+
+    ``base_losses``: of the bases' answers at the end of their training, nats.
+    """
     arms = {"all": over_gates(row.trim for row in rows)}
     arms |= {arm: over_gates(row.ablations[arm] for row in rows) for arm in rows[0].ablations}
+    arms["untrained"] = columns(row.rules["untrained"] for row in rows)
 
     def over(arm: str, other: str = "all", budget: str = "16") -> Estimate:
-        return ratio_of_means(arms[arm][budget], arms[other][budget], unit="bases")
+        return ratio_of_means(arms[arm][budget], arms[other][budget], unit="bases").of("toys")
 
     return {
-        "C14": {"capacity": over("no capacity"), "kl": over("no kl"), "ntp": over("no ntp")},
+        "C14": Evidence(
+            {"capacity": over("no capacity"), "kl": over("no kl"), "ntp": over("no ntp")},
+            nulls={"capacity": over("untrained")},
+            preconditions={"teacher_unsure": mean(base_losses, unit="bases").of("toys")},
+        ),
         "C15": {"hidden_layer": over("linear"), "large_bias": over("bias 0", "bias 18")},
         "C16": {"too_small": over("budget 6", "budget 24", "24")},
         "C27": {"printed_worse": over("printed")},
     }
+
+
+def right(rows, arm: str) -> np.ndarray:
+    """Share of answers that are right at M = 16, (n,) by base, with the gates of an arm; "whole": of the method's."""
+    return over_gates(row.trim if arm == "whole" else row.ablations[arm] for row in rows)["16"]
 
 
 def longer(rows, length: str = "160", budget: str = "48") -> Parts:
@@ -250,10 +266,13 @@ def transfer(rows) -> Parts:
     general, narrow = (over_gates(row.transfer[gates] for row in rows) for gates in ("general", "narrow"))
     tight, loose = (np.log(narrow[m] / general[m]) for m in ("12", "24"))
     costs = transfer_costs(rows, "general")
+    chance = columns(row.transfer["rules"]["random"] for row in rows)["12"]
+    faster = ratio_of_exp(tight, loose, unit="bases").of("new noise")
     return {
         "C17": Evidence(
-            {"general_transfers": costs.lead("16"), "narrow_faster": ratio_of_exp(tight, loose, unit="bases")},
+            {"general_transfers": costs.lead("16"), "narrow_faster": faster},
             nulls={"general_transfers": costs.lead_of(BLIND, "16")},
+            preconditions={"general_knows": ratio_of_means(general["12"], chance, unit="bases").of("new noise")},
         )
     }
 

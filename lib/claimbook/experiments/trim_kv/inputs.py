@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from claimbook.assets import catalogue
@@ -54,6 +55,16 @@ def made(run, name: str) -> dict | None:
 def read(run, name: str, of: str) -> list:
     """Rows of a stored run that is not measured live; none while it is to come."""
     return run.read(name, of=of) if name in STORED else []
+
+
+def last_losses(run, arm: str = "") -> list[float]:
+    """Loss at the end of the training, nats, by base: of the toy's bases, or of an arm of the gates on them."""
+    found, runs = [], "toy_gates" if arm else "toy_base"
+    for seed in range(len(TOYS)) if run.tier != "gpu" else ():
+        curves = run.stored(f"{runs}_{seed}")["curves"]
+        ends = [curve[-4:] for name, curve in curves.items() if not arm or name.startswith(f"{arm}.")]
+        found.append(float(np.mean(ends)))
+    return found
 
 
 def check(parameters: dict) -> None:
