@@ -8,7 +8,7 @@ import pytest
 from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import evidence, figures, inputs, stored
+from claimbook.experiments.trim_kv import counts, evidence, figures, inputs, stored
 
 pytestmark = pytest.mark.numeric
 
@@ -67,7 +67,8 @@ def toy(
         full=1.0,
         rules=rules,
         trim=own,
-        auc=everywhere(auc[0] + e, evidence.ATTENTION) | everywhere(0.5 + e, ("key norm", "untrained", "position")),
+        auc=everywhere(auc[0] + e, evidence.ATTENTION)
+        | everywhere(0.5 + e, ("key norm", "keydiff", "untrained", "position")),
         auc_trim=[auc[1] + e] * 3,
         auc_asked=everywhere(asked + e, evidence.ATTENTION),
         ablations={
@@ -139,23 +140,38 @@ def test_a_quarter_of_the_budget_is_compared_with_four_times_it():
 
 
 def test_a_proxy_is_blind_only_where_the_question_opens_its_eyes():
-    assert states("C24", evidence.proxies(toys())["C24"]) == {"attention_is_blind": "met", "gate_knows": "met"}
-    assert states("C24", evidence.proxies(toys(asked=0.5))["C24"])["attention_is_blind"] == "void"
-    both = states("C24", evidence.proxies(toys(auc=(0.9, 0.6)))["C24"])
-    assert both == {"attention_is_blind": "not_met", "gate_knows": "not_met"}
-    turned = states("C24", evidence.proxies(toys(auc=(0.1, 0.9)))["C24"])
+    def proxies(rarity=0.5, **changed):
+        return states("C24", evidence.proxies(toys(**changed), rarity)["C24"])
+
+    assert proxies() == {"attention_is_blind": "met", "gate_knows": "met"}
+    assert proxies(asked=0.5)["attention_is_blind"] == "void"
+    assert proxies(auc=(0.9, 0.6)) == {"attention_is_blind": "not_met", "gate_knows": "not_met"}
+    turned = proxies(auc=(0.1, 0.9))
     assert turned["attention_is_blind"] == "not_met", "a score that is always wrong tells as much as one that is right"
+    assert proxies(rarity=1.0)["gate_knows"] == "void", "counting words is enough"
+
+
+def test_a_table_of_counts_knows_the_pairs_of_the_toy():
+    assert counts.rarity() == 1.0
+
+
+UNSURE = [0.5, 0.52, 0.49, 0.51, 0.5]  # losses of bases, nats
 
 
 def test_ablations_both_ways():
-    true = evidence.ablations(toys())
-    level = evidence.ablations(toys(**dict.fromkeys(ABLATIONS, 0.85)))
+    true = evidence.ablations(toys(blind=0.75), UNSURE)
+    level = evidence.ablations(toys(blind=0.75, **dict.fromkeys(ABLATIONS, 0.85)), UNSURE)
     for claim in ("C14", "C15", "C16", "C27"):
         assert set(states(claim, true[claim]).values()) == {"met"}
         assert set(states(claim, level[claim]).values()) == {"not_met"}
-    assert true["C14"]["capacity"].value == pytest.approx(0.3 / 0.8, abs=0.01)
+    assert true["C14"].parts["capacity"].value == pytest.approx(0.3 / 0.8, abs=0.01)
     assert true["C15"]["large_bias"].value == pytest.approx(0.6 / 0.75, abs=0.01), "against bias 18, not the default"
     assert true["C16"]["too_small"].value == pytest.approx(0.6 / 0.9, abs=0.01)
+
+
+def test_a_loss_is_missed_only_where_the_teacher_is_unsure_and_training_counts():
+    sure = states("C14", evidence.ablations(toys(), [0.0007, 0.0008, 0.0007, 0.0006, 0.0007])["C14"])
+    assert sure == {"capacity": "void", "kl": "open", "ntp": "open"}, "untrained gates lose as much"
 
 
 def test_beating_the_full_cache_counts_only_where_that_is_near_one():
@@ -172,12 +188,15 @@ def test_transfer_both_ways():
     assert set(states("C17", evidence.transfer(rows)["C17"]).values()) == {"met"}
     for row in rows:
         row.transfer["narrow"] = [{m: 0.8 + spread(row.base, int(m) // 8) for m in BUDGETS}]
-        row.transfer["general"] = [everywhere(0.35 + spread(row.base), BUDGETS)]
+        row.transfer["general"] = [everywhere(0.4 + spread(row.base), BUDGETS)]
     assert set(states("C17", evidence.transfer(rows)["C17"]).values()) == {"not_met"}
     for row in rows:
         row.transfer["general"] = [everywhere(0.7 + spread(row.base, 1), BUDGETS)]
         row.transfer["rules"]["position"] = everywhere(0.7 + spread(row.base, 3), BUDGETS)
     assert states("C17", evidence.transfer(rows)["C17"])["general_transfers"] == "void"
+    for row in rows:
+        row.transfer["general"] = [everywhere(0.3 + spread(row.base, 1), BUDGETS)]
+    assert states("C17", evidence.transfer(rows)["C17"])["narrow_faster"] == "open", "chance cannot be worsened"
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -457,7 +476,7 @@ def test_every_part_of_a_tested_claim_has_its_evidence():
     for one in (
         evidence.needles([needle(i) for i in range(40)]),
         evidence.texts([text(i) for i in docs]),
-        evidence.toys(toys()),
+        evidence.toys(toys(), UNSURE, 0.5),
         evidence.learned(learned()),
         evidence.steps([step(i) for i in docs], 64, 64),
         evidence.latency(rounds(10.0, 19.0)),
