@@ -518,7 +518,7 @@ def test_sentences_say_what_was_run_and_what_was_not(monkeypatch):
     assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
     assert "times in 100, the best attention score" in figures.on_text(needles, documents)
     monkeypatch.setattr(figures, "TO_COME", ("gates_0", "gates_1", "latency"))
-    assert figures.to_come().startswith("**Not run yet**: gates trained on SmolLM2-135M, the time of a step. What")
+    assert figures.to_come().startswith("Not run yet: gates trained on SmolLM2-135M, the time of a step. What")
     monkeypatch.setattr(figures, "TO_COME", ())
     assert figures.to_come() == ""
 
