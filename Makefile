@@ -14,8 +14,10 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/installed-from
 STAMP := { pwd; cat requirements.lock pyproject.toml; }
 
-# $(call flag,name,VARIABLE): `--name "value"` when the variable is set, else nothing
-flag = $(if $($(2)),--$(1) "$($(2))")
+# $(call quoted,VARIABLE): its value as it was typed, `$` and quotes included, as one word of the shell
+quoted = '$(subst ','\'',$(value $(1)))'
+# $(call flag,name,VARIABLE): `--name 'value'` when the variable is set, else nothing
+flag = $(if $(value $(2)),--$(1) $(call quoted,$(2)))
 
 # What each command takes; PYTHON, VENV and PIP_ARGS go with all of them. `make help` prints this, anything else is
 # refused, and what no command takes is for `make rerun` a parameter of the chapter, which knows its own.
@@ -71,7 +73,7 @@ test: setup  ## lint, guard, all unit tests, other kernels, notebooks compared, 
 
 rerun: setup  ## execute chapters, compare; takes a chapter's own parameters too, such as documents=20 or RECIPES=mine.csv
 	@$(RUN) rerun $(CHAPTER) $(call flag,tier,TIER) $(call flag,models,MODELS) $(call flag,seed,SEED) \
-	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p "$(shell echo $(name) | tr A-Z a-z)=$($(name))")
+	  $(call flag,device,DEVICE) $(call flag,dtype,DTYPE) $(call flag,text,TEXT) $(foreach name,$(OWN),-p $(shell echo $(name) | tr A-Z a-z)=$(call quoted,$(name)))
 
 accept: setup  ## make the last rerun of a chapter the reference
 	$(need-chapter)

@@ -306,6 +306,22 @@ def test_no_network_for_pip(world, monkeypatch, tmp_path):
     assert "pip cannot download tinytext-1.0-py3-none-any.whl" in line and "check the network" in line
 
 
+def test_a_bad_proxy_for_pip_is_named(world, monkeypatch):
+    """Nobody listens on port 9; pip's own last line says that there is no such package."""
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.invalid/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    line = world.fails("tiny-text", mirror=False)
+    assert "ProxyError: " in line and "onnect" in line and "0x" not in line and "check the network" in line
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "nonsense:bar")
+    assert "InvalidProxyURL" in world.fails("tiny-text", mirror=False)
+
+
 def test_no_network_for_an_address(world):
     """Nobody listens on port 9."""
     line = world.fails("tiny-data", mirror=False)

@@ -878,6 +878,21 @@ def test_benchmarks_come_from_their_file(project):
     assert "Unknown\n: Ours: **3 MB**. Ratio: **1.3**. Aim: at most 1.25, ✗ missed." in text
 
 
+def test_faults_come_from_their_file(project):
+    assert "Not tried yet: run `python tests/faults.py`" in pages.faults()
+    rows = {
+        "kill -9": {"times": 10, "ended": {"killed": 9, "exit 0": 1}, "failed": ""},
+        "a full disk": {"times": 1, "ended": {"exit 2: the disk | is full": 1}, "failed": ""},
+        "Ctrl-C": {"times": 0, "ended": {}, "failed": "left in the temporary folder: x"},
+    }
+    rows = {name: row | {"made": "2026-11-27"} for name, row in rows.items()}
+    seals.write(paths.root() / "data/faults.json", rows)
+    text = pages.faults()
+    assert "| kill -9 | 10 | 9 ×: killed; exit 0 |" in text and "Done on 2026-11-27." in text
+    assert "| a full disk | 1 | exit 2: the disk \\| is full |" in text
+    assert "**did not hold:** left in the temporary folder: x |" in text
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [("at least 3", ", ✗ missed"), ("at least 2", ", ✓ kept"), ("at most 2.5", ", ✓ kept"), ("about 1", "")],

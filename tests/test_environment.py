@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shlex
 import subprocess
 import tomllib
 from functools import cache
@@ -159,8 +160,8 @@ def test_make_refuses_a_variable_that_the_command_would_ignore(words, said):
     ("words", "command"),
     [
         ("book STALE=show PYTHON=python3 PIP_ARGS=--no-index", "book --stale show"),
-        ("rerun CHAPTER=streaming_llm TIER=smoke", 'rerun streaming_llm --tier "smoke"'),
-        ("rerun CHAPTER=grocery_ranking RECIPES=mine.csv", '-p "recipes=mine.csv"'),
+        ("rerun CHAPTER=streaming_llm TIER=smoke", "rerun streaming_llm --tier 'smoke'"),
+        ("rerun CHAPTER=grocery_ranking RECIPES=mine.csv", "-p recipes='mine.csv'"),
         ("sweeps JOBS=2", "sweeps --jobs 2"),
     ],
 )
@@ -168,6 +169,13 @@ def test_make_passes_on_what_the_command_takes(words, command):
     done = make(*words.split())
     assert done.returncode == 0, done.stderr
     assert command in re.sub(r"[\s\\]+", " ", done.stdout)
+
+
+def test_make_passes_a_value_on_as_it_was_typed():
+    typed = """my $HOME $$ "recipes" `id` it's.csv"""
+    done = make("rerun", "CHAPTER=grocery_ranking", f"RECIPES={typed}", f"MODELS={typed}")
+    words = shlex.split(done.stdout[done.stdout.index("-m claimbook rerun") :])
+    assert f"recipes={typed}" in words and words[words.index("--models") + 1] == typed
 
 
 def test_help_shows_what_each_target_takes():

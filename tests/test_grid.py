@@ -66,6 +66,12 @@ def test_mistakes_are_one_line(book, config, said):
         grid.plan(config)
 
 
+def test_a_tree_for_reading_only_is_one_line(book, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ClaimbookError, match="where Snakemake keeps its notes: use a copy"):
+        grid.snakemake({})
+
+
 @pytest.mark.slow
 def test_a_grid_run_makes_its_result_and_is_not_made_again(book):
     arguments = ("grid", CHAPTER, "--tiers", "smoke", "--seeds", "0")

@@ -428,7 +428,7 @@ def test_places_that_are_no_file_are_named(tmp_path, monkeypatch):
 def bare_book(tmp_path):
     """A repository with this chapter's notebook and word lists, and nothing that a run would need beyond them."""
     root = tmp_path / "bare"
-    for name in ("notebooks/grocery_ranking.ipynb", "data/assets.yaml"):
+    for name in ("notebooks/grocery_ranking.ipynb", "data/claims/grocery_ranking.yaml", "data/assets.yaml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.root() / name, root / name)
     shutil.copytree(paths.chapter_data("grocery_ranking"), root / "data" / "grocery_ranking")

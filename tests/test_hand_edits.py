@@ -111,14 +111,18 @@ def test_an_artefact_that_is_not_the_one_that_was_left(book_with_sweeps):
     assert "its artefact short.safetensors is missing" in checks.untouched(CHAPTER)[0]
 
 
-def test_a_digit_of_the_benchmarks_or_of_the_families_of_models(book):
+FAULT = {"times": 1, "ended": {}, "failed": "since 1", "made": ""}
+
+
+def test_a_digit_of_the_benchmarks_the_families_of_models_or_the_faults(book):
     for path, page, data in (
         (paths.root() / "data/results/benchmarks.json", pages.benchmarks, {"rows": [], "machine": "m", "threads": 2}),
         (paths.root() / "data/model_families.json", pages.families, {"llama": {"attention": "works since 1"}}),
+        (paths.root() / "data/faults.json", pages.faults, {"kill": FAULT}),
     ):
-        seals.write(path, data | ({"date": "2026"} if "rows" in data else {}))
+        seals.write(path, data | ({"date": "2026"} if "threads" in data else {}))
         page()
-        change_a_digit(path, "threads" if "rows" in data else "since ")
+        change_a_digit(path, "threads" if "threads" in data else "since ")
         with pytest.raises(ClaimbookError, match="is not as it was stored"):
             page()
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from claimbook import paths
-from claimbook.runs import checks
+from claimbook.runs import checks, parameters
 
-CHAPTERS = sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+CHAPTERS = parameters.notebooks()
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -86,6 +86,21 @@ def test_weights_that_do_not_fit_are_refused_and_the_first_is_named(tmp_path, fa
         load(str(tmp_path / "m"), "cpu")
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_of_a_quantised_model_that_lost_its_scales_are_refused(tmp_path, kind):
+    folder = make(tmp_path / "m")
+    change_weights(folder, lambda w: {k: v.mul(9).to(kind) if v.ndim == 2 else v for k, v in w.items()})
+    with pytest.raises(ClaimbookError, match=r"lm_head\.weight is stored as (I8|F8_E4M3), .*before it was quantised"):
+        load(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_any_precision_of_training_are_read(tmp_path, kind):
+    folder = make(tmp_path / "m")
+    change_weights(folder, lambda w: {k: v.to(kind) for k, v in w.items()})
+    assert load(str(folder), "cpu").model.dtype == torch.float32
+
+
 def test_a_sum_that_overflows_is_no_infinite_weight(tmp_path):
     model = tiny.build("tiny-random-llama")[0].requires_grad_(False)
     model.lm_head.weight[0, :2] = 3e38
@@ -181,6 +196,33 @@ def test_frequencies_that_change_with_the_length_are_refused_where_a_cache_turns
     sink_emergence.prove(model)  # it reads short texts, each at the frequencies of its length
     with pytest.raises(ClaimbookError, match=r"rotary frequencies .* change with the length"):
         streaming_llm.prove(model)
+
+
+REASONS = {  # each once had another, which was not true
+    "bloom": "the attention of 'bloom' cannot be replaced: the family does not use transformers' attention registry",
+    "gptj": "the attention of 'gptj' cannot be replaced: the family does not use transformers' attention registry",
+    "gpt2": "'gpt2' has neither rotary positions nor ALiBi: learned absolute positions",
+}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_a_family_is_refused_for_the_reason_that_is_true(kind):
+    assert proofs.refusal(streaming_llm.prove, families.build(kind)).startswith(REASONS[kind])
+
+
+def test_states_that_overflow_are_no_unknown_rotation():
+    model, _ = tiny.build("tiny-random-llama", dtype=torch.float16)
+    model.requires_grad_(False).get_input_embeddings().weight.fill_(6e4)
+    model.model.layers[0].mlp.down_proj.weight.fill_(6e4)
+    assert "are not finite in float16: take float32 or bfloat16" in proofs.refusal(streaming_llm.prove, model)
+
+
+def test_a_model_of_one_layer_is_treated_or_refused_by_name():
+    torch.manual_seed(0)
+    options = {**SMALL, "num_hidden_layers": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options)).eval().requires_grad_(False)
+    assert proofs.refusal(streaming_llm.prove, model) == proofs.refusal(sink_emergence.prove, model) == ""
+    assert proofs.refusal(secondary_sinks.prove, model).startswith("it has one layer")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

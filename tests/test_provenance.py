@@ -4,13 +4,14 @@ import importlib.metadata
 import json
 import os
 import socket
+import subprocess
 
 import nbformat.v4 as nb4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claimbook import files
+from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import stored_runs
@@ -350,6 +351,22 @@ def test_a_chapters_packages_and_tier_are_in_its_fingerprint(small_chapter, monk
 def test_a_fingerprint_names_no_module():
     old = {"code": "x", "modules": {"claimbook.lm.load": "1"}}
     assert fingerprints.fingerprint(old) == fingerprints.fingerprint(old | {"modules": {"claimbook.models.load": "1"}})
+
+
+def test_line_endings_of_a_checkout_move_no_hash(small_chapter):
+    """A clone on Windows, or an archive: the same modules, cells and data with other line breaks."""
+    before = fingerprints.chapter_fingerprint("demo")
+    text = [path for path in small_chapter.rglob("*") if path.suffix in (".py", ".csv", ".yaml", ".ipynb", ".txt")]
+    assert {".py", ".ipynb", ".yaml"} <= {path.suffix for path in text}
+    for path in text:
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert fingerprints.chapter_fingerprint("demo") == before
+
+
+def test_git_gives_every_checkout_the_same_line_endings():
+    root, names = paths.root(), ["lib/x.py", "notebooks/x.ipynb", "data/claims/x.yaml", "data/x.csv", "Makefile"]
+    said = subprocess.run(["git", "check-attr", "eol", *names], cwd=root, capture_output=True, text=True).stdout
+    assert [line.rsplit(": ", 1)[1] for line in said.splitlines()] == ["lf"] * len(names)
 
 
 @pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"])

@@ -1,5 +1,6 @@
 """Rerun, compare, accept: refused before anything runs, killed at any moment, promoted only on request."""
 
+import errno
 import json
 import os
 import shutil
@@ -161,6 +162,13 @@ def test_a_failing_notebook_is_kept_for_reading_and_is_no_result(no_runs, capsys
 
 
 @pytest.mark.slow
+def test_a_notebook_whose_metadata_a_merge_dropped_runs(no_runs):
+    nb = files.read_notebook(paths.notebook(CHAPTER))
+    files.write_json(paths.notebook(CHAPTER), nb | {"metadata": {}})
+    assert runner.rerun(CHAPTER, {"tier": "smoke"}) == runner.AGREES
+
+
+@pytest.mark.slow
 def test_a_notebook_that_never_finishes_its_run_has_failed(no_runs, capsys):
     edit(paths.notebook(CHAPTER), "run.finish()", "pass")
     assert runner.rerun(CHAPTER) == runner.FAILED
@@ -205,6 +213,20 @@ def test_a_kernel_that_dies_at_the_start_is_started_again(book, monkeypatch, tmp
     monkeypatch.setattr(runner, "_papermill", lambda *arguments: 1 / 0)
     said, code = runner._execute(CHAPTER, values, tmp_path)
     assert "ZeroDivisionError" in said and code == runner.FAILED
+
+
+@pytest.mark.parametrize("written", ["half", "whole"])
+def test_a_disk_that_fills_up_leaves_no_half_of_a_notebook(book, monkeypatch, capsys, written):
+    def write(chapter, changed, folder):
+        text = paths.notebook(CHAPTER).read_text()
+        (folder / "executed.ipynb").write_text(text[: len(text) // 2] if written == "half" else text)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runner, "_papermill", write)
+    assert runner.rerun(CHAPTER) == runner.FAILED
+    said = capsys.readouterr().err
+    assert "the disk is full: could not write executed.ipynb" in said and said.count("\n") == 1
+    assert (runs(book)[-1] / "executed.ipynb").exists() == ("see _runs" in said) == (written == "whole")
 
 
 def test_braces_in_a_path_are_taken_literally(tmp_path):

@@ -3,37 +3,68 @@
 Imports stand inside the commands, so that ``--help`` answers at once.
 """
 
+import contextlib
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from claimbook.errors import ClaimbookError
+from claimbook import paths
+from claimbook.errors import BAD_INPUT, FAULT, INTERRUPTED, NO_READER, ClaimbookError
 
 HELP = """Papers rerun, claim by claim.
 
 Exit codes: 0 fine, or a run that is information (another tier, model, seed or text); 1 a verdict moved with the same
-parameters, or a check failed; 2 bad input, with one line that says what to do; 3 a run failed.
+parameters; 2 bad input, with one line that says what to do; 3 a run failed; 4 a check is red; 5 a fault of Claimbook
+itself; 130 interrupted.
 """
 
-app = typer.Typer(
-    help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(help=HELP, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Chapter = Annotated[str, typer.Argument(help="Name of a chapter, such as streaming_llm.")]
 SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all chapters without it.")]
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    """Entry point: whatever goes wrong is one line and an exit code of its own, never a traceback and never a 1."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a terminal that lacks a "·" shall not fail a run that is done
+            stream.reconfigure(errors="replace")
+    # for all that is drawn here or started from here: our look of figures, and words that are read as UTF-8
+    os.environ |= {"MATPLOTLIBRC": str(paths.matplotlibrc()), "PYTHONUTF8": "1"}
     try:
-        app()
-    except ClaimbookError as error:
-        print(f"claimbook: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        code = app(sys.argv[1:] or ["--help"], "claimbook", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # `claimbook status | head` has read enough: typer exits by itself, with 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        code = NO_READER
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        line, code = _told(error)
+        print(f"claimbook: {line}", file=sys.stderr)
+    if code == INTERRUPTED:
         print("claimbook: interrupted; nothing under data/ was touched", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """An error in one line, and its exit code."""
+    if isinstance(error, ClaimbookError):
+        return str(error).replace("\n", " "), BAD_INPUT
+    if hasattr(error, "format_message"):  # typer's own: an option that does not exist, a value of the wrong type
+        return f"{error.format_message().rstrip('.')}: see `claimbook --help`", BAD_INPUT
+    if isinstance(error, OSError):
+        place = error.filename or "this machine's files"
+        return f"cannot use {place} ({error.strerror or error}): this command must read or write it", BAD_INPUT
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"a fault of Claimbook itself ({said}; {place}): `python -X dev -m claimbook …` shows all of it", FAULT
 
 
 @app.command()
@@ -178,10 +209,6 @@ def fetch(
 @app.command()
 def lab() -> None:
     """Open JupyterLab on the notebooks."""
-    import os
-
-    from claimbook import paths
-
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={paths.root()}"])
 
 

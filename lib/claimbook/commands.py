@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from claimbook import files, paths
-from claimbook.errors import ClaimbookError
+from claimbook.errors import AGREES, RED, ClaimbookError
 from claimbook.provenance import declarations, machine
 from claimbook.provenance.machine import clock
 from claimbook.runs import parameters, stored_runs
@@ -124,7 +125,7 @@ def test() -> int:
 
 
 def _all_of(*steps: Step) -> int:
-    """All steps, each announced with its time, none skipped because another failed; 1 when any is red."""
+    """All steps, each announced with its time, none skipped because another failed; `RED` when any is."""
     red = []
     for number, (name, step) in enumerate(steps, 1):
         print(f"\n=== {number}/{len(steps)} {name}", flush=True)
@@ -135,7 +136,7 @@ def _all_of(*steps: Step) -> int:
             f"=== {number}/{len(steps)} {name}: {'ok' if ok else 'RED'}, {clock(time.monotonic() - began)}", flush=True
         )
     print(f"\n{'red: ' + ', '.join(red) if red else 'all green'}")
-    return 1 if red else 0
+    return RED if red else AGREES
 
 
 def _survives(step: Callable[[], bool]) -> bool:
@@ -199,15 +200,17 @@ def compare_live() -> bool:
 
 
 def _compare_one(chapter: str) -> bool:
-    from claimbook.runs import checks
+    from claimbook.runs import checks, jupyter
 
     folder = paths.runs() / chapter / "nbval"
     live = folder / "result.json"
     live.unlink(missing_ok=True)
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     options.append(f"--nbval-sanitize-with={Path(checks.__file__).with_name('nbval_sanitize.cfg')}")
-    process = _pytest([*options, str(paths.notebook(chapter))], machine.threads(), CLAIMBOOK_RUN_DIR=folder)
-    if process.wait() or not live.exists():
+    with tempfile.TemporaryDirectory(prefix="claimbook-") as own:
+        environment = jupyter.settings(Path(own)) | {"CLAIMBOOK_RUN_DIR": folder}
+        code = _pytest([*options, str(paths.notebook(chapter))], machine.threads(), **environment).wait()
+    if code or not live.exists():
         return False
     found = checks.numbers(chapter, files.read_json(live))
     print("\n".join(f"{chapter}: {line}" for line in found) or f"{chapter}: live numbers within the stored intervals")
@@ -221,7 +224,7 @@ def _pytest(arguments: list[str], threads: int, stdout: int | None = None, **env
     inherited = {name: value for name, value in os.environ.items() if name not in KERNELS}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     given = inherited | {name: str(value) for name, value in own.items()}
-    return subprocess.Popen(command, cwd=paths.root(), env=given, stdout=stdout, text=True)
+    return subprocess.Popen(command, cwd=paths.root(), env=given, stdout=stdout, encoding="utf-8", errors="replace")
 
 
 def strict_book() -> bool:
@@ -275,11 +278,11 @@ def make_sweeps(chapter: str | None, jobs: int) -> int:
 
 
 def confirm_sweeps(chapter: str | None, before: Path | None = None, only: str | None = None) -> int:
-    """Confirm stored runs made stale by code alone, all or one; 1 when one could not be. See `stored_runs.confirm`."""
+    """Confirm stored runs made stale by code alone, all or one; `RED` when one could not be: `stored_runs.confirm`."""
     _check_chapter_of(only, chapter)
     if before and not (before / "lib" / "claimbook").is_dir():
         raise ClaimbookError(f"--before takes a checkout of this repository, such as a git worktree, not '{before}'")
-    failed = 0
+    code = AGREES
     for name in _with_sweeps(chapter):
         for run in [only] if only else declarations.table(name):
             try:
@@ -288,8 +291,8 @@ def confirm_sweeps(chapter: str | None, before: Path | None = None, only: str | 
                 print(f"{name}/{run}: {agrees}")
             except ClaimbookError as error:
                 print(f"claimbook: {error}", file=sys.stderr)
-                failed = 1
-    return failed
+                code = RED
+    return code
 
 
 def _with_sweeps(chapter: str | None) -> list[str]:

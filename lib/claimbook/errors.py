@@ -1,4 +1,7 @@
-"""The one error a user is meant to read."""
+"""The one error a user is meant to read, and the exit codes of the command line."""
+
+AGREES, MOVED, BAD_INPUT, FAILED, RED, FAULT = range(6)  # RED: a check; FAULT: Claimbook itself
+INTERRUPTED, NO_READER = 130, 141  # as shells have them
 
 
 class ClaimbookError(Exception):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from claimbook.errors import ClaimbookError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a full disk, or of a full share of one
+
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` atomically; errors as `replacing`."""
@@ -45,7 +47,7 @@ def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, *also) as error:
-        raise ClaimbookError(_line(path, error)) from error
+        raise ClaimbookError(not_written(path, error)) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -71,9 +73,52 @@ def as_json(data):
 def read_json(path: Path) -> dict:
     """Read a JSON object; ClaimbookError names the file when it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        data = json.loads(text := path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and re.search(r"^<{7} .*^>{7} ", text, re.MULTILINE | re.DOTALL):
+            raise ClaimbookError(f"{path.name} holds both sides of a merge (<<<<<<<): resolve it in git") from error
         raise ClaimbookError(f"{path.name} is damaged ({error}): restore it from git or produce it again") from error
+    if not isinstance(data, dict):
+        raise ClaimbookError(f"{path.name} is damaged (no JSON object): restore it from git or produce it again")
+    return data
+
+
+def read_notebook(path: Path) -> dict:
+    """Read a Jupyter notebook of format 4; ClaimbookError says what is damaged, as a merge or an editor can leave it.
+
+    By hand, as importing nbformat takes seconds, which `status` and `book` have not.
+    """
+    nb, way_out = read_json(path), "open and save it in JupyterLab, or restore it from git"
+    if nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list) or not isinstance(nb.get("metadata"), dict):
+        raise ClaimbookError(f"{path.name} is no notebook of Jupyter's format 4: {way_out}")
+    for number, cell in enumerate(nb["cells"], 1):
+        if fault := _cell_fault(cell):
+            raise ClaimbookError(f"{path.name}, cell {number}: {fault}: {way_out}")
+    return nb
+
+
+def _cell_fault(cell: object) -> str:
+    """What of a notebook's cell is not as Jupyter writes it; "" when nothing is."""
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return "it is neither code, markdown nor raw"
+    if not _is_text(cell.get("source")):
+        return "its source is no text"
+    metadata = cell.get("metadata")
+    if not isinstance(metadata, dict) or not _are(str, metadata.get("tags", [])):
+        return "its metadata or tags are damaged"
+    if cell["cell_type"] != "code":
+        return ""
+    if "execution_count" not in cell or not _are(dict, cell.get("outputs")):
+        return "its outputs or its execution count are missing"
+    return "" if all("output_type" in output for output in cell["outputs"]) else "an output has no type"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or _are(str, value)
+
+
+def _are(kind: type, values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def plain(value):
@@ -89,8 +134,9 @@ def plain(value):
     raise TypeError(f"cannot store a {type(value).__name__} as JSON")
 
 
-def _line(path: Path, error: Exception) -> str:
+def not_written(path: Path, error: Exception) -> str:
+    """Why a file could not be written, in a line; ``error``: the system's, or what a library made of it."""
     cause = error if isinstance(error, OSError) else error.__context__ or error  # torch hides what the system said
-    if any(os.strerror(number) in str(cause) for number in (errno.ENOSPC, errno.EDQUOT)):
+    if any(os.strerror(number) in str(cause) for number in FULL):
         return f"the disk is full: could not write {path.name} (nothing was changed); free some space and run again"
     return f"could not write {path.name} in {path.parent}: {getattr(cause, 'strerror', None) or cause}"

@@ -3,8 +3,11 @@
 Functions, not constants, so that a test can point ``CLAIMBOOK_ROOT`` at a doctored copy.
 """
 
+import importlib.util
 import os
 from pathlib import Path
+
+from claimbook.errors import ClaimbookError
 
 
 def root() -> Path:
@@ -14,7 +17,15 @@ def root() -> Path:
 
 def cache() -> Path:
     """Folder of fetched and converted assets: ``$CLAIMBOOK_CACHE``, else ``~/.cache/claimbook``."""
-    return Path(os.environ.get("CLAIMBOOK_CACHE") or Path.home() / ".cache" / "claimbook").expanduser()
+    try:
+        return Path(os.environ.get("CLAIMBOOK_CACHE") or "~/.cache/claimbook").expanduser()
+    except RuntimeError:
+        raise ClaimbookError("there is no home folder: name a folder for models and texts by CLAIMBOOK_CACHE") from None
+
+
+def expanded(text: str) -> Path:
+    """A path as a user typed it; "~" of somebody who has no home stays as it is, and names nothing."""
+    return Path(os.path.expanduser(text))
 
 
 def notebook(chapter: str) -> Path:
@@ -50,6 +61,11 @@ def runs() -> Path:
     return root() / "_runs"
 
 
+def matplotlibrc() -> Path:
+    """matplotlib's own settings, which stand in for those that a user may have."""
+    return Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"
+
+
 def chapters() -> list[str]:
-    """Names of all chapters, by their ledgers."""
-    return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml"))
+    """Names of all chapters, by their ledgers; what an editor or a file server leaves beside these has no such name."""
+    return sorted(path.stem for path in (root() / "data" / "claims").glob("*.yaml") if path.stem.isidentifier())

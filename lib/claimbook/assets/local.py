@@ -20,7 +20,7 @@ def names(text: str, separator: str = ",") -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    return bool(name) and Path(name).expanduser().exists()
+    return bool(name) and paths.expanded(name).exists()
 
 
 def public(value: object) -> object:

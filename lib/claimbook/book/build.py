@@ -19,7 +19,7 @@ from claimbook import files, paths
 from claimbook.errors import ClaimbookError
 
 INPUTS = ("book/**/*", "notebooks/*.ipynb", "data/claims/*", "data/results/**/*", "data/assets.yaml")
-INPUTS += ("requirements.lock", "data/model_families.json", "data/sweeps/*/*.json")
+INPUTS += ("requirements.lock", "data/model_families.json", "data/faults.json", "data/sweeps/*/*.json")
 COMMAND = ["-c", "from jupyter_book.cli.main import main; main()", "build", "."]
 COMMAND += ["--config", "book/_config.yml", "--toc", "book/_generated/_toc.yml", "-n", "--keep-going"]
 
@@ -66,7 +66,8 @@ def _sphinx(strict: bool) -> None:
         [sys.executable, *COMMAND, *(["-W"] if strict else [])],
         cwd=paths.root(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if run.returncode:
         text = re.sub(r"\x1b\[[\d;]*m", "", run.stdout + run.stderr).replace(f"{paths.root()}{os.sep}", "")
@@ -115,6 +116,7 @@ def generate(stale: Mapping[str, list[str]]) -> list[Path]:
         "launching.md": pages.launching(),
         "benchmarks.md": pages.benchmarks(),
         "families.md": pages.families(),
+        "faults.md": pages.faults(),
         "freshness_chapters.md": freshness.chapters(book, stale, today),
         "freshness_stale.md": freshness.to_do(book, stale),
         "freshness_runs.md": freshness.runs(book, today),
@@ -128,10 +130,10 @@ def generate(stale: Mapping[str, list[str]]) -> list[Path]:
 
 
 def _contents(book) -> str:
-    """The table of contents, its chapters in the one order of the book; notebooks of no known paper stand last."""
+    """The table of contents, its chapters in the one order of the book; those of no known paper stand last."""
     text = (paths.root() / "book" / "_toc.yml").read_text(encoding="utf-8")
     known = [chapter.key for chapter in book]
-    there = sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+    there = [name for name in paths.chapters() if paths.notebook(name).exists()]
     there.sort(key=lambda key: known.index(key) if key in known else len(known))
     chapters = "\n".join(f"      - file: notebooks/{key}" for key in there)
     return text.replace("      - glob: notebooks/*", chapters)

@@ -212,6 +212,25 @@ def families() -> str:
     return "\n".join(lines)
 
 
+def faults() -> str:
+    """What machines do to runs, how often it was done and how that ended, from ``data/faults.json``."""
+    path = paths.root() / "data" / "faults.json"
+    if not path.is_file():
+        return "Not tried yet: run `python tests/faults.py`."
+    rows = seals.read(path)
+    lines = ["| what happens | times | how it ended |", "|---|--:|---|"]
+    lines += [_row(fault, [row["times"], _ended(row)]) for fault, row in rows.items()]
+    days = " and ".join(sorted({row["made"] for row in rows.values()}))
+    return f"Done on {days}.\n\n" + stacked("\n".join(lines))
+
+
+def _ended(row: dict) -> str:
+    if row["failed"]:
+        return f"**did not hold:** {_escaped(row['failed'])}"
+    often = ((f"{count} ×: " if count > 1 else "", how) for how, count in row["ended"].items())
+    return "; ".join(f"{times}{_escaped(how)}" for times, how in often)
+
+
 def _codes(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 

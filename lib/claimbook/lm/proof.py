@@ -6,8 +6,10 @@ line. A method's own checks stand beside the method (``claimbook.papers.<chapter
 """
 
 import re
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
@@ -57,11 +59,31 @@ def _prefix(missing: list[str], unexpected: list[str]) -> str:
 
 @torch.no_grad()
 def finite(name: str, model) -> None:
-    """Refuse weights of which one is NaN or infinite; the first is named."""
+    """Refuse weights of which one is NaN, infinite, or no number that the model was trained in; the first is named."""
+    _plain(name, model)
     for key, tensor in model.named_parameters():
         # the sum is quick, but it may overflow where no weight does
         if not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all()):
             raise ClaimbookError(f"model '{name}': {key} holds NaN or infinite weights: the file is damaged")
+
+
+def _plain(name: str, model) -> None:
+    """Refuse a folder's weights that are stored in 8 bits and were read as if they were whole numbers or wide floats.
+
+    So it is where a quantised model has lost the part of its config that says by what to scale them.
+    """
+    folder = Path(model.name_or_path)
+    if not model.name_or_path or not folder.is_dir() or getattr(model, "is_quantized", False):
+        return
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  (it is no dict)
+                kind = file.get_slice(key).get_dtype()
+                if key.endswith(".weight") and kind not in ("F16", "BF16", "F32", "F64"):
+                    raise ClaimbookError(
+                        f"model '{name}': {key} is stored as {kind}, and its config.json does not say by what to scale "
+                        "it: take the model before it was quantised"
+                    )
 
 
 def vocabulary(name: str, model, tokenizer) -> None:

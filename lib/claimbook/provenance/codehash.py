@@ -142,10 +142,11 @@ def imports(source: str, module: str = "", is_package: bool = False) -> set[str]
 
 @functools.lru_cache(maxsize=512)
 def _imports(source: str) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(_parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return [node for node in ast.walk(parsed(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
-def _parse(source: str) -> ast.Module:
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of source, magics as calls; an empty one for what is no Python."""
     return _tree(source) or ast.Module(body=[], type_ignores=[])
 
 
@@ -278,7 +279,7 @@ def _is_claimbook(name: str) -> bool:
 def _bound(source: str) -> set[str]:
     """Names that source binds otherwise than by an import: assignments, arguments, functions, classes."""
     names = set()
-    for node in ast.walk(_parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             names.add(node.id)
         elif isinstance(node, ast.arg):
@@ -314,5 +315,5 @@ def notebook_imports(nb: dict) -> set[str]:
 
 def words(source: str) -> set[str]:
     """String constants in ``source``, split at commas: where the key of an asset would stand."""
-    constants = (node.value for node in ast.walk(_parse(source)) if isinstance(node, ast.Constant))
+    constants = (node.value for node in ast.walk(parsed(source)) if isinstance(node, ast.Constant))
     return {word.strip() for text in constants if isinstance(text, str) for word in text.split(",")}

@@ -107,7 +107,7 @@ def chapter_parts(chapter: str, tier: str = "cpu") -> Parts:
     Assets are the catalogue's keys that occur as strings in the notebook's cells or in the modules it imports: a
     static over-estimate, so none that was used can be missing. So are stored runs of other chapters ("chapter/name").
     """
-    nb = files.read_json(_existing(paths.notebook(chapter), f"chapter '{chapter}' has no notebook"))
+    nb = files.read_notebook(_existing(paths.notebook(chapter), f"chapter '{chapter}' has no notebook"))
     names = notebook_imports(nb)
     sources = code_cells(nb) + [module_file(name).read_text(encoding="utf-8") for name in import_closure(names)]
     strings = set().union(*(words(source) for source in sources))

@@ -47,8 +47,12 @@ def limit_threads() -> None:
 
 
 def git_state() -> tuple[str, bool]:
-    """Commit and whether anything differs from it (untracked files count); ``("", False)`` outside git."""
-    commit = _git("rev-parse", "HEAD").strip()
+    """Commit and whether anything differs from it (untracked files count); ``("", False)`` outside git.
+
+    Of this very folder: one that was unpacked inside another repository has no commit, and not that one's.
+    """
+    top = _git("rev-parse", "--show-toplevel").rstrip("\n")
+    commit = _git("rev-parse", "HEAD").strip() if top and Path(top).resolve() == paths.root() else ""
     return (commit, bool(uncommitted())) if commit else ("", False)
 
 
@@ -66,8 +70,14 @@ def committed(path: Path) -> str:
 
 
 def _git(*arguments: str) -> str:
+    """What git says, "" where it refuses. Another user's checkout is read too: its code is run anyway.
+
+    Variables that point elsewhere, as git itself sets them for a hook, do not count.
+    """
+    command = ["git", "-c", f"safe.directory={paths.root()}", "-C", str(paths.root()), *arguments]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(["git", "-C", str(paths.root()), *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, env=own, encoding="utf-8", errors="replace", timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

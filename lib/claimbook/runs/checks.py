@@ -16,7 +16,7 @@ from claimbook.claims import ledgers
 from claimbook.display import tables
 from claimbook.errors import ClaimbookError
 from claimbook.plotting import FOR_BOOK
-from claimbook.provenance import declarations, fingerprints, seals
+from claimbook.provenance import codehash, declarations, fingerprints, seals
 from claimbook.runs import compare, parameters, stored_runs
 from claimbook.runs.freshness import freshness
 
@@ -56,7 +56,7 @@ def guard(chapter: str) -> list[str]:
         found.append("code cells were not executed in order from a fresh kernel")
     for number, cell in _code(nb):
         found += [f"cell {number}: {line}" for line in _cell_faults(cell)]
-    if nb["metadata"].get("kernelspec", {}).get("name") != "python3":
+    if (nb["metadata"].get("kernelspec") or {}).get("name") != "python3":
         found.append("the stored kernel is not named python3")
     return found
 
@@ -195,7 +195,7 @@ def _measures(nb: dict) -> str:
     names = [
         alias.asname or alias.name
         for _, cell in _code(nb)
-        for node in ast.walk(ast.parse(_source(cell)))
+        for node in ast.walk(codehash.parsed(_source(cell)))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if "measure" in (*(node.module or "").split("."), alias.name)
@@ -217,7 +217,7 @@ def _figure_faults(cell: dict) -> list[str]:
 
 def _unshown(cell: dict) -> list[str]:
     """Calls that make a table or a figure whose value is dropped: Jupyter shows the last expression of a cell alone."""
-    lines = ast.parse(_source(cell)).body[:-1]
+    lines = codehash.parsed(_source(cell)).body[:-1]
     calls = [
         ast.unparse(one.value.func) for one in lines if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)
     ]
@@ -259,7 +259,7 @@ def numbers(chapter: str, live: dict) -> list[str]:
 
 
 def _notebook(chapter: str) -> dict:
-    return files.read_json(parameters.notebook(chapter))
+    return files.read_notebook(parameters.notebook(chapter))
 
 
 def _code(nb: dict) -> list[tuple[int, dict]]:

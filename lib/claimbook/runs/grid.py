@@ -4,15 +4,15 @@ The Snakefile asks here. A target's name ends in the fingerprint of what makes i
 hash and never by the time a file was written: in a fresh clone nothing is wanted.
 """
 
+import os
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from claimbook import paths
 from claimbook.assets import local
-from claimbook.errors import ClaimbookError
+from claimbook.errors import AGREES, FAILED, MOVED, ClaimbookError
 from claimbook.provenance import fingerprints, machine, seals
 from claimbook.runs import compare, parameters, stored_runs
 
@@ -29,9 +29,9 @@ class Job:
 
     @property
     def command(self) -> str:
-        """For a shell. Exit code 1 (a verdict moved) has a result too."""
+        """For a shell. A run of which a verdict moved has a result too."""
         words = [sys.executable, "-m", "claimbook", *self.arguments, "--result", self.target]
-        return shlex.join(words) + " || [ $? -eq 1 ]"
+        return shlex.join(words) + f" || [ $? -eq {MOVED} ]"
 
 
 def plan(config: dict) -> dict[str, Job]:
@@ -99,13 +99,16 @@ def _sweeps(chapter: str) -> list[Job]:
 
 
 def snakemake(config: dict, jobs: int = 1, dry: bool = False, more: list[str] | None = None) -> int:
-    """Run Snakemake on this machine; returns its exit code.
+    """Run Snakemake on this machine; `AGREES`, or `FAILED` when a job failed, which Snakemake then names.
 
     No lock of its own: it would outlive a killed run, and stored runs have locks that do not.
     """
-    (Path(paths.root()) / "_runs").mkdir(exist_ok=True)
+    if not os.access(paths.root(), os.W_OK):  # a tree for reading only: Snakemake would end in a traceback
+        raise ClaimbookError(f"nothing can be written in {paths.root()}, where Snakemake keeps its notes: use a copy")
+    paths.runs().mkdir(exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
     command += ["--directory", str(paths.root()), "--cores", str(jobs * machine.threads())]
     command += ["--nolock", "--rerun-incomplete", "--keep-going", *(["--dry-run"] if dry else []), *(more or [])]
     options = [f"{key}={value}" for key, value in config.items() if value]
-    return subprocess.run(command + (["--config", *options] if options else [])).returncode
+    done = subprocess.run(command + (["--config", *options] if options else []))
+    return FAILED if done.returncode else AGREES

@@ -4,9 +4,11 @@ papermill only warns of a misspelt name and runs on with the default; here it is
 """
 
 import ast
+import codecs
 import contextlib
 import difflib
 import importlib
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,41 +21,44 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
 
 TINY = "tiny-random-"
+LONGEST = 60  # characters of the models in a file's name, which may have 255 bytes
+BYTES = re.compile("[\ud800-\udfff]")  # a file's name may hold any; a result that names it could not be stored
 UNKNOWN = "'{}' is unknown: choose from "
 Text = Annotated[str, Field(description="must be text, not {!r}")]
 
 
 def defaults(chapter: str) -> dict[str, object]:
     """Names and default values in the cell tagged ``parameters``; ClaimbookError when there is none or it computes."""
-    source = "".join(parameters_cell(files.read_json(notebook(chapter)), chapter)["source"])
-    values = {}
-    for node in ast.parse(source).body:
+    source = "".join(parameters_cell(files.read_notebook(notebook(chapter)), chapter)["source"])
+    values, only = {}, f"{chapter}: the parameters cell may only hold `name = value` lines"
+    try:
+        lines = ast.parse(source).body
+    except (SyntaxError, ValueError) as error:  # a magic, half a line, a zero byte
+        raise ClaimbookError(f"{only}: line {getattr(error, 'lineno', 1)} is no Python") from None
+    for node in lines:
         try:
             (target,) = node.targets
             values[target.id] = ast.literal_eval(node.value)
         except (AttributeError, ValueError) as error:
-            line = ast.unparse(node).splitlines()[0]
-            raise ClaimbookError(
-                f"{chapter}: the parameters cell may only hold `name = value` lines, not `{line}`"
-            ) from error
+            raise ClaimbookError(f"{only}, not `{ast.unparse(node).splitlines()[0]}`") from error
     return values
 
 
 def notebooks(chapter: str | None = None) -> list[str]:
-    """The chapter named, or all that have a notebook."""
+    """The chapter named, or all that have a notebook. One without a ledger, such as Untitled, is no chapter."""
     if chapter is not None:
         notebook(chapter)
         return [chapter]
-    return sorted(path.stem for path in (paths.root() / "notebooks").glob("*.ipynb"))
+    return [name for name in paths.chapters() if paths.notebook(name).exists()]
 
 
 def notebook(chapter: str) -> Path:
     """The chapter's notebook; ClaimbookError with the closest names when there is none."""
-    path = paths.notebook(chapter)
-    if not path.exists():
-        known = sorted(path.stem for path in path.parent.glob("*.ipynb"))
-        raise ClaimbookError(f"no chapter '{chapter}'{_close(chapter, known)}")
-    return path
+    known = notebooks()
+    if chapter not in known:
+        why = " (its notebook has no ledger under data/claims)" if paths.notebook(chapter).exists() else ""
+        raise ClaimbookError(f"no chapter '{chapter}'{why}{_close(chapter, known)}")
+    return paths.notebook(chapter)
 
 
 def parameters_cell(nb: dict, chapter: str) -> dict:
@@ -74,6 +79,8 @@ def resolve(chapter: str, given: dict[str, object]) -> dict[str, object]:
     for name in given:
         if name not in known:
             raise ClaimbookError(f"{chapter} has no parameter '{name}'{_close(name, known)}")
+        if BYTES.search(str(given[name])):
+            raise ClaimbookError(f"parameter '{name}' holds bytes that are no UTF-8: rename the file")
     values = check(known | {name: _typed(name, value, known[name]) for name, value in given.items()})
     _check_inputs(chapter, values)
     return values
@@ -107,7 +114,7 @@ def model_names(models: str) -> list[str]:
 def _model(name: str) -> str:
     """A model's name, checked without loading it: asset key, tiny-random-…, local folder or hub id, in this order."""
     keys = _keys("model")
-    folder = Path(name).expanduser()
+    folder = paths.expanded(name)
     if name in keys or re.fullmatch(TINY + r"\w+", name):
         return name
     if folder.is_dir():
@@ -126,19 +133,35 @@ def _model(name: str) -> str:
 def _text(name: str) -> str:
     if not name or name in _keys("text"):
         return name
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     if not path.is_file():
         raise ClaimbookError(f"unknown text '{name}'{_close(name, _keys('text'))}; or give a UTF-8 text file")
+    if fault := _text_fault(path):
+        raise ClaimbookError(f"text '{name}' {fault}")
     return str(path.resolve())
+
+
+def _text_fault(path: Path) -> str:
+    """Why a file is no text that a run can read, with the way out; "" when it is one."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        return f"cannot be opened ({error.strerror}): name a file that you may read"
+    except UnicodeDecodeError as error:
+        kind = "UTF-16 or UTF-32" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "not UTF-8"
+        return f"is {kind} (byte {error.start} is {error.object[error.start]:02x}): save it as plain text in UTF-8"
+    if "\0" in text:
+        return "holds zero bytes, so it is no text: give plain text in UTF-8"
+    return "" if text.strip() else "is empty: give plain text in UTF-8"
 
 
 def _own(value: object) -> object:
     """A chapter's own parameter; the path of a file or folder is made absolute: a notebook runs in another folder."""
-    if type(value) in (int, float) and value < 0:
+    if type(value) in (int, float) and not 0 <= value < math.inf:
         raise ValueError
-    with contextlib.suppress(OSError, RuntimeError):  # no name of a file, or of a home; the chapter says what it lacks
-        if isinstance(value, str) and value and Path(value).expanduser().exists():
-            return str(Path(value).expanduser().resolve())
+    with contextlib.suppress(OSError):  # no name of a file; the chapter says what it lacks
+        if isinstance(value, str) and value and paths.expanded(value).exists():
+            return str(paths.expanded(value).resolve())
     return value
 
 
@@ -177,7 +200,7 @@ def _mistake(errors: list) -> str:
     common, name, value = Parameters.model_fields, errors[0]["loc"][0], errors[0]["input"]
     if missing := [error["loc"][0] for error in errors if error["type"] == "missing"]:
         return f"a chapter's notebook needs the parameters {', '.join(common)}; missing: {', '.join(missing)}"
-    said = common[name].description if name in common else "must not be negative, not {!r}"
+    said = common[name].description if name in common else "must be a number from 0, not {!r}"
     return f"{name} {said.format(value)}"
 
 
@@ -220,7 +243,7 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     Of the latter only what a package holds: a chapter must pass without what a hub or a foreign server would have to
     give, as stored runs speak for those.
     """
-    nb, known = files.read_json(notebook(chapter)), catalogue.load_catalogue()
+    nb, known = files.read_notebook(notebook(chapter)), catalogue.load_catalogue()
     own = "".join(parameters_cell(nb, chapter)["source"])
     inputs = Path(experiments.__path__[0], chapter, "inputs.py")
     sources = [source for source in codehash.code_cells(nb) if source != own]
@@ -234,7 +257,8 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
 def slug(models: str) -> str:
     """The models of a run in a file name: ``meta-llama/Llama-2-7b-hf`` becomes ``meta-llama_Llama-2-7b-hf``."""
     name = "+".join(local.names(local.public(models))).replace("/", "_")
-    return re.sub(r"[^\w.+@-]", "-", name) or "none"
+    name = re.sub(r"[^\w.+@-]", "-", name) or "none"
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{codehash.digest(name)}"  # of many models, or long ones
 
 
 def beside(chapter: str, values: dict[str, object], device: str) -> Path:

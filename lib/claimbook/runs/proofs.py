@@ -48,7 +48,7 @@ def _ask(method: str, name: str, values: dict[str, object]) -> str:
     """The reason for a refusal, "" for none."""
     device = parameters.pick_device(values["device"], name)
     command = [sys.executable, "-m", "claimbook.runs.proofs", method, name, device, str(values["dtype"])]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.root())
+    done = subprocess.run(command, capture_output=True, cwd=paths.root(), encoding="utf-8", errors="replace")
     if done.returncode not in (0, 2):
         raise ClaimbookError(f"model '{name}' could not be tried: {_last_line(done.stderr)}")
     return _last_line(done.stderr) if done.returncode else ""

@@ -17,11 +17,10 @@ from claimbook.assets import catalogue, download, local
 from claimbook.claims import ledgers
 from claimbook.claims.ledgers import Claim
 from claimbook.display import tables
-from claimbook.errors import ClaimbookError
+from claimbook.errors import AGREES, BAD_INPUT, FAILED, MOVED, ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import compare, parameters, proofs
 
-AGREES, MOVED, BAD_INPUT, FAILED = 0, 1, 2, 3  # exit codes; ClaimbookError is bad input
 NEEDED_DISK = 200 * 2**20  # bytes; an executed notebook with its figures takes a few MB
 STARTS = 3  # a kernel that dies while it starts is started again
 
@@ -40,7 +39,8 @@ def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path 
     problem = _execute(chapter, values, folder)
     if problem:
         said, code = problem
-        print(f"claimbook: {chapter}: {said}; see {_short(folder / 'executed.ipynb')}", file=sys.stderr)
+        kept = folder / "executed.ipynb"
+        print(f"claimbook: {chapter}: {said}{f'; see {_short(kept)}' if kept.exists() else ''}", file=sys.stderr)
         return code
     result = files.read_json(folder / "result.json")
     comparison = compare.compare(compare.reference(chapter), result)
@@ -131,17 +131,29 @@ def _execute(chapter: str, values: dict, folder: Path) -> tuple[str, int] | None
             with _environment(CLAIMBOOK_RUN_DIR=folder, CLAIMBOOK_ROOT=paths.root()):
                 _papermill(chapter, changed, folder)
         except PapermillExecutionError as error:
-            said = str(error.evalue).strip() or "no message"
+            said = " ".join(str(error.evalue).split()) or "no message"
             if error.ename == ClaimbookError.__name__:
                 return said, BAD_INPUT
             return f"the run failed in cell [{error.exec_count}]: {error.ename}: {said}", FAILED
         except Exception as error:
             if attempt < STARTS and _is_start_failure(error):
                 continue
-            return f"the run failed with {type(error).__name__}: {str(error).strip() or 'no message'}", FAILED
+            _drop_half(folder / "executed.ipynb")
+            if isinstance(error, OSError) and error.errno in files.FULL:
+                return f"the run failed: {files.not_written(folder / 'executed.ipynb', error)}", FAILED
+            said = " ".join(str(error).split()) or "no message"
+            return f"the run failed with {type(error).__name__}: {said}", FAILED
         if not (folder / "result.json").exists():
             return "the run failed to write a result: its last cell must call run.finish()", FAILED
         return None
+
+
+def _drop_half(notebook: Path) -> None:
+    """A full disk cuts a notebook short: half of one is of no use to a reader."""
+    try:
+        files.read_notebook(notebook)
+    except (ClaimbookError, OSError):
+        notebook.unlink(missing_ok=True)
 
 
 def _papermill(chapter: str, changed: dict, folder: Path) -> None:
@@ -156,6 +168,7 @@ def _papermill(chapter: str, changed: dict, folder: Path) -> None:
         _literal(folder / "executed.ipynb"),
         parameters=changed,
         kernel_name="python3",
+        language="python",  # a merge or an editor may have dropped what the notebook says of it
         progress_bar=bar,
         cwd=str(paths.root() / "notebooks"),
         kernel_manager_class=Kernel,
@@ -216,8 +229,9 @@ def accept(chapter: str) -> list[Path]:
     made = result["provenance"]
     accepted = made | {"git": commit, "dirty": False}  # by its fingerprint, the code of this commit is what ran
     if notebook in written:
-        executed = replaced(files.read_json(folder / "executed.ipynb"), tables.commit(made), tables.commit(accepted))
-        stored = with_outputs(files.read_json(notebook), executed)
+        executed = files.read_notebook(folder / "executed.ipynb")
+        executed = replaced(executed, tables.commit(made), tables.commit(accepted))
+        stored = with_outputs(files.read_notebook(notebook), executed)
         accepted |= {"outputs": seals.outputs(stored)}
         files.write_text(notebook, notebook_text(stored))
     seals.write(target, without_paths(result | {"provenance": accepted}))
@@ -322,8 +336,8 @@ def _is_injected(cell: dict) -> bool:
 
 def without_paths(data):
     """JSON data in which this machine's folders are replaced: a stored file must not name them."""
-    for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path.home(), "~")):
-        data = replaced(data, str(place), name)
+    for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path(os.path.expanduser("~")), "~")):
+        data = replaced(data, str(place), name)  # "~" itself, and not an error, where there is no home
     return data
 
 

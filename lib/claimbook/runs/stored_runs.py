@@ -357,7 +357,7 @@ def _as_before(chapter: str, name: str, config: dict, work: Path, before: Path) 
     own = os.environ | {"CLAIMBOOK_ROOT": str(before), "PYTHONPATH": str(before / "lib")}
     own |= {"OMP_NUM_THREADS": str(machine.threads()), "MKL_NUM_THREADS": str(machine.threads())}
     command = [sys.executable, "-m", "claimbook", "sweeps", chapter, "--list"]
-    listed = subprocess.run(command, env=own, cwd=before, capture_output=True, text=True)
+    listed = subprocess.run(command, env=own, cwd=before, capture_output=True, encoding="utf-8", errors="replace")
     if f"{chapter}/{name}: fresh" not in listed.stdout:
         raise ClaimbookError(f"stored run {chapter}/{name} is not fresh in {before}: name a checkout in which it is")
     apart, out = work / "before", work / "before.json"
