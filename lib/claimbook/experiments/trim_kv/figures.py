@@ -196,7 +196,9 @@ def sizes(rows, layers: int) -> Plot | str:
 def to_come() -> str:
     """Which stored runs are not made yet, in a sentence or two."""
     kinds = ", ".join(WAITED_FOR[kind] for kind in dict.fromkeys(name.partition("_")[0] for name in TO_COME))
-    return f"**Not run yet**: {kinds}. What needs them is untested, and its numbers read (not measured)." if kinds else ""
+    return (
+        f"**Not run yet**: {kinds}. What needs them is untested, and its numbers read (not measured)." if kinds else ""
+    )
 
 
 def on_text(needles, articles) -> str:
