@@ -55,16 +55,17 @@ def knowing(needles, toys) -> Plot | str:
     panels = {name: found for name, found in (panels | {"toy (trained here)": (toys, "bases")}).items() if found[0]}
     if not panels:
         return NOTHING
+    scores = [one for one in SCORES if one == "trim" or any(one in rows[0].auc for rows, _ in panels.values())]
     fig, axes = plotting.figure(1, len(panels), height=4.2, sharey=True, squeeze=False)
     shown = {}
     for ax, (name, (rows, unit)) in zip(axes[0], panels.items(), strict=True):
         ax.set_title(name, fontsize=12)
-        shown[unit] = _knowing(ax, rows, unit)
+        shown[unit] = _knowing(ax, rows, unit, scores)
         ax.set(xlabel="AUC", xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
         plotting.reference_line(ax, 0.5, "chance", axis="x")
         ax.grid(axis="y", visible=False)
-    axes[0, 0].set_yticks(range(len(SCORES)), [LABELS[score] for score in SCORES])
-    axes[0, 0].set_ylim(len(SCORES) - 0.5, -1.1)
+    axes[0, 0].set_yticks(range(len(scores)), [LABELS[score] for score in scores])
+    axes[0, 0].set_ylim(len(scores) - 0.5, -1.1)
     where, known = ("", shown["articles"]) if "articles" in shown else ("In a toy: ", shown["bases"])
     best = max(ATTENTION, key=lambda score: known[score])
     said = (
@@ -81,10 +82,10 @@ def knowing(needles, toys) -> Plot | str:
     )
 
 
-def _knowing(ax, rows, unit: str) -> dict[str, float]:
+def _knowing(ax, rows, unit: str, scores: list[str]) -> dict[str, float]:
     before, asked = (columns(getattr(row, name) for row in rows) for name in ("auc", "auc_asked"))
     before["trim"] = np.array([np.mean(row.auc_trim) for row in rows])
-    for i, score in enumerate(SCORES):
+    for i, score in enumerate(scores):
         if score not in before:
             continue
         found = mean(before[score], unit=unit, within=(0, 1))
@@ -196,9 +197,7 @@ def sizes(rows, layers: int) -> Plot | str:
 def to_come() -> str:
     """Which stored runs are not made yet, in a sentence or two."""
     kinds = ", ".join(WAITED_FOR[kind] for kind in dict.fromkeys(name.partition("_")[0] for name in TO_COME))
-    return (
-        f"**Not run yet**: {kinds}. What needs them is untested, and its numbers read (not measured)." if kinds else ""
-    )
+    return f"**Not run yet**: {kinds}. What needs them is untested." if kinds else ""
 
 
 def on_text(needles, articles) -> str:
