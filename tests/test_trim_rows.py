@@ -538,6 +538,7 @@ def test_what_is_to_come_is_not_declared():
     [
         ({"models": "gemma-3-270m"}, "no gates are stored for 'gemma-3-270m': take smollm2-135m"),
         ({"gates": "mine.pth"}, "read at the gpu tier alone"),
+        ({"text": "mine.txt"}, "no text is read yet: the gates of SmolLM2-135M are still to be trained"),
         ({"tier": "gpu"}, "no gates are released for 'smollm2-135m': take Qwen/Qwen3-1.7B"),
         ({"tier": "gpu", "gates": "nowhere.pth"}, "gates 'nowhere.pth' are neither a file nor a hub id"),
     ],

@@ -52,7 +52,9 @@ def _form(book: list[Chapter]) -> str:
     papers = {one.key: f"{one.authors} {one.year}: {one.title}" for one in book if one.ledger}
     count = Counter(one.word for chapter in book for one in chapter.standings)
     verdicts = {css: f"{sign} {word} ({count[word]})" for word, (sign, css) in SIGNS.items()}
-    asked = "".join(f'<a href="#?{_query(filters)}">{question}</a> ' for question, filters in QUESTIONS.items())
+    asked = "".join(
+        f'<a href="{escape(filtered(**filters))}">{question}</a> ' for question, filters in QUESTIONS.items()
+    )
     boxes = "".join(
         f'<label><input type="checkbox" name="{name}" value="1"> {said}</label>' for name, said in MARKS.items()
     )
@@ -69,10 +71,6 @@ def _form(book: list[Chapter]) -> str:
         '<p class="filter-total" role="status" aria-live="polite"></p>',
         "</form>",
     )
-
-
-def _query(filters: dict[str, str]) -> str:
-    return "&amp;".join(f"{name}={value}" for name, value in filters.items())
 
 
 def _select(name: str, label: str, options: dict[str, str]) -> str:

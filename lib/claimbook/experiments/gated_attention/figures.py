@@ -323,7 +323,9 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
     start = f" In steps the gate is {steps} of {last} ahead." if steps else ""
     if constant := evidence.gaps(arms, "independent"):
-        start += f" A gate that ignores the input: {constant[most].value:+.2f} and {constant[last].value:+.2f}."
+        start += (
+            f" A gate that ignores the input changes it by {constant[most].value:+.2f} and {constant[last].value:+.2f}."
+        )
     return (
         f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
         f"at the last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"

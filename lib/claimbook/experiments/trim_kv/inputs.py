@@ -70,6 +70,8 @@ def last_losses(run, arm: str = "") -> list[float]:
 def check(parameters: dict) -> None:
     """ClaimbookError for a model without gates, and for gates of one's own that are not there or not asked for."""
     tier, model, gates = parameters["tier"], parameters["models"], parameters["gates"]
+    if parameters.get("text") and tier != "gpu" and not all(name in STORED for name in GATES):
+        raise ClaimbookError("no text is read yet: the gates of SmolLM2-135M are still to be trained, leave `text` out")
     if tier != "gpu" and gates:
         raise ClaimbookError("gates of your own are read at the gpu tier alone, `--tier gpu`")
     if tier != "gpu" and model != MODEL and not model.startswith("tiny-random-"):
