@@ -9,7 +9,7 @@ import time
 import pytest
 
 from claimbook import files, paths
-from claimbook.errors import ClaimbookError
+from claimbook.errors import RED, ClaimbookError
 from claimbook.runs import grid
 from conftest import CHAPTER, claimbook_command, commit, edit, git, own_environment
 
@@ -97,7 +97,7 @@ def test_stored_runs_are_made_promoted_and_then_fresh(book_with_sweeps):
     edit(book_with_sweeps / f"lib/claimbook/experiments/{CHAPTER}/toy.py", "step + 1.0", "1.0 + step")
     done = claimbook_command(book_with_sweeps, "sweeps", CHAPTER, "--confirm")
     assert "coin_flips/short: confirmed" in done.stdout and "declares no prefix" in done.stderr
-    assert done.returncode == 1
+    assert done.returncode == RED
 
 
 def test_a_chapter_waits_for_its_stored_runs(book_with_sweeps):

@@ -89,11 +89,13 @@ def test_an_existing_chapter_is_left_alone(book):
 
 
 def test_a_planned_paper_keeps_its_place_in_the_bibliography(book):
-    text = (book / "book/references.bib").read_text()
-    assert text.count(f"{{{CHAPTER},") == 1
-    scaffold.new("trim_kv")  # planned: it stands there already
-    assert (book / "book/references.bib").read_text() == text
-    assert ledgers.load("trim_kv").paper.bib == "trim_kv"
+    bibliography = book / "book/references.bib"
+    assert bibliography.read_text().count(f"{{{CHAPTER},") == 1
+    edit(bibliography, f"{{{CHAPTER},", "{planned_paper,")
+    text = bibliography.read_text()
+    scaffold.new("planned_paper")
+    assert bibliography.read_text() == text
+    assert ledgers.load("planned_paper").paper.bib == "planned_paper"
 
 
 def test_the_command_line_tells_mistakes_in_one_line(book):
