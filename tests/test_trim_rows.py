@@ -497,20 +497,20 @@ def test_figures_draw_rows_and_the_lack_of_them():
     needles, bases, documents = [needle(i) for i in range(40)], toys(), [text(i) for i in range(20)]
     heads = learned()
     drawn = [
-        figures.knowing(needles, bases),
+        figures.knowing(needles, bases, 1.0),
         figures.costs(evidence.text_costs(documents), "nats", "nats", log=True),
         figures.ablations(bases),
         figures.sizes(heads, 30),
     ]
     assert all(plot.title for plot in drawn)
     empty = [
-        figures.knowing([], []),
+        figures.knowing([], [], 1.0),
         figures.costs(None, "nats", "nats"),
         figures.ablations([]),
         figures.sizes([], 30),
     ]
     assert set(empty) == {figures.NOTHING}
-    assert figures.knowing([], bases).title.startswith("In a toy: before anyone asks")
+    assert figures.knowing([], bases, 1.0).title.startswith("In a toy: before anyone asks")
 
 
 def test_sentences_say_what_was_run_and_what_was_not(monkeypatch):

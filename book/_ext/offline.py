@@ -4,7 +4,7 @@ Mathematics is drawn by the MathJax of the package sphinx-mathjax-offline, as SV
 pages opened from disk. Only pages with mathematics load it. sphinx-thebe, which Jupyter Book always loads, is taken
 out: it names a script on the network. Of the theme's icons, 1.5 MB, those stay that a page uses. A notebook's link
 downloads it, where a browser would show its JSON. Buttons, boxes and lists have the names and roles that a screen
-reader needs. A number that code puts into a text is bold, a whole sentence is not.
+reader needs. A number that code puts into a text is bold, a sentence or a long phrase is not.
 """
 
 import importlib.util
@@ -108,12 +108,23 @@ def with_names(app, error):
             path.write_text(named, encoding="utf-8")
 
 
-SENTENCE = re.compile(r'<span class="pasted-text">((?:(?!</span>).)*\.)</span>', re.DOTALL)
+PASTED = re.compile(r'<span class="pasted-text">((?:(?!</span>).)*)</span>', re.DOTALL)
+LONG = 7  # words
+
+
+def plain_where_long(text: str) -> str:
+    """The page with all pasted sentences and long phrases marked as such: in bold they would shout."""
+
+    def marked(found: re.Match) -> str:
+        words = re.findall(r"[^\W\d_]{2,}", re.sub(r"<[^>]*>", "", found[1]))
+        kind = " sentence" if found[1].endswith(".") or len(words) >= LONG else ""
+        return f'<span class="pasted-text{kind}">{found[1]}</span>'
+
+    return PASTED.sub(marked, text)
 
 
 def with_plain_sentences(app, error):
     if error or app.builder.format != "html":
         return
     for path in Path(app.outdir, "notebooks").glob("*.html"):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(SENTENCE.sub(r'<span class="pasted-text sentence">\1</span>', text), encoding="utf-8")
+        path.write_text(plain_where_long(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -49,28 +49,31 @@ WAITED_FOR = {
 SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
 
 
-def knowing(needles, toys) -> Plot | str:
-    """AUC of each score for what will be needed, before the question and with it; a panel where there are rows."""
+def knowing(needles, toys, toy_rarity: float) -> Plot | str:
+    """AUC of each score for what will be needed, before the question and with it; a panel where there are rows.
+
+    ``toy_rarity``: of a table of counts in the toy, as `counts.rarity` has it.
+    """
     panels = {"text (real model)": (evidence.by_article(needles) if needles else [], "articles")}
     panels = {name: found for name, found in (panels | {"toy (trained here)": (toys, "bases")}).items() if found[0]}
     if not panels:
         return NOTHING
-    scores = [one for one in SCORES if one == "trim" or any(one in rows[0].auc for rows, _ in panels.values())]
     fig, axes = plotting.figure(1, len(panels), height=4.2, sharey=True, squeeze=False)
     shown = {}
     for ax, (name, (rows, unit)) in zip(axes[0], panels.items(), strict=True):
         ax.set_title(name, fontsize=12)
-        shown[unit] = _knowing(ax, rows, unit, scores)
+        shown[unit] = _knowing(ax, rows, unit, {"rarity": toy_rarity} if unit == "bases" else {})
         ax.set(xlabel="AUC", xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
         plotting.reference_line(ax, 0.5, "chance", axis="x")
         ax.grid(axis="y", visible=False)
-    axes[0, 0].set_yticks(range(len(scores)), [LABELS[score] for score in scores])
-    axes[0, 0].set_ylim(len(scores) - 0.5, -1.1)
+    axes[0, 0].set_yticks(range(len(SCORES)), [LABELS[score] for score in SCORES])
+    axes[0, 0].set_ylim(len(SCORES) - 0.5, -1.1)
     where, known = ("", shown["articles"]) if "articles" in shown else ("In a toy: ", shown["bases"])
     best = max(ATTENTION, key=lambda score: known[score])
     said = (
         f"{where}before anyone asks, the gate ranks a needed token above another {100 * known['trim']:.0f} times in "
-        f"100, the best attention score ({LABELS[best]}) {100 * known[best]:.0f} times"
+        f"100, the best attention score ({LABELS[best]}) {100 * known[best]:.0f} times, a table of word counts "
+        f"{100 * known['rarity']:.0f} times"
     )
     return Plot(
         fig,
@@ -82,11 +85,12 @@ def knowing(needles, toys) -> Plot | str:
     )
 
 
-def _knowing(ax, rows, unit: str, scores: list[str]) -> dict[str, float]:
+def _knowing(ax, rows, unit: str, fixed: dict[str, float]) -> dict[str, float]:
     before, asked = (columns(getattr(row, name) for row in rows) for name in ("auc", "auc_asked"))
     before["trim"] = np.array([np.mean(row.auc_trim) for row in rows])
-    for i, score in enumerate(scores):
-        if score not in before:
+    for i, score in enumerate(SCORES):
+        if score in fixed:
+            ax.plot(fixed[score], i, "o", color=SOFT, markersize=8)
             continue
         found = mean(before[score], unit=unit, within=(0, 1))
         arms = [[found.value - found.low], [found.high - found.value]]
@@ -94,7 +98,7 @@ def _knowing(ax, rows, unit: str, scores: list[str]) -> dict[str, float]:
         ax.errorbar(found.value, i, xerr=arms, fmt="o", color=colour, capsize=4, markersize=8)
         if score in asked:
             ax.plot(asked[score].mean(), i, "s", color=colour, markerfacecolor="none", markersize=8)
-    return {score: float(values.mean()) for score, values in before.items()}
+    return {score: float(values.mean()) for score, values in before.items()} | fixed
 
 
 def costs(found: Costs | None, ylabel: str, what: str, log: bool = False) -> Plot | str:
