@@ -599,8 +599,8 @@ def test_totals_are_honest(project):
     assert [(one.totals.not_tested, one.totals.not_run) for one in (run, never)] == [(1, 1), (1, 4)]
     text = scoreboard.summary(scoreboard.chapters())
     assert "**10 claims** from 2 papers; 7 more papers are planned and not counted" in text
-    assert "2 claims were tried: 1 held (✓), 1 did not hold on what we could run (≠).**" in text
-    assert "On toys, which show a mechanism at most, 1 claim was tried: 1 held (✓)." in text
+    assert "2 claims were tried: 1 reproduced (✓), 1 not transferred (≠: did not hold on what we could run).**" in text
+    assert "On toys, which show a mechanism at most, 1 claim was tried: 1 reproduced (✓)." in text
     assert "2 could not be tested, 5 are not run yet." in text
     assert "4 more, premises and claims of our own, are shown and in no total" in text
 

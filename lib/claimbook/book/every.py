@@ -23,8 +23,8 @@ MARKS = {
     "failed": "a part was not met",
 }
 QUESTIONS = {  # what readers come with, and the filters that answer it
-    "What did not hold on real models or data?": {"fidelity": "real", "verdict": "not-transferred"},
-    "Where did a part fail there?": {"fidelity": "real", "failed": "1"},
+    "Which claims did not hold, on real models or data?": {"fidelity": "real", "verdict": "not-transferred"},
+    "Of which did a part fail, on real models or data?": {"fidelity": "real", "failed": "1"},
     "What do the papers rest on?": {"headline": "1"},
     "Which criteria were changed after a result?": {"revised": "1"},
 }

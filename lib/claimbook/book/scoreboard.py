@@ -158,20 +158,22 @@ def summary(book: list[Chapter]) -> str:
     return " ".join(lines)
 
 
-HELD = {  # what became of how many claims, beside the signs of the verdicts
-    "reproduced": "held",
-    "partial": "held in part",
-    "not transferred": "did not hold on what we could run",
-    "contradicted": "were contradicted",
-    "inconclusive": "stayed open",
+EXPLAINED = {  # verdicts in the order of a summary, and what the words alone do not say
+    "reproduced": "",
+    "partial": "",
+    "not transferred": ": did not hold on what we could run",
+    "contradicted": "",
+    "inconclusive": "",
 }
 
 
 def _outcome(counts: Counter) -> str:
-    """ "43 claims were tried: 11 held (✓), 32 stayed open (?)."; verdicts that no claim got are left out."""
+    """ "43 claims were tried: 11 reproduced (✓), 32 inconclusive (?)."; verdicts that no claim got are left out."""
     tried = counts.total()
     signs = {word: sign for word, (sign, _) in VERDICTS.items()}
-    listed = ", ".join(f"{counts[word]} {said} ({signs[word]})" for word, said in HELD.items() if counts[word])
+    listed = ", ".join(
+        f"{counts[word]} {word} ({signs[word]}{more})" for word, more in EXPLAINED.items() if counts[word]
+    )
     return f"{several(tried, 'claims')} {'was' if tried == 1 else 'were'} tried: {listed or 'none was judged'}."
 
 
