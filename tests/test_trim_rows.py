@@ -498,6 +498,7 @@ def test_figures_draw_rows_and_the_lack_of_them():
     heads = learned()
     drawn = [
         figures.knowing(needles, bases, 1.0),
+        figures.facts(needles),
         figures.costs(evidence.text_costs(documents), "nats", "nats", log=True),
         figures.ablations(bases),
         figures.sizes(heads, 30),
@@ -505,6 +506,7 @@ def test_figures_draw_rows_and_the_lack_of_them():
     assert all(plot.title for plot in drawn)
     empty = [
         figures.knowing([], [], 1.0),
+        figures.facts([]),
         figures.costs(None, "nats", "nats"),
         figures.ablations([]),
         figures.sizes([], 30),
