@@ -5,10 +5,9 @@ from types import SimpleNamespace as Row
 import numpy as np
 import pytest
 
-from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import counts, evidence, figures, inputs, stored
+from claimbook.experiments.trim_kv import counts, evidence, figures, inputs
 
 pytestmark = pytest.mark.numeric
 
@@ -515,21 +514,10 @@ def test_figures_draw_rows_and_the_lack_of_them():
     assert figures.knowing([], bases, 1.0).title.startswith("In a toy: before anyone asks")
 
 
-def test_sentences_say_what_was_run_and_what_was_not(monkeypatch):
+def test_the_sentence_on_text_needs_facts_and_articles():
     needles, documents = [needle(i) for i in range(40)], [text(i) for i in range(20)]
     assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
     assert "times in 100, the best attention score" in figures.on_text(needles, documents)
-    monkeypatch.setattr(figures, "TO_COME", ("gates_0", "gates_1", "latency"))
-    assert figures.to_come().startswith("Not run yet: gates trained on SmolLM2-135M, the time of a step. What")
-    monkeypatch.setattr(figures, "TO_COME", ())
-    assert figures.to_come() == ""
-
-
-def test_what_is_to_come_is_not_declared():
-    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.RUNS)
-    assert not set(stored.TO_COME) & set(stored.STORED)
-    made = {path.stem for path in paths.sweep("trim_kv", "x").parent.glob("*.json")}
-    assert not made & set(stored.TO_COME), "a run that is there is no longer to come"
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -540,7 +528,6 @@ def test_what_is_to_come_is_not_declared():
     [
         ({"models": "gemma-3-270m"}, "no gates are stored for 'gemma-3-270m': take smollm2-135m"),
         ({"gates": "mine.pth"}, "read at the gpu tier alone"),
-        ({"text": "mine.txt"}, "no text is read yet: the gates of SmolLM2-135M are still to be trained"),
         ({"tier": "gpu"}, "no gates are released for 'smollm2-135m': take Qwen/Qwen3-1.7B"),
         ({"tier": "gpu", "gates": "nowhere.pth"}, "gates 'nowhere.pth' are neither a file nor a hub id"),
     ],
@@ -562,14 +549,9 @@ def test_what_has_gates_is_run(tmp_path):
         inputs.check({"tier": tier, "models": models, "gates": gates})
 
 
-def test_without_stored_gates_no_rows_are_measured(monkeypatch):
-    monkeypatch.setattr(inputs, "STORED", stored.RUNS)
-
-    def run(tier="cpu", models=("smollm2-135m",), gone=""):
-        return Row(
-            tier=tier, models=models, text="", seed=0, stored=lambda name: None if name == gone else {"curves": {}}
-        )
+def test_rows_are_measured_of_the_model_that_has_gates():
+    def run(tier="cpu", models=("smollm2-135m",)):
+        return Row(tier=tier, models=models, text="", seed=0)
 
     assert inputs.settings(run())["n_texts"] == 2
-    assert inputs.settings(run(gone="gates_4")) == inputs.settings(run(tier="gpu")) == {}
-    assert inputs.settings(run(models=("tiny-random-llama",))) == {}
+    assert inputs.settings(run(tier="gpu")) == inputs.settings(run(models=("tiny-random-llama",))) == {}

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv.stored import STORED
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 
 PAPERS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-4B", "Qwen/Qwen3-8B", "Qwen/Qwen3-14B")
 MODEL = "smollm2-135m"  # for which gates are stored
-GATES = tuple(f"gates_{seed}" for seed in range(5))
 TOYS = tuple(f"toy_{seed}" for seed in range(5))
 TEXTS = {"smoke": "wikipedia-excerpt", "cpu": "wikipedia-excerpt", "gpu": "wikipedia-excerpt"}
 
@@ -40,21 +38,11 @@ def texts(lm: LM, config: dict) -> dict[str, Tensor]:
 def settings(run) -> dict:
     """What is other than in the stored runs where rows are measured now: the run's text, fewer units.
 
-    Empty where no gates are stored, for the model or at all: then no such rows are measured.
+    Empty where no gates are stored for the model: then no such rows are measured.
     """
-    if run.tier == "gpu" or MODEL not in run.models or not all(made(run, name) for name in GATES):
+    if run.tier == "gpu" or MODEL not in run.models:
         return {}
     return {"text": run.text, "seed": run.seed, "n_texts": 2, "n_needles": 2, "n_articles": 2}
-
-
-def made(run, name: str) -> dict | None:
-    """A stored run; None while it is to come."""
-    return run.stored(name) if name in STORED else None
-
-
-def read(run, name: str, of: str) -> list:
-    """Rows of a stored run that is not measured live; none while it is to come."""
-    return run.read(name, of=of) if name in STORED else []
 
 
 def last_losses(run, arm: str = "") -> list[float]:
@@ -70,8 +58,6 @@ def last_losses(run, arm: str = "") -> list[float]:
 def check(parameters: dict) -> None:
     """ClaimbookError for a model without gates, and for gates of one's own that are not there or not asked for."""
     tier, model, gates = parameters["tier"], parameters["models"], parameters["gates"]
-    if parameters.get("text") and tier != "gpu" and not all(name in STORED for name in GATES):
-        raise ClaimbookError("no text is read yet: the gates of SmolLM2-135M are still to be trained, leave `text` out")
     if tier != "gpu" and gates:
         raise ClaimbookError("gates of your own are read at the gpu tier alone, `--tier gpu`")
     if tier != "gpu" and model != MODEL and not model.startswith("tiny-random-"):
