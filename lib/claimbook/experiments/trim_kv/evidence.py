@@ -149,18 +149,22 @@ def needles(rows) -> Parts:
 
 
 def texts(rows) -> Parts:
-    """C7 and C22 by loss on documents; C25, positions counted by what is kept."""
+    """C7 and C22 by loss on documents; whether gates have learned, for C2 too; C25, positions by what is kept."""
     costs = text_costs(rows)
+    learned = {"gates_learned": ratio_of_means(costs.trim["64"], costs.rules["position"]["64"], unit=costs.unit)}
     wrong = columns(row.renumbered[RENUMBERED]["64"] for row in rows)
     right = columns(row.losses[RENUMBERED]["64"] for row in rows)
     return {
+        "C2": Evidence({}, preconditions=learned),
         "C7": Evidence(
             {f"text_{m}": costs.lead(m) for m in ("32", "64", "128")},
             nulls={f"text_{m}": costs.lead_of(BLIND, m) for m in ("32", "64", "128")},
+            preconditions=learned,
         ),
         "C22": Evidence(
             {"text_32_against_128": costs.lead("32", "128")},
             nulls={"text_32_against_128": costs.lost_by_less("32", "128")},
+            preconditions=learned,
         ),
         "C25": {"degraded": ratio_of_exp(wrong, right, unit="documents")},
     }
