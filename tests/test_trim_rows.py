@@ -254,7 +254,7 @@ def test_a_lead_that_position_alone_has_too_is_void():
     rows = [text(i, 0.05) for i in range(20)]
     assert states("C7", evidence.texts(rows)["C7"])["text_64"] == "met"
     for i, row in enumerate(rows):
-        row.losses["position"] = text(i, 0.06).trim[0]
+        row.losses["position"] = text(i, 0.07).trim[0]
     assert states("C7", evidence.texts(rows)["C7"])["text_64"] == "void"
 
 
