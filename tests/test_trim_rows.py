@@ -533,10 +533,16 @@ def test_figures_draw_rows_and_the_lack_of_them():
     assert figures.knowing([], bases, 1.0).title.startswith("In a toy: before anyone asks")
 
 
-def test_the_sentence_on_text_needs_facts_and_articles():
+def test_sentences_say_whether_the_gates_have_learned():
     needles, documents = [needle(i) for i in range(40)], [text(i) for i in range(20)]
     assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
     assert "times in 100, the best attention score" in figures.on_text(needles, documents)
+    bound = LEDGER.claim("C7").preconditions["gates_learned"].bound
+    assert bound == figures.LEARNED
+    poor = [text(i, trim=0.9) for i in range(20)]
+    assert "not shown to have learned" in figures.on_text(needles, poor)
+    assert "not shown to have learned" in figures.whether_learned(poor)
+    assert "not shown" not in figures.on_text(needles, documents) + figures.whether_learned(documents)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
