@@ -1,6 +1,5 @@
 """TRIM-KV: what the ledger's parts make of rows written by hand, true and false."""
 
-from dataclasses import replace
 from types import SimpleNamespace as Row
 
 import numpy as np
@@ -223,22 +222,6 @@ def text(i, trim=0.1, best=0.3, wrong=0.5, blind=0.8):
     )
 
 
-def learned_too(one):
-    """Evidence from needles, of gates that have learned."""
-    return replace(one, preconditions=evidence.texts([text(i) for i in range(20)])["C2"].preconditions)
-
-
-def test_what_gates_that_have_not_learned_lose_says_nothing():
-    rows = [text(i, trim=0.6) for i in range(20)]
-    for i, row in enumerate(rows):
-        row.losses["position"] = text(i, 0.6).trim[0]
-    found = evidence.texts(rows)
-    assert set(states("C7", found["C7"]).values()) == {"open", "untested"}
-    assert states("C22", found["C22"]) == {"text_32_against_128": "open"}
-    knows = evidence.needles([needle(i) for i in range(40)])["C2"]
-    assert states("C2", replace(knows, preconditions=found["C2"].preconditions)) == {"knows_before_asking": "open"}
-
-
 def test_text_both_ways():
     true, level = (evidence.texts([text(i, trim) for i in range(20)]) for trim in (0.05, 0.3))
     assert set(states("C7", true["C7"]).values()) == {"met", "untested"}
@@ -300,11 +283,11 @@ def needle(i, full=0.9, trim=0.8, best=0.3, auc=(0.6, 0.9, 0.5), asked=0.9, orac
 def test_needles_both_ways():
     true = evidence.needles([needle(i) for i in range(40)])
     assert states("C1", true["C1"]) == {"blind_before_asking": "met"}
-    assert states("C2", learned_too(true["C2"])) == {"knows_before_asking": "met"}
+    assert states("C2", true["C2"]) == {"knows_before_asking": "met"}
     assert states("C7", true["C7"])["needle_64"] == states("C7", true["C7"])["needle_64_cut"] == "met"
     other = evidence.needles([needle(i, trim=0.25, cut=0.25, auc=(0.9, 0.6, 0.5)) for i in range(40)])
     assert states("C1", other["C1"]) == {"blind_before_asking": "not_met"}
-    assert states("C2", learned_too(other["C2"])) == {"knows_before_asking": "not_met"}
+    assert states("C2", other["C2"]) == {"knows_before_asking": "not_met"}
     assert states("C7", other["C7"])["needle_64"] == states("C7", other["C7"])["needle_64_cut"] == "not_met"
 
 
@@ -326,9 +309,7 @@ def test_needles_that_say_nothing():
     lost = evidence.needles([needle(i, full=0.3, trim=0.3, best=0.05) for i in range(40)])
     assert states("C7", lost["C7"])["needle_64"] == "open", "what the model cannot find it cannot lose"
     rare = evidence.needles([needle(i, auc=(0.6, 0.9, 0.9), asked=0.6) for i in range(40)])
-    assert states("C2", learned_too(rare["C2"])) == {"knows_before_asking": "void"}, (
-        "a table of word counts knows as much"
-    )
+    assert states("C2", rare["C2"]) == {"knows_before_asking": "void"}, "a table of word counts knows as much"
     assert states("C1", rare["C1"]) == {"blind_before_asking": "void"}, "not even the question makes it tell"
     budget = evidence.needles([needle(i, trim=0.25, oracle=0.3) for i in range(40)])
     assert states("C7", budget["C7"])["needle_64"] == "void", "not even the fact itself in the cache suffices"
@@ -533,16 +514,10 @@ def test_figures_draw_rows_and_the_lack_of_them():
     assert figures.knowing([], bases, 1.0).title.startswith("In a toy: before anyone asks")
 
 
-def test_sentences_say_whether_the_gates_have_learned():
+def test_the_sentence_on_text_needs_facts_and_articles():
     needles, documents = [needle(i) for i in range(40)], [text(i) for i in range(20)]
     assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
     assert "times in 100, the best attention score" in figures.on_text(needles, documents)
-    bound = LEDGER.claim("C7").preconditions["gates_learned"].bound
-    assert bound == figures.LEARNED
-    poor = [text(i, trim=0.9) for i in range(20)]
-    assert "not shown to have learned" in figures.on_text(needles, poor)
-    assert "not shown to have learned" in figures.whether_learned(poor)
-    assert "not shown" not in figures.on_text(needles, documents) + figures.whether_learned(documents)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

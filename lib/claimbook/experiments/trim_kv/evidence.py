@@ -96,7 +96,7 @@ def knowing(rows, unit: str, blind: tuple[str, ...], names: tuple[str, str]) -> 
     """
     first, second = names
     before, asked = (columns(getattr(row, name) for row in rows) for name in ("auc", "auc_asked"))
-    gates = mean([np.mean(row.auc_trim) for row in rows], unit=unit, within=(0, 1)).of("gates")
+    gates = mean([np.mean(row.auc_trim) for row in rows], unit=unit, within=(0, 1))
     return (
         Evidence({first: best_auc(before, ATTENTION, unit)}, nulls={first: best_auc(asked, ATTENTION, unit)}),
         Evidence({second: gates}, nulls={second: best_auc(before, blind, unit)}),
@@ -149,23 +149,18 @@ def needles(rows) -> Parts:
 
 
 def texts(rows) -> Parts:
-    """C7 and C22 by loss on documents; whether gates have learned, for C2 too; C25, positions by what is kept."""
+    """C7 and C22 by loss on documents; C25, positions counted by what is kept."""
     costs = text_costs(rows)
-    better = ratio_of_means(costs.trim["64"], costs.rules["position"]["64"], unit=costs.unit)
-    learned = {"gates_learned": better.of("gates")}
     wrong = columns(row.renumbered[RENUMBERED]["64"] for row in rows)
     right = columns(row.losses[RENUMBERED]["64"] for row in rows)
     return {
-        "C2": Evidence({}, preconditions=learned),
         "C7": Evidence(
-            {f"text_{m}": costs.lead(m).of("gates") for m in ("32", "64", "128")},
+            {f"text_{m}": costs.lead(m) for m in ("32", "64", "128")},
             nulls={f"text_{m}": costs.lead_of(BLIND, m) for m in ("32", "64", "128")},
-            preconditions=learned,
         ),
         "C22": Evidence(
-            {"text_32_against_128": costs.lead("32", "128").of("gates")},
+            {"text_32_against_128": costs.lead("32", "128")},
             nulls={"text_32_against_128": costs.lost_by_less("32", "128")},
-            preconditions=learned,
         ),
         "C25": {"degraded": ratio_of_exp(wrong, right, unit="documents")},
     }

@@ -10,7 +10,7 @@ from claimbook.experiments.trim_kv import evidence
 from claimbook.experiments.trim_kv.evidence import ATTENTION, HEURISTICS, Costs
 from claimbook.experiments.units import columns
 from claimbook.plotting import COLOURS, LINES, MARKERS, SOFT, Plot
-from claimbook.stats import Estimate, mean, ratio_of_means
+from claimbook.stats import mean, ratio_of_means
 
 NOTHING = "Not drawn: the stored runs do not speak for this run."
 LABELS = {
@@ -37,7 +37,6 @@ ARMS = {
     "budget 6": "trained at 6",
     "budget 24": "trained at 24",
 }
-LEARNED = 0.9  # the bound of `gates_learned`, which a test reads in the ledger
 SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
 
 
@@ -227,34 +226,16 @@ def sizes(rows, layers: int) -> Plot | str:
 # --- sentences -------------------------------------------------------------------------------------------------------
 
 
-def learned(articles) -> Estimate | None:
-    """What the gates cost with 64 tokens, over a rule that knows their mean at each position only."""
-    return evidence.texts(articles)["C7"].preconditions["gates_learned"] if articles else None
-
-
-def whether_learned(articles) -> str:
-    """What follows from the precondition of C2, C7 and C22."""
-    if not articles:
-        return "(not measured)"
-    if learned(articles).high <= LEARNED:
-        return "So they have learned something of which token is worth keeping."
-    return (
-        "So they are not shown to have learned which token is worth keeping, and C2, C22 and C7 on articles stay open."
-    )
-
-
 def on_text(needles, articles) -> str:
     """What facts hidden in text, and held-out articles, say; nothing where there are none."""
     if not needles or not articles:
         return ""
-    known, lead, own = evidence.knowledge(needles), evidence.text_costs(articles).lead("64"), learned(articles)
+    known, lead = evidence.knowledge(needles), evidence.text_costs(articles).lead("64")
     gate, attention, rarity = (100 * known[one] for one in ("trim", max(ATTENTION, key=known.get), "rarity"))
-    enough = "" if own.high <= LEARNED else ", so that they are not shown to have learned which token is worth keeping"
     return (
-        f"On held-out articles, with 64 tokens kept, our gates for SmolLM2-135M cost {lead.value:.2f} [{lead.low:.2f}, "
-        f"{lead.high:.2f}] times the loss that the best of seven heuristics costs. They cost {own.value:.2f} "
-        f"[{own.low:.2f}, {own.high:.2f}] times what their own mean at each position costs{enough}. We also hid facts "
-        "in text and asked for them at the end. Before the question, the gates ranked the token that would be needed "
-        f"above another one {gate:.0f} times in 100, the best attention score {attention:.0f} times, and a table of "
-        f"word counts {rarity:.0f} times."
+        "We trained gates for SmolLM2-135M, on far less text than the paper's. On held-out articles, with 64 tokens "
+        f"kept, they cost {lead.value:.2f} [{lead.low:.2f}, {lead.high:.2f}] times the loss that the best of seven "
+        "heuristics costs. We also hid facts in text and asked for them at the end. Before the question, the gates "
+        f"ranked the token that would be needed above another one {gate:.0f} times in 100, the best attention score "
+        f"{attention:.0f} times, and a table of word counts {rarity:.0f} times."
     )
