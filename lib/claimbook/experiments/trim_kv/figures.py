@@ -102,15 +102,15 @@ def facts(needles) -> Plot | str:
     rows = evidence.by_article(needles)
     whole, cut = evidence.needle_costs(rows), evidence.needle_costs(rows, "cut_")
     rules = ["trim", *(rule for rule in (*HEURISTICS, *evidence.BLIND, "oracle") if rule in whole.rules)]
-    fig, ax = plotting.figure(height=4.6)
-    for found, look in ((whole, {"fmt": "o"}), (cut, {"fmt": "s", "markerfacecolor": "none"})):
+    fig, ax = plotting.figure(height=5.4)
+    for found, below, look in ((whole, 0, {"fmt": "o"}), (cut, 0.3, {"fmt": "s", "markerfacecolor": "none"})):
         for i, rule in enumerate(rules):
             if rule == "trim" or rule in found.rules:
                 lost = (found.trim if rule == "trim" else found.rules[rule])["64"]
-                _interval(ax, mean(lost, unit=found.unit, within=(-1, 1)), i, _colour(rule), **look)
+                _interval(ax, mean(lost, unit=found.unit, within=(-1, 1)), i + below, _colour(rule), **look)
     labels = LABELS | {"oracle": "keeps the fact"}
     ax.set_yticks(range(len(rules)), [labels[rule] for rule in rules])
-    ax.set_ylim(len(rules) - 0.5, -0.5)
+    ax.set_ylim(len(rules) - 0.3, -0.5)
     ax.set(xlabel="share of facts lost")
     ax.grid(axis="y", visible=False)
     best = whole.best("64")
@@ -132,7 +132,8 @@ def _interval(ax, found, y: float, colour, **look) -> None:
 
 def _colour(name: str):
     """Gates, rules by attention, all others."""
-    return COLOURS[0] if name == "trim" else COLOURS[1] if name in ATTENTION else SOFT
+    by_attention = name.removesuffix(" unpooled") in ATTENTION
+    return COLOURS[0] if name == "trim" else COLOURS[1] if by_attention else SOFT
 
 
 def costs(found: Costs | None, ylabel: str, what: str, log: bool = False) -> Plot | str:
