@@ -10,11 +10,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 from claimbook import stats
 from claimbook.claims.verdicts import Evidence, Measurement
 from claimbook.experiments.attention_calibration import tasks
+from claimbook.experiments.attention_calibration.measure.sinks import LITTLE, STRONG
+from claimbook.experiments.attention_calibration.stored import SOLVED, VARIED
 from claimbook.experiments.units import columns
 from claimbook.papers import attention_calibration as method
 from claimbook.stats import Estimate
@@ -24,14 +27,11 @@ Found = dict[str, Evidence]
 OPTIONS = ("trivia", "hypernyms", "counting", "arc_easy", "commonsense")  # each item has options of its own
 LABELS = "sentiment"  # all items have the same two
 SIX = (*OPTIONS, LABELS)
-BEHIND = ("trivia", "sentiment")  # tasks with solved examples
 KNOWN = 0.55  # area under the curve of a task that a model can do
 FEWEST = {6: 4, 5: 3}  # tasks that a mean is over, of so many
-STRONG = 1.87  # times even attention: the ledger's bound for a later column
-COLUMN = 0.10  # share of attention where the colours of the paper's map end
 BEYOND_NOISE = 1.96
 WEIGHTS = np.arange(0, 2.01, 0.05)  # of the prior: among these the best is the ceiling
-TOKENS = 256  # of the text that is timed
+TEMPERATURES = 2.0 ** np.arange(-3, 5.01, 0.125)  # of scores: among these is the best
 
 
 # --- one arm ---------------------------------------------------------------------------------------------------------
@@ -98,7 +98,12 @@ class Arms:
         }
 
     def __call__(self, metric: Callable, arm: str, names: Iterable[str], weight: float = 0.0) -> np.ndarray | None:
-        """``metric`` of each item (n,), over tasks and draws; scores less ``weight`` times the prior."""
+        """``metric`` of each item (n,), over tasks and draws; scores less ``weight`` times the prior.
+
+        None where the arm is missing in one of them; nothing, of no task.
+        """
+        if arm not in {one for _, _, one in self._by}:
+            return None
         found = []
         for name in names:
             splits = sorted({split for task, split, _ in self._by if task == name})
@@ -161,8 +166,10 @@ def arms(rows: list) -> Found:
     return {
         "C2": Evidence(
             parts={
-                "some_hurt": over_items(less(of(right, "top", known), random)),
-                "some_help": over_items(less(random, of(right, "bottom", known))),
+                "some_hurt": over_items(of.gain(right, known)),
+                "some_hurt_beyond_chance": over_items(less(of(right, "top", known), random)),
+                "some_help": over_items(of.gain(right, known, "vanilla", "bottom")),
+                "some_help_beyond_chance": over_items(less(random, of(right, "bottom", known))),
             }
         ),
         "C4": Evidence(
@@ -214,19 +221,30 @@ def best_threshold(of: Arms, names: list[str]) -> np.ndarray | None:
 
 def best_weight(of: Arms, names: Iterable[str]) -> np.ndarray | None:
     """(n,) which items are right where each task subtracts the multiple of its prior that suits its items best."""
-    found = []
-    for name in names:
-        tried = [of(right, "vanilla", [name], weight) for weight in WEIGHTS]
-        if any(one is None for one in tried):
-            return None
-        found.append(max(tried, key=np.mean))
-    return np.concatenate(found) if found else np.empty(0)
+    return _best(names, max, lambda name: [of(right, "vanilla", [name], weight) for weight in WEIGHTS])
+
+
+def at_best_temperature(of: Arms, arm: str, names: Iterable[str]) -> np.ndarray | None:
+    """(n,) nats, prior corrected, each task at the temperature that suits its scores best: being less sure is free."""
+
+    def at(temperature: float) -> Callable:
+        return lambda scores, gold, labels: loss(log_softmax(scores / temperature, axis=1), gold, labels)
+
+    return _best(names, min, lambda name: [of(at(t), arm, [name], weight=1.0) for t in TEMPERATURES])
+
+
+def _best(names: Iterable[str], pick: Callable, tried: Callable[[str], list]) -> np.ndarray | None:
+    """(n,) of each task what has the largest or smallest mean of all that was tried; None where one is missing."""
+    found = [tried(name) for name in names]
+    if any(one is None for some in found for one in some):
+        return None
+    return np.concatenate([pick(some, key=np.mean) for some in found]) if found else np.empty(0)
 
 
 def beyond_prior(of: Arms) -> Evidence:
     """C18: what calibration adds that no change of the prior can."""
     known = knows(of, SIX)
-    lowered = less(of(loss, "vanilla", known, weight=1.0), of(loss, "top", known, weight=1.0))
+    lowered = less(*(at_best_temperature(of, arm, known) for arm in ("vanilla", "top")))
     return Evidence(
         parts={
             "labels_apart": over_items(of.gain(auc, [LABELS])),
@@ -240,71 +258,73 @@ def beyond_prior(of: Arms) -> Evidence:
 # --- variants of the method ------------------------------------------------------------------------------------------
 
 
-def ablations(rows: list) -> Found:
-    """C3, C10 and C15: the same top heads, or all, calibrated in other ways."""
+def variants(rows: list) -> Found:
+    """C3, C10, C13 and C15: the same top heads, or all, calibrated in other ways, and behind solved examples."""
     of = Arms(rows)
-    names = sorted({row.task for row in rows})
-    gained = {arm: less(of(loss, "vanilla", names), of(loss, arm, names)) for arm in ABLATED}
-    whole = over_items(gained["top"], "ablations")
-
-    def keeps(arm: str) -> Estimate | None:
-        return over_items(less(gained[arm], gained["top"], 0.5), "ablations")
-
+    gained = {arm: less(of(loss, "vanilla", VARIED), of(loss, arm, VARIED)) for arm in ("top", "frozen", *KEEPS)}
+    whole = over_items(gained["top"], "variants")
+    half = {arm: less(gained[arm], gained["top"], 0.5) for arm in gained}  # gained, less half of the gain
+    lost = less(gained["top"], gained["frozen"])
     return {
         "C3": Evidence(
-            # lost again with frozen places, less half of the gain: the gain, less that with frozen places, less a half
-            parts={"adapting_matters": over_items(_negative(less(gained["frozen"], gained["top"], 0.5)), "ablations")},
+            parts={"adapting_matters": over_items(less(lost, gained["top"], 0.5), "variants")},
             preconditions={"lowers_loss": whole},
         ),
         "C10": Evidence(
             parts={
-                "away_beats_towards": over_items(of.gain(right, names, "all", "towards_all")),
-                "towards_hurts": over_items(of.gain(right, names, "vanilla", "towards")),
-                "away_beats_temperature": over_items(of.gain(right, names, "top", "temperature")),
+                "away_beats_towards": over_items(of.gain(right, VARIED, "all", "towards_all")),
+                "towards_hurts": over_items(of.gain(right, VARIED, "vanilla", "towards_all")),
+                "away_beats_temperature": over_items(of.gain(right, VARIED, "all", "temperature_all")),
             }
         ),
+        "C13": behind_examples(of),
         "C15": Evidence(
-            parts={name: keeps(arm) for name, arm in VARIED.items()},
+            parts={name: over_items(half[arm], "variants") for arm, name in KEEPS.items()},
             preconditions={"lowers_loss": whole},
         ),
     }
 
 
-VARIED = {"alpha_3": "alpha_3", "alpha_7": "alpha_7", "beta_lower": "beta_0.2", "beta_higher": "beta_0.6"}
-ABLATED = ("top", "frozen", *VARIED.values())
+KEEPS = {"alpha_3": "alpha_3", "alpha_7": "alpha_7", "beta_0.2": "beta_lower", "beta_0.6": "beta_higher"}
 
 
-def _negative(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else -values
-
-
-def shots(rows: list) -> Found:
-    """C13: behind solved examples."""
-    of = Arms(rows)
-    parts = {"helps_with_examples": over_items(of.gain(right, BEHIND, "top_4", "vanilla_4"))}
-    parts |= {f"replaces_on_{name}": over_items(of.gain(right, [name], "top_0", "vanilla_4")) for name in BEHIND}
-    plain = {f"replaces_on_{name}": over_items(of.gain(right, [name], "vanilla_0", "vanilla_4")) for name in BEHIND}
-    return {"C13": Evidence(parts=parts, nulls=plain)}
+def behind_examples(of: Arms) -> Evidence:
+    """C13: what calibrating gains behind four solved items, and without any against the plain model behind four."""
+    return Evidence(
+        parts={"helps_with_examples": over_items(of.gain(right, SOLVED, "top_4", "vanilla_4"))}
+        | {f"replaces_on_{name}": over_items(of.gain(right, [name], "top", "vanilla_4")) for name in SOLVED},
+        nulls={f"replaces_on_{name}": over_items(of.gain(right, [name], "vanilla", "vanilla_4")) for name in SOLVED},
+    )
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------
 
 
-def heads(rows: list, chosen: list) -> Found:
-    """C9: first-order effects of all heads (``rows`` of choice), and the top heads of ``chosen`` rows of arms."""
-    allowed = method.calibrated_layers(*np.shape(rows[0].first_order)).numpy()
-    noise = [_beyond_noise([row for row in rows if row.task == name]) for name in sorted({row.task for row in rows})]
+def heads(rows: list) -> Found:
+    """C9: first-order effects of all heads, and which of them are the top and the bottom ones, of ``rows`` of arms."""
+    scored = [row for row in rows if row.first_order is not None]
+    if not scored:
+        return {}
+    allowed = method.calibrated_layers(*np.shape(scored[0].first_order)).numpy()
+    noise = [_beyond_noise([row for row in scored if row.task == name]) for name in sorted({r.task for r in scored})]
     parts: dict[str, Measurement] = {}
     for name, sign in (("some_help", -1), ("some_hurt", 1)):
         share = np.mean([sign * t[allowed] > BEYOND_NOISE for t in noise], axis=0)  # of tasks, by head
         parts[name] = stats.mean(share, unit="heads", within=(0, 1))
-    top = {(row.task, row.split): {(layer, head) for layer, head in row.heads} for row in chosen if row.arm == "top"}
-    if not top:
-        return {"C9": Evidence(parts=parts)}
+    top, bottom = (_sets(rows, arm) for arm in ("top", "bottom"))
     count = int(allowed.sum())
     parts["mostly_early"] = _by_task({key: early(some, allowed) for key, some in top.items()})
-    parts["same_for_both_kinds"] = _by_task(shared(top, count))
-    return {"C9": Evidence(parts=parts, ceilings={"same_for_both_kinds": _by_task(shared_within(top, count))})}
+    parts["same_for_both_kinds"] = _by_task(shared(top, top, count))
+    nulls = {
+        "mostly_early": _by_task({key: early(some, allowed) for key, some in bottom.items()}),
+        "same_for_both_kinds": _by_task(shared(top, bottom, count)),
+    }
+    return {"C9": Evidence(parts, nulls, ceilings={"same_for_both_kinds": _by_task(shared_within(top, count))})}
+
+
+def _sets(rows: list, arm: str) -> dict[tuple[str, int], set]:
+    """The heads that an arm calibrates, by task and draw."""
+    return {(row.task, row.split): {(layer, head) for layer, head in row.heads} for row in rows if row.arm == arm}
 
 
 def _beyond_noise(draws: list) -> np.ndarray:
@@ -318,14 +338,14 @@ def early(top: set, allowed: np.ndarray) -> float:
     """Share of the top heads in the lowest third of the calibrated layers, over the share of heads there."""
     layers = np.flatnonzero(allowed.any(axis=1))
     third = layers[: max(1, len(layers) // 3)]
-    return float(np.mean([layer in third for layer, _ in top]) * len(layers) / len(third))
+    return average([layer in third for layer, _ in top]) * len(layers) / len(third)
 
 
-def shared(top: dict, count: int) -> dict:
-    """Heads that the labels' top shares with that of each other task in the same draw, over chance."""
+def shared(top: dict, others: dict, count: int) -> dict:
+    """Heads that the labels' top shares with those of each other task in the same draw, over chance."""
     return {
         (name, split): overlap(some, top[LABELS, split], count)
-        for (name, split), some in top.items()
+        for (name, split), some in others.items()
         if name != LABELS and (LABELS, split) in top
     }
 
@@ -342,12 +362,14 @@ def shared_within(top: dict, count: int) -> dict:
 
 def overlap(a: set, b: set, count: int) -> float:
     """Heads in both sets, over what two random sets of these sizes share among ``count``."""
-    return len(a & b) * count / (len(a) * len(b))
+    return len(a & b) * count / (len(a) * len(b)) if a and b else np.nan
 
 
-def _by_task(found: dict) -> Estimate:
+def _by_task(found: dict) -> Estimate | None:
     """Mean over tasks of what draws of a task give."""
     names = sorted({name for name, _ in found})
+    if not names:
+        return None
     return stats.mean([np.mean([v for (n, _), v in found.items() if n == name]) for name in names], unit="tasks")
 
 
@@ -398,9 +420,6 @@ def sinks(rows: list) -> Found:
     }
 
 
-LITTLE = ("function_word", "punctuation", "newline")
-
-
 def over_even(rows: list) -> list[float]:
     """Attention to each prompt's strongest later token, over even attention at its place."""
     return [row.top["over_even"] for row in rows]
@@ -412,7 +431,7 @@ def halfway(row) -> float:
 
 
 def one_column(rows: list) -> Estimate:
-    """Share of prompts with exactly one later column that reaches `COLUMN`."""
+    """Share of prompts with exactly one strong later column."""
     return stats.proportion(sum(row.columns == 1 for row in rows), len(rows), unit="prompts")
 
 
@@ -458,8 +477,7 @@ def _mean(values: list, within=None) -> Estimate | None:
 
 def cost(rows: list) -> Found:
     """C16: rounds in which each way was timed once; medians, as machines stall."""
-    timed = [row for row in rows if row.tokens == TOKENS]
-    log = {name: np.log([getattr(row, name) for row in timed]) for name in ("on", "off", "sdpa")}
+    log = {name: np.log([getattr(row, name) for row in rows]) for name in ("on", "off", "sdpa")}
     return {
         "C16": Evidence(
             parts={

@@ -1,28 +1,20 @@
-"""Models, tasks and sizes by tier; the authors' head lists; the reader's own items, refused in one line if wrong."""
+"""What is measured live, by tier, where no stored run speaks for the model; the authors' head lists."""
 
 import ast
-import csv
-import importlib
-import json
-from collections import Counter
-from pathlib import Path
-from typing import Never
 
 from claimbook import paths
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.attention_calibration import tasks
-from claimbook.experiments.attention_calibration.tasks import Item, Task
-from claimbook.provenance import declarations
+from claimbook.experiments.attention_calibration import own_files, tasks
+from claimbook.experiments.attention_calibration.measure import arms, choice, sinks
+from claimbook.experiments.attention_calibration.stored import RUNS, STORED, VARIED
 
 PAPERS = ("llama-2-7b-chat", "mistral-7b-instruct-v0.2")
 TEXTS = dict.fromkeys(("smoke", "cpu", "gpu"), "wikipedia-excerpt")
 FETCHED = ("trivia", "tweets")  # assets of tasks that a new machine fetches
-FEWEST = 16  # items of a reader's own: half choose heads, half judge
 
-# What is measured where no stored run speaks for the model: which tasks, how many items choose and judge.
 _ARMS = ["vanilla", "top", "bottom", "random_0", "all", "zero"]
-LIVE = {
+LIVE = {  # which tasks, how many items choose and judge
     "smoke": {"tasks": ["counting"], "choose": 2, "judge": 4, "arms": ["vanilla", "top"]},
     "cpu": {"tasks": ["sentiment", "hypernyms"], "choose": 24, "judge": 48, "arms": _ARMS},
     "gpu": {"tasks": [*tasks.TASKS], "choose": 96, "judge": 240, "arms": ["vanilla", "top", "random_0", "random_1"]},
@@ -39,15 +31,7 @@ def check(parameters: dict[str, object]) -> None:
     if parameters["text"] not in ("", *catalogue.load_catalogue()):
         raise ClaimbookError("text must be one of the catalogue here; items= takes your own items")
     if parameters["items"]:
-        own_items(str(parameters["items"]))
-
-
-def task(name: str) -> Task:
-    """A task of the chapter, or one of the reader's own items, which a file of that name holds."""
-    if name in tasks.TASKS:
-        return tasks.TASKS[name]
-    items = own_items(name)
-    return Task(name, lambda: iter(items), labels=len({item.options for item in items}) == 1)
+        own_files.own_items(str(parameters["items"]))
 
 
 def published(model: str, labels: bool) -> list[list[int]] | None:
@@ -67,19 +51,19 @@ def published(model: str, labels: bool) -> list[list[int]] | None:
     return [[layer, head] for layer, some in enumerate(heads, start=2) for head in some]  # their lists begin at layer 2
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def rows(run, kind: str, lm=None) -> dict[str, list]:
-    """Rows of all stored runs of a kind ("arms", "choice", …) by model; arms are measured live where none speaks."""
+def rows(run, kind: str) -> dict[str, list]:
+    """Rows of all stored runs of a kind ("arms", "exact", …) by model, the run's own first; none while to come."""
     found: dict[str, list] = {}
-    for name, one in declarations.table(run.chapter).items():
-        if name.split("_")[0] == kind:
-            found.setdefault(one.config["model"], []).extend(run.read(name, of=one.config["model"]))
-    found = {model: some for model, some in found.items() if some}
-    if kind == "arms" and lm is not None and lm.name not in found:
-        found = {lm.name: live_arms(run, lm)} | found
+    for name, one in STORED.items():
+        if name.split("_")[0] == kind and (some := run.read(name, of=one.config["model"])):
+            found.setdefault(one.config["model"], []).extend(some)
     return dict(sorted(found.items(), key=lambda one: one[0] != run.main))
+
+
+def arm_rows(run, lm) -> dict[str, list]:
+    """Rows of arms by model; the run's own are measured live where no stored run speaks for it."""
+    found = rows(run, "arms")
+    return found if lm.name in found else {lm.name: live_arms(run, lm)} | found
 
 
 def live_arms(run, lm) -> list:
@@ -88,112 +72,53 @@ def live_arms(run, lm) -> list:
     The parameter ``questions`` asks for as many judged items of each task; two fifths as many choose.
     """
     config, found, asked = dict(LIVE[run.tier]), [], run.parameters["questions"]
-    names = [name for name in config.pop("tasks") if name not in FOREIGN or catalogue.present(FOREIGN[name])]
+    names = there(config.pop("tasks"))
     if asked:
         config |= {"judge": asked, "choose": max(2, 2 * asked // 5)}
     for name in names:
         heads = published(lm.name, tasks.TASKS[name].labels)
-        found += now(run, f"arms_{name}_0", lm, **config, **({"heads": heads} if heads else {}))
+        found += now(run, lm, task=name, **config, **({"heads": heads} if heads else {}))
     return found
+
+
+def now(run, lm, **live) -> list:
+    """Arms measured here and now; as large a share of the heads as 40 of SmolLM2's 243."""
+    top = max(1, round(int(choice.allowed(lm).sum()) * 40 / 243))
+    config = RUNS["arms_trivia"].config | {"splits": [0], "seed": run.seed, "top": top} | live
+    return arms.EXPERIMENT.now(lm, config)
+
+
+def varied_rows(run, arms_by_model: dict[str, list]) -> dict[str, list]:
+    """Rows of the method's variants by model, and beside them the arms of the same items."""
+    found = rows(run, "variants")
+    return {
+        model: [row for row in arms_by_model.get(model, []) if row.task in VARIED and row.split == 0] + some
+        for model, some in found.items()
+    }
 
 
 def prompts(run, lm) -> dict[str, list]:
     """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
     few = 2 if run.smoke else run.parameters["questions"] or None
-    there = [name for name in tasks.TASKS if name not in FOREIGN or catalogue.present(FOREIGN[name])]
-    return run.rows("sinks", lm, again={"prompts": few or AGAIN}, prompts=few, text=run.text, tasks=there)
+    live = {"prompts": few, "text": run.text, "tasks": there(tasks.TASKS)}
+    if "sinks" not in STORED:
+        return {lm.name: sinks.EXPERIMENT.now(lm, RUNS["sinks"].config | live)}
+    return run.rows("sinks", lm, again={"prompts": few or AGAIN}, **live)
 
 
-def now(run, name: str, lm, **live) -> list:
-    """Rows measured here and now, the stored run's config changed by ``live``; a share of the heads, if not said."""
-    declared = declarations.declared(run.chapter, name)
-    module, _ = declarations.target(run.chapter, declared)
-    config = declared.config | {"seed": run.seed, "top": sixth(lm)} | live
-    return importlib.import_module(module).EXPERIMENT.now(lm, config)
-
-
-def sixth(lm) -> int:
-    """As large a share of the heads that may be calibrated as 40 of SmolLM2's 243."""
-    from claimbook.experiments.attention_calibration.measure.choice import allowed
-
-    return max(1, round(int(allowed(lm).sum()) * 40 / 243))
+def there(names) -> list[str]:
+    """Tasks whose items are on this machine, or come with the book's own packages."""
+    return [name for name in names if name not in FOREIGN or catalogue.present(FOREIGN[name])]
 
 
 def own_rows(run, lm) -> list:
     """The reader's items, or the example's: half choose the heads, half judge."""
     file = run.parameters["items"] or str(paths.chapter_data("attention_calibration") / "example.csv")
-    usable = len(tasks.usable(lm, task(file)))
-    if usable < FEWEST:
+    usable = len(tasks.usable(lm, own_files.task(file)))
+    if usable < own_files.FEWEST:
         raise ClaimbookError(
-            f"{file}: {usable} items have options that begin with different tokens of {lm.name}, {FEWEST} are needed"
+            f"{file}: {usable} items have options that begin with different tokens of {lm.name}, "
+            f"{own_files.FEWEST} are needed"
         )
     half = 2 if run.smoke else usable // 2
-    return now(run, "arms_trivia_0", lm, task=file, choose=half, judge=half, arms=OWN_ARMS, split=0)
-
-
-# --- the reader's items ----------------------------------------------------------------------------------------------
-
-
-def own_items(file: str) -> list[Item]:
-    """Items of a CSV file (columns question, options, answer; options between bars) or of JSON lines of these keys.
-
-    ClaimbookError names the line and what is wrong with it.
-    """
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        _refuse(file, "it is not UTF-8: save it as UTF-8")
-    except OSError:
-        _refuse(file, "it cannot be read: give a CSV or JSONL file of items")
-    lines = _json_lines(file, text) if file.endswith(".jsonl") else _csv_lines(file, text)
-    items, seen = [], Counter()
-    for line, question, options, answer in lines:
-        _check_item(file, line, question, options, answer)
-        seen[question.casefold()] += 1
-        if seen[question.casefold()] > 1:
-            _refuse(file, f"line {line}: the question stands twice; items that choose must not judge")
-        items.append(Item(question, tuple(options), options.index(answer)))
-    if len(items) < FEWEST:
-        _refuse(file, f"it holds {len(items)} items, {FEWEST} are needed: half choose the heads, half judge")
-    return items
-
-
-def _check_item(file: str, line: int, question: str, options: list[str], answer: str) -> None:
-    if not question:
-        _refuse(file, f"line {line}: the question is empty")
-    if len(options) < 2 or not all(options):
-        _refuse(file, f"line {line}: two options at least, none empty, between bars: yes|no")
-    if len({option.casefold() for option in options}) < len(options):
-        _refuse(file, f"line {line}: an option stands twice")
-    if answer not in options:
-        _refuse(file, f"line {line}: the answer '{answer[:40]}' is none of the options: copy one of them")
-
-
-def _csv_lines(file: str, text: str):
-    reader = csv.DictReader(text.splitlines())
-    if lacking := [name for name in ("question", "options", "answer") if name not in (reader.fieldnames or [])]:
-        _refuse(file, f"no column {', '.join(lacking)}: the first line must name question, options, answer")
-    for row in reader:
-        if None in row or None in row.values():
-            _refuse(file, f"line {reader.line_num}: it has not as many cells as the first line")
-        options = [option.strip() for option in row["options"].split("|")]
-        yield reader.line_num, row["question"].strip(), options, row["answer"].strip()
-
-
-def _json_lines(file: str, text: str):
-    for line, one in enumerate(text.splitlines(), start=1):
-        if not one.strip():
-            continue
-        try:
-            row = json.loads(one)
-            question, options, answer = row["question"], row["options"], row["answer"]
-            right = all(isinstance(value, str) for value in (question, answer, *options)) and isinstance(options, list)
-        except (ValueError, KeyError, TypeError):
-            right = False
-        if not right:
-            _refuse(file, f'line {line}: it must be {{"question": "…", "options": ["…", "…"], "answer": "…"}}')
-        yield line, question.strip(), [option.strip() for option in options], answer.strip()
-
-
-def _refuse(file: str, why: str) -> Never:
-    raise ClaimbookError(f"{file}: {why}")
+    return now(run, lm, task=file, choose=half, judge=half, arms=OWN_ARMS)

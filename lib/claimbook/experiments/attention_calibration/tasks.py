@@ -65,6 +65,7 @@ def plain(item: Item) -> str:
     return " ".join(re.findall(r"\w+", item.content.casefold()))
 
 
+@lru_cache(maxsize=2)  # arms ask for the same task again and again
 def usable(lm: LM, task: Task) -> list[Item]:
     """Items of a task, none twice, whose options begin with different tokens of the model."""
     found = {}
@@ -170,22 +171,7 @@ def hypernyms() -> Iterator[Item]:
             yield Item(row["word"], tuple(options), options.index(row["kind"]))
 
 
-NAMES = (
-    "Anna",
-    "Ben",
-    "Clara",
-    "David",
-    "Emma",
-    "Frank",
-    "Grace",
-    "Henry",
-    "Jack",
-    "Kate",
-    "Leo",
-    "Mary",
-    "Paul",
-    "Sam",
-)
+NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Jack", "Kate", "Leo", "Mary", "Paul")
 
 
 def counting() -> Iterator[Item]:

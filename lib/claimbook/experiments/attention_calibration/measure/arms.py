@@ -1,12 +1,13 @@
 """Does it help, and why: the same items without and with calibration, in chosen, other and random heads."""
 
-from dataclasses import dataclass, replace
+import zlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.attention_calibration import inputs, tasks
+from claimbook.experiments.attention_calibration import own_files, tasks
 from claimbook.experiments.attention_calibration.measure import choice
 from claimbook.experiments.attention_calibration.measure.scoring import places, prior, score, short
 from claimbook.experiments.models import ModelExperiment
@@ -14,24 +15,19 @@ from claimbook.lm.load import LM
 from claimbook.papers import attention_calibration as method
 from claimbook.papers.attention_calibration import Rule
 
-PRIOR = ("vanilla", "top", "all", "helpful", "harmful", "zero", "random_0")  # arms of which the prior is measured
-CHOSEN = ("top", "helpful", "harmful")  # arms that are also seen on the items that chose their heads
 TOWARDS = 1.6  # beta of arms that move attention towards sinks: as far as 0.4 moves it away
-VARIANTS = {  # of the top heads
+EVERYWHERE = {"all": {}, "towards_all": {"beta": TOWARDS}, "temperature_all": {"temperature": 1.1}}
+OF_TOP = {
     "top": {},
     "alpha_3": {"alpha": 3.0},
     "alpha_7": {"alpha": 7.0},
-    "alpha_10": {"alpha": 10.0},
     "fixed": {"fixed": method.FIXED},
-    "beta_0": {"beta": 0.0},
     "beta_0.2": {"beta": 0.2},
     "beta_0.6": {"beta": 0.6},
-    "beta_0.8": {"beta": 0.8},
-    "towards": {"beta": TOWARDS},
-    "temperature": {"temperature": 1.1},
     "not_to_first": {"first_receives": False},
     "frozen": {"frozen": True},
 }
+SOLVED = {"vanilla_4": 4, "top_4": 4}  # arms behind so many solved items
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,10 @@ class Row:
     """One arm on the items of one draw that heads were not chosen by.
 
     ``heads``: [layer, head] of what was calibrated. ``scores``: log-probability of each option, in nats, normalised
-    over the options of an item; ``prior``: the same behind a prompt that says nothing, where it was measured.
-    ``choice_gain``: change of the mean loss on the items that chose the heads, in nats. ``sinks``: of a map, mean;
-    ``moved``: mean share of a map's attention.
+    over the options of an item. ``sinks``: of a map, mean; ``moved``: mean share of a map's attention. ``prior``, of
+    the plain model and the top heads: scores behind prompts that say nothing. Of the top heads alone: ``choice_gain``,
+    change of the mean loss on the items that chose them, in nats; ``first_order`` (L, H), effect of calibrating each
+    head alone on the loss of these items, nats an item, below 0 it helps; ``se``, its standard error over the items.
     """
 
     arm: str
@@ -50,73 +47,72 @@ class Row:
     heads: list[list[int]]
     gold: list[int]
     scores: list[list[float]]
-    prior: list[list[float]] | None
-    choice_gain: float | None
     sinks: float
     moved: float
+    prior: list[list[float]] | None = None
+    choice_gain: float | None = None
+    first_order: list[list[float]] | None = None
+    se: list[list[float]] | None = None
 
 
-@dataclass(frozen=True)
-class Arm:
-    """How one arm attends, and what it is measured on; ``before``: mean loss of the choosing items without a rule."""
-
-    name: str
-    rule: Rule | None
-    split: tasks.Split
-    shots: list[tasks.Item]
-    before: float | None
+def units(lm: LM, config: dict) -> dict[str, tuple[int, str]]:
+    """The arms of each draw, in the order of ``config``."""
+    return {f"split {n}, {arm}": (n, arm) for n in config["splits"] for arm in config["arms"]}
 
 
-def units(lm: LM, config: dict) -> dict[str, Arm]:
-    """The arms of ``config`` in its order; with ``shots``, those behind so many solved items each."""
-    drawn = choice.split(lm, config, config["split"])
-    rules, before = _rules(lm, config, drawn)
-    arms = {name: Arm(name, rules(name), drawn, [], before) for name in config["arms"]}
-    if "shots" not in config:
-        return arms
-    return {
-        f"{name}_{count}": replace(arm, name=f"{name}_{count}", shots=_solved(drawn.choose, count))
-        for count in config["shots"]
-        for name, arm in arms.items()
-    }
+def measure(lm: LM, unit: tuple[int, str], config: dict) -> Row:
+    """One arm: a forward pass for each item."""
+    number, arm = unit
+    name, drawn = config["task"], choice.split(lm, config, number)
+    task, rule = own_files.task(name), _rule(lm, arm, drawn, number, config)
+    shots = _solved(drawn.choose, SOLVED.get(arm, 0))
+    found = score(lm, task, drawn.judge, rule, shots)
+    maps = max(1, found.tally.maps)
+    more = _of_top(lm, task, drawn, rule) if arm == "top" and not config.get("heads") else {}
+    if arm in ("vanilla", "top"):
+        more["prior"] = [short(one) for one in prior(lm, task, drawn.judge, rule)]
+    return Row(
+        arm=arm,
+        task=name,
+        split=number,
+        heads=[] if rule is None else places(rule.heads),
+        gold=[item.gold for item in drawn.judge],
+        scores=[short(one) for one in found.log_probs],
+        sinks=short(found.tally.sinks / maps),
+        moved=short(found.tally.moved / maps),
+        **more,
+    )
 
 
-def _rules(lm: LM, config: dict, drawn: tasks.Split):
-    """The rule of an arm by its name, and the mean loss of the choosing items where heads are chosen by them."""
-    allowed, count = choice.allowed(lm), config["top"]
-    if config.get("heads"):
-        top = _given(config["heads"], allowed)
-        known = {"vanilla": None, "all": Rule(allowed), "top": Rule(top)}
-        count, before = int(top.sum()), None
-    else:
-        effects = choice.effects(lm, inputs.task(config["task"]), drawn.choose)
-        chosen = method.choose(effects.act, allowed, count)
+def _of_top(lm: LM, task: tasks.Task, drawn: tasks.Split, rule: Rule) -> dict:
+    """What is known of the items that chose the top heads."""
+    effects = choice.effects(lm, task.name, tuple(drawn.choose))
+    after = score(lm, task, drawn.choose, rule).nll(drawn.choose)
+    gain = short(float((after - effects.base).mean()))
+    return {"choice_gain": gain, "first_order": short(effects.act), "se": short(effects.se)}
+
+
+def _rule(lm: LM, arm: str, drawn: tasks.Split, number: int, config: dict) -> Rule | None:
+    """How the heads of an arm attend; ``heads`` of the config are taken for the top ones in place of chosen ones."""
+    allowed, count, given = choice.allowed(lm), config["top"], config.get("heads")
+    if arm.startswith("vanilla"):
+        return None
+    if arm in EVERYWHERE:
+        return Rule(allowed, **EVERYWHERE[arm])
+    if arm.startswith("random_"):
+        seed = zlib.crc32(f"{config['seed']} {config['task']} {number} {arm}".encode())
+        return Rule(method.at_random(allowed, len(given) if given else count, seed))
+    if given and arm == "top":
+        return Rule(_given(given, allowed))
+    kind = arm.removesuffix("_4")
+    if given or kind not in ("bottom", "zero", *OF_TOP):
+        raise ClaimbookError(f"there is no arm '{arm}' here")
+    effects = choice.effects(lm, config["task"], tuple(drawn.choose))
+    if kind == "zero":
         gain, factors = effects.first_token
-        known = {"vanilla": None, "all": Rule(allowed), "towards_all": Rule(allowed, beta=TOWARDS)}
-        known |= {name: Rule(getattr(chosen, name)) for name in ("helpful", "harmful", "bottom")}
-        known |= {name: Rule(chosen.top, **options) for name, options in VARIANTS.items()}
-        known |= {"zero": Rule(method.choose(gain, allowed, count).top, first=factors)}
-        before = float(effects.base.mean())
-
-    def rule(name: str) -> Rule | None:
-        if name.startswith("random_"):
-            seed = 1000 * (config["seed"] + 1) + 100 * config["split"] + int(name.removeprefix("random_"))
-            return Rule(method.at_random(allowed, count, seed))
-        if name == "other_task":
-            return Rule(_of_another(lm, config, allowed))
-        if name not in known:
-            raise ClaimbookError(f"there is no arm '{name}' here: there are {', '.join(known)}, random_0 and so on")
-        return known[name]
-
-    return rule, before
-
-
-def _of_another(lm: LM, config: dict, allowed: Tensor) -> Tensor:
-    """The top heads of the task ``other``."""
-    elsewhere = config | {"task": config["other"]}
-    items = choice.split(lm, elsewhere, config["split"]).choose
-    found = choice.effects(lm, inputs.task(config["other"]), items).act
-    return method.choose(found, allowed, config["top"]).top
+        return Rule(method.choose(gain, allowed, count).top, first=factors)
+    chosen = method.choose(effects.act, allowed, count)
+    return Rule(chosen.bottom) if kind == "bottom" else Rule(chosen.top, **OF_TOP[kind])
 
 
 def _given(heads: list[list[int]], allowed: Tensor) -> Tensor:
@@ -135,31 +131,6 @@ def _solved(items: list[tasks.Item], count: int) -> list[tasks.Item]:
         found.append(next((item for item in left if item.gold == wanted), left[0]))
         left.remove(found[-1])
     return found
-
-
-def measure(lm: LM, arm: Arm, config: dict) -> Row:
-    """One arm: a forward pass for each item, and three for the prior."""
-    task, items, kind = inputs.task(config["task"]), arm.split.judge, arm.name
-    if "shots" in config:
-        kind = kind.rpartition("_")[0]
-    found = score(lm, task, items, arm.rule, arm.shots)
-    said = prior(lm, task, items, arm.rule, arm.shots) if kind in PRIOR else None
-    gain = None
-    if kind in CHOSEN and not arm.shots and arm.before is not None:
-        gain = float(score(lm, task, arm.split.choose, arm.rule).nll(arm.split.choose).mean()) - arm.before
-    maps = max(1, found.tally.maps)
-    return Row(
-        arm=arm.name,
-        task=config["task"],
-        split=config["split"],
-        heads=[] if arm.rule is None else places(arm.rule.heads),
-        gold=[item.gold for item in items],
-        scores=[short(one) for one in found.log_probs],
-        prior=said and [short(one) for one in said],
-        choice_gain=None if gain is None else short(gain),
-        sinks=short(found.tally.sinks / maps),
-        moved=short(found.tally.moved / maps),
-    )
 
 
 EXPERIMENT = ModelExperiment("arms", Row, units, measure)

@@ -16,27 +16,24 @@ from claimbook.papers.attention_calibration import Rule
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of one round at one length: some heads calibrated, the same function with none, and fused attention."""
+    """Seconds of one round: some heads calibrated, the same function with none, and torch's own fused attention."""
 
-    tokens: int
     on: float
     off: float
     sdpa: float
 
 
 def units(lm: LM, config: dict) -> dict[str, Tensor]:
-    """``rounds`` times the same text at each length, the lengths in turn."""
-    ids = corpora.documents(lm, config["text"], max(config["lengths"]), 1)[0].ids
-    return {
-        f"{length} tokens, round {i}": ids[:length] for i in range(config["rounds"]) for length in config["lengths"]
-    }
+    """``rounds`` times the same text of ``length`` tokens."""
+    ids = corpora.documents(lm, config["text"], config["length"], 1)[0].ids
+    return {f"round {i}": ids for i in range(config["rounds"])}
 
 
 @torch.no_grad()
 def measure(lm: LM, ids: Tensor, config: dict) -> Row:
     """One round: each of the three once, after a pass that is not timed."""
     some = Rule(method.at_random(choice.allowed(lm), config["top"], 0))  # which heads makes no difference to the time
-    return Row(len(ids), _calibrated(lm, ids, some), _calibrated(lm, ids, None), _seconds(lm, ids))
+    return Row(_calibrated(lm, ids, some), _calibrated(lm, ids, None), _seconds(lm, ids))
 
 
 def _calibrated(lm: LM, ids: Tensor, rule: Rule | None) -> float:

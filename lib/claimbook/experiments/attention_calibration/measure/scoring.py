@@ -30,13 +30,14 @@ class Scores:
 
 
 def batches(prompts: list[Tensor]) -> Iterator[list[int]]:
-    """Places of prompts of one length, the shortest first."""
+    """Places of prompts of one length, the shortest first; none alone where its length has another."""
     by_length: dict[int, list[int]] = {}
     for place, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(place)
     for length in sorted(by_length):
         places = by_length[length]
-        yield from (places[start : start + BATCH] for start in range(0, len(places), BATCH))
+        count = -(-len(places) // BATCH)  # as equal as can be
+        yield from (places[i::count] for i in range(count))
 
 
 @torch.no_grad()
@@ -53,10 +54,10 @@ def score(lm: LM, task: Task, items: list[Item], rule: Rule | None, shots: list[
 
 
 @torch.no_grad()
-def prior(lm: LM, task: Task, items: list[Item], rule: Rule | None, shots: list[Item] | tuple = ()) -> list[Tensor]:
+def prior(lm: LM, task: Task, items: list[Item], rule: Rule | None) -> list[Tensor]:
     """The same with nothing in the prompt: mean probability over contents that say nothing, as its logarithm."""
     with method.calibrated(lm.model, rule):
-        last = [_last_logits(lm, [prompt(lm, task, content, shots)])[0] for content in CONTENT_FREE]
+        last = [_last_logits(lm, [prompt(lm, task, content)])[0] for content in CONTENT_FREE]
     mean = torch.stack(last).log_softmax(-1).logsumexp(0).cpu()
     return [mean[first_tokens(lm, item)].log_softmax(-1) for item in items]
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from claimbook.experiments.attention_calibration import inputs, tasks
+from claimbook.experiments.attention_calibration import own_files, tasks
 from claimbook.experiments.attention_calibration.measure.scoring import short
 from claimbook.experiments.models import ModelExperiment
 from claimbook.experiments.secondary_sinks.measure.words import is_content
@@ -18,7 +18,8 @@ from claimbook.metrics.key_attention import VisibleColumns
 from claimbook.papers import attention_calibration as method
 from claimbook.papers import secondary_sinks
 
-ALPHAS = (3, 5, 10)
+STRONG = 1.87  # times even attention: the ledger's bound for a later sink
+COLUMN = 0.10  # share of attention where the colours of the paper's map end
 LATE = 5  # tokens at the end that too few queries see
 LITTLE = ("function_word", "punctuation", "newline")
 TIMES = 4  # of the median norm: the threshold of the chapter on secondary sinks
@@ -36,24 +37,22 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt. A later sink is any token but the first and the last five with a share above alpha / N.
+    """One prompt. A later token is any but the first and the last five.
 
-    ``flagged``: by alpha, the number of heads with one in each layer (L,); ``fixed``: the same above 0.1. ``first``:
-    (L,) share of attention that token 0 has, mean over heads. ``by_position``: (N,) share of heads that flag a token
-    at alpha 5. ``top``: the later token that has most of the map averaged over layers and heads, see `strongest`; None
-    for a prompt too short to have any. ``layer_over_even``: (L,) what it has of each layer's mean map, over even
-    attention at its place; ``layer_best``: (L,) the same of the layer's own strongest. ``columns``, ``layer_columns``
-    (L,): later tokens with a share of at least 0.1 in these maps. ``little``: share of later tokens that are function
-    words, marks or newlines. ``secondary``: tokens that the chapter on secondary sinks would call one, by their norms.
+    ``heads``: of a layer; ``flagged``: (L,) how many of them have a later sink, a share above 5 / N. ``top``: the later
+    token that has most of the map averaged over layers and heads, see `strongest`; None for a prompt too short to have
+    any. ``layer_over_even``: (L,) what it has of each layer's mean map, over even attention at its place;
+    ``layer_best``: (L,) the same of the layer's own strongest. ``columns``, ``layer_columns`` (L,): later tokens with a
+    share of at least 0.1 in these maps that even attention would not give them, see `strong`. ``little``: share of
+    later tokens that are function words, marks or newlines. ``secondary``: tokens that the chapter on secondary sinks
+    would call one, by their norms.
     """
 
     kind: str
     task: str
     tokens: int
-    flagged: dict[str, list[int]]
-    fixed: list[int]
-    first: list[float]
-    by_position: list[float]
+    heads: int
+    flagged: list[int]
     top: dict | None
     layer_over_even: list[float]
     layer_best: list[float]
@@ -82,7 +81,7 @@ def units(lm: LM, config: dict) -> dict[str, Prompt]:
 
 
 def _of_task(lm: LM, name: str, config: dict) -> list[Prompt]:
-    task = inputs.task(name)
+    task = own_files.task(name)
     before, behind = (len(lm.encode(part)) for part in task.template.split("{}"))
     items = tasks.split(tasks.usable(lm, task), 0, 0, config["each"], config["seed"]).judge
     given = (len(lm.start) + before, behind)
@@ -107,53 +106,44 @@ def measure(lm: LM, prompt: Prompt, config: dict) -> Row:
     columns, size = VisibleColumns(), len(prompt.ids)
     with observed(model, columns):
         model.base_model(prompt.ids[None].to(model.device), use_cache=False)
-    share, even = columns.result(), columns.even()  # (L, H, N), (L, N)
-    later = share.clone()
-    later[..., max(1, size - LATE) :] = 0
-    by_alpha = {alpha: method.find_sinks(later, alpha) for alpha in ALPHAS}
-    later[..., 0] = 0
-    by_layer, at = later.mean(dim=1), int(later.mean(dim=(0, 1)).argmax())
-    best = by_layer.argmax(dim=-1, keepdim=True)
+    later, even = columns.result(), columns.even()  # (L, H, N), (L, N)
+    later[..., 0] = later[..., max(1, size - LATE) :] = 0
+    by_layer, overall = later.mean(dim=1), later.mean(dim=(0, 1))
+    at, best = int(overall.argmax()), by_layer.argmax(dim=-1, keepdim=True)
     words = [_kind(text) for text in map(lm.tokenizer.decode, prompt.ids[1 : max(1, size - LATE), None].tolist())]
     return Row(
         kind=prompt.kind,
         task=prompt.task,
         tokens=size,
-        flagged={str(alpha): found.any(dim=-1).sum(dim=1).tolist() for alpha, found in by_alpha.items()},
-        fixed=method.find_sinks(later, fixed=method.FIXED).any(dim=-1).sum(dim=1).tolist(),
-        first=short(share[..., 0].mean(dim=1)),
-        by_position=short(by_alpha[5].float().mean(dim=(0, 1))),
-        top=strongest(lm, prompt, at, later, even, by_alpha[5]) if words else None,
+        heads=later.shape[1],
+        flagged=method.find_sinks(later).any(dim=-1).sum(dim=1).tolist(),
+        top=strongest(lm, prompt, at, overall, even.mean(dim=0)) if words else None,
         layer_over_even=short(by_layer[:, at] / even[:, at]),
         layer_best=short((by_layer / even).gather(-1, best)[:, 0]),
-        columns=int((later.mean(dim=(0, 1)) >= method.FIXED).sum()),
-        layer_columns=(by_layer >= method.FIXED).sum(dim=-1).tolist(),
+        columns=int(strong(overall, even.mean(dim=0)).sum()),
+        layer_columns=strong(by_layer, even).sum(dim=-1).tolist(),
         little=short(sum(word in LITTLE for word in words) / max(1, len(words))),
         secondary=_secondary(model, prompt.ids),
     )
 
 
-def strongest(lm: LM, prompt: Prompt, at: int, later: Tensor, even: Tensor, sinks: Tensor) -> dict:
-    """The token ``at`` with the largest later share (L, H, N), mean over all heads; ``sinks``: the same, flagged.
+def strong(share: Tensor, even: Tensor) -> Tensor:
+    """Columns, bool (…, N), of a tenth of the attention that are well above even attention: early ones have it free."""
+    return (share >= COLUMN) & (share >= STRONG * even)
 
-    ``over_even``: its share over that of even attention (L, N); ``times``: times N; ``times_head``: the largest in one
-    head. ``heads``: share of heads that flag it; ``layers``: (L,) how many in each layer. ``template``: whether it
-    stands there in every prompt of the task. ``text``: as it reads; left out for content words, which may be of others'
-    texts.
+
+def strongest(lm: LM, prompt: Prompt, at: int, overall: Tensor, even: Tensor) -> dict:
+    """The later token ``at`` with the largest share ``overall`` (N,), mean over all layers and heads.
+
+    ``over_even``: its share over that of even attention (N,). ``template``: whether it stands there in every prompt of
+    the task. What it reads is not kept, as it may be of others' texts; its kind is.
     """
-    mean, size = float(later[..., at].mean()), later.shape[-1]
-    text = lm.tokenizer.decode([int(prompt.ids[at])])
     before, behind = prompt.given
     return {
         "position": at,
-        "text": "" if _kind(text) == "word" else text,
-        "kind": _kind(text),
-        "template": bool(prompt.kind == "task" and (at < before or at >= size - behind)),
-        "over_even": short(mean / float(even[:, at].mean())),
-        "times": short(mean * size),
-        "times_head": short(float(later[..., at].max()) * size),
-        "heads": short(float(sinks[..., at].float().mean())),
-        "layers": sinks[..., at].sum(dim=1).tolist(),
+        "kind": _kind(lm.tokenizer.decode([int(prompt.ids[at])])),
+        "template": bool(prompt.kind == "task" and (at < before or at >= len(prompt.ids) - behind)),
+        "over_even": short(float(overall[at] / even[at])),
     }
 
 
