@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from claimbook import paths
-from claimbook.experiments.attention_calibration import evidence, inputs
+from claimbook.experiments.attention_calibration import evidence, figures, inputs, own_files, stored
 from claimbook.lm import tiny
 from claimbook.lm.load import LM
 from claimbook.papers import attention_calibration as method
@@ -56,10 +56,28 @@ def configured(heads):
     return SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config))
 
 
+def test_what_is_to_come_is_said_and_not_declared(monkeypatch):
+    assert set(stored.STORED) == set(stored.RUNS) - set(stored.TO_COME)
+    monkeypatch.setattr(figures, "TO_COME", ("arms_trivia_gemma", "arms_counting_gemma", "cost"))
+    assert figures.to_come() == (
+        "Not run yet: accuracy of gemma-3-270m; time of smollm2-135m. What needs them is untested."
+    )
+    monkeypatch.setattr(figures, "TO_COME", ())
+    assert figures.to_come() == ""
+
+
+def test_variants_stand_beside_the_arms_of_the_same_items(monkeypatch):
+    rows = [SimpleNamespace(task=task, split=split, arm="top") for task in ("trivia", "arc_easy") for split in (0, 1)]
+    frozen = SimpleNamespace(task="trivia", split=0, arm="frozen")
+    monkeypatch.setattr(inputs, "rows", lambda run, kind: {"smollm2-135m": [frozen]})
+    found = inputs.varied_rows(None, {"smollm2-135m": rows, "another": rows})
+    assert found == {"smollm2-135m": [rows[0], frozen]}
+
+
 def test_own_items_are_halved(lm):
     rows = inputs.own_rows(run("cpu", items=""), lm)
     assert {row.arm for row in rows} == {"vanilla", "top", "random_0"}
-    half = len(inputs.tasks.usable(lm, inputs.task(rows[0].task))) // 2
+    half = len(inputs.tasks.usable(lm, own_files.task(rows[0].task))) // 2
     assert all(len(row.gold) == half for row in rows)
 
 
@@ -92,7 +110,7 @@ def test_a_tier_runs_end_to_end_on_a_tiny_model(tier):
     [
         (["--models", "nope"], "unknown model 'nope'"),
         (["-p", "question=3"], "attention_calibration has no parameter 'question'"),
-        (["-p", "questions=-1"], "questions must not be negative"),
+        (["-p", "questions=-1"], "questions must be a number from 0, not -1"),
         (["-p", "items=no-such-file.csv"], "no-such-file.csv: it cannot be read"),
         (["--models", "smollm2-135m,gemma-3-270m"], "one model at a time"),
     ],

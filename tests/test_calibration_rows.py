@@ -1,6 +1,5 @@
 """Attention calibration: evidence on rows made by hand, true and false; the reader's own items; figures draw rows."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +8,9 @@ from scipy.stats import bootstrap, mannwhitneyu, spearmanr
 
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.attention_calibration import evidence, inputs
+from claimbook.experiments.attention_calibration import evidence, inputs, own_files
 from claimbook.experiments.attention_calibration.evidence import LABELS, SIX, Arms, auc, loss, right
+from claimbook.experiments.attention_calibration.stored import SOLVED, VARIED
 
 pytestmark = pytest.mark.numeric
 LEDGER = ledgers.load("attention_calibration")
@@ -31,8 +31,10 @@ def normalised(scores):
     return [(one - np.logaddexp.reduce(one)).tolist() for one in scores]
 
 
-def row(name, task, split, skill=1.0, bias=0.0, n=360, prior=True):
+def row(name, task, split, skill=1.0, bias=0.0, n=360, prior=True, sure=1.0):
     """Items of four options (two labels): the right one scores ``skill`` more than the others, one option ``bias``.
+
+    ``sure``: what all scores but the bias are times.
 
     In sentiment the biased one is "positive"; elsewhere each item has another. Arms of a draw share their noise. More
     items than are judged, so that no interval takes a bootstrap.
@@ -42,6 +44,7 @@ def row(name, task, split, skill=1.0, bias=0.0, n=360, prior=True):
     gold, favoured = rng.integers(options, size=n), rng.integers(options, size=n)
     scores = 0.7 * rng.normal(size=(n, options))
     scores[np.arange(n), gold] += skill
+    scores *= sure
     said = np.zeros((n, options))
     said[np.arange(n), np.ones(n, int) if task == LABELS else favoured] = bias
     return SimpleNamespace(
@@ -53,6 +56,8 @@ def row(name, task, split, skill=1.0, bias=0.0, n=360, prior=True):
         scores=normalised(scores + said),
         prior=normalised(said) if prior else None,
         choice_gain=-0.1,
+        first_order=None,
+        se=None,
         sinks=0.5,
         moved=0.02,
     )
@@ -60,7 +65,7 @@ def row(name, task, split, skill=1.0, bias=0.0, n=360, prior=True):
 
 def world(**arms):
     """Rows of all six tasks in three draws; {arm: {skill: …, bias: …}}; random heads do as the plain model."""
-    arms = {"vanilla": {}, "top": {}, "bottom": {}, "zero": {}, "harmful": {}} | arms
+    arms = {"vanilla": {}, "top": {}, "bottom": {}, "zero": {}} | arms
     arms |= {f"random_{i}": arms["vanilla"] for i in range(3)}
     return [row(name, task, split, **how) for task in SIX for split in range(3) for name, how in arms.items()]
 
@@ -81,6 +86,25 @@ def test_a_method_that_only_takes_a_bias_away():
     told = states(found, "C18")
     assert "met" not in (told["labels_apart"], told["corrected_accuracy"], told["corrected_likelihood"])
     assert states(found, "C20") == {"as_good": "met"}
+
+
+def test_a_method_that_makes_the_model_less_sure_only():
+    found = evidence.arms(world(vanilla={"sure": 3.0}, top={"sure": 1.0}))
+    assert of_loss(found) < 0.001 and states(found, "C18")["corrected_likelihood"] != "met"
+    better = evidence.arms(world(vanilla={"sure": 3.0}, top={"skill": 2.0}))
+    assert states(better, "C18")["corrected_likelihood"] == "met"
+
+
+def of_loss(found):
+    return abs(found["C18"].parts["corrected_likelihood"].value)
+
+
+def test_heads_that_lose_less_than_random_ones_are_not_shown_to_have_hurt():
+    rows = world(vanilla={"skill": 2.0}, top={"skill": 1.5}, bottom={"skill": 1.5})
+    rows = [row(r.arm, r.task, r.split, skill=1.0) if r.arm.startswith("random_") else r for r in rows]
+    told = states(evidence.arms(rows), "C2")
+    assert told["some_hurt_beyond_chance"] == "met" and told["some_hurt"] == "not_met"
+    assert told["some_help"] == "met" and told["some_help_beyond_chance"] == "not_met"
 
 
 def test_a_method_that_does_nothing():
@@ -120,7 +144,8 @@ def replace_skill(one):
 def test_what_was_not_measured_is_untested():
     rows = [one for one in world(top={"skill": 2.0}) if one.arm in ("vanilla", "top")]
     found = evidence.arms(rows)
-    assert states(found, "C2") == {"some_hurt": "untested", "some_help": "untested"}
+    told = states(found, "C2")
+    assert told.pop("some_hurt") == "met" and set(told.values()) == {"untested"}
     assert states(found, "C4")["on_average"] == "met"
     bare = [SimpleNamespace(**{**vars(one), "prior": None}) for one in rows]
     assert states(evidence.arms(bare), "C18")["corrected_accuracy"] == "untested"
@@ -176,93 +201,104 @@ def test_options_corrected_by_their_own_prior():
 
 # --- variants --------------------------------------------------------------------------------------------------------
 
-TASKS = ("trivia", "sentiment", "hypernyms", "counting")
-
 
 def varied(**arms):
-    base = {"vanilla": {"skill": 1.0}, "top": {"skill": 2.0}, "all": {"skill": 1.0}, "towards_all": {"skill": 1.0}}
-    base |= {name: {"skill": 2.0} for name in ("frozen", "temperature", "towards", *evidence.VARIED.values())}
-    return [row(name, task, 0, **how) for task in TASKS for name, how in (base | arms).items()]
+    base = {name: {"skill": 1.0} for name in ("vanilla", "all", "towards_all", "temperature_all")}
+    base |= {name: {"skill": 2.0} for name in ("top", "frozen", *evidence.KEEPS)}
+    return [row(name, task, 0, **how) for task in VARIED for name, how in (base | arms).items()]
 
 
 def test_adapting_and_direction_matter():
     bad = {"skill": 0.5}
-    found = evidence.ablations(varied(frozen={"skill": 1.1}, towards=bad, towards_all=bad, temperature={"skill": 1.0}))
+    found = evidence.variants(varied(frozen={"skill": 1.1}, towards_all=bad, temperature_all=bad))
     assert states(found, "C3") == {"adapting_matters": "met"}
     assert set(states(found, "C10").values()) == {"met"}
     assert set(states(found, "C15").values()) == {"met"}
 
 
 def test_nothing_hangs_on_adapting_or_direction():
-    flat = {name: {"skill": 1.0} for name in evidence.VARIED.values()}
-    found = evidence.ablations(varied(**flat))
+    flat = {name: {"skill": 1.0} for name in evidence.KEEPS}
+    found = evidence.variants(varied(**flat, towards_all={"skill": 1.5}))
     assert states(found, "C3") == {"adapting_matters": "not_met"}
     assert states(found, "C10")["towards_hurts"] == "not_met" and "met" not in states(found, "C10").values()
     assert set(states(found, "C15").values()) == {"not_met"}
 
 
 def test_without_a_gain_there_is_nothing_to_keep():
-    found = evidence.ablations(varied(top={"skill": 1.0}))
+    found = evidence.variants(varied(top={"skill": 1.0}))
     assert set(states(found, "C15").values()) == {"open"} and states(found, "C3") == {"adapting_matters": "open"}
 
 
-def test_examples_replaced_or_not():
-    def behind(plain, top):
-        pairs = {
-            f"{arm}_{count}": skill for arm, of in (("vanilla", plain), ("top", top)) for count, skill in of.items()
-        }
-        return [row(name, task, 0, skill=skill) for task in evidence.BEHIND for name, skill in pairs.items()]
+def test_a_task_that_is_to_come_leaves_the_variants_untested():
+    found = evidence.variants([one for one in varied() if one.task != "counting"])
+    assert set(states(found, "C3").values()) | set(states(found, "C15").values()) == {"untested"}
 
-    good = evidence.shots(behind({0: 0.3, 2: 1.0, 4: 1.0}, {0: 1.5, 2: 2.0, 4: 2.0}))
+
+def test_examples_replaced_or_not():
+    def behind(**skills):
+        rows = [row(name, task, 0, skill=skill) for task in SOLVED for name, skill in skills.items()]
+        return evidence.variants(rows)
+
+    good = behind(vanilla=0.3, vanilla_4=1.0, top=1.5, top_4=2.0)
     assert set(states(good, "C13").values()) == {"met"}
-    free = evidence.shots(behind({0: 2.0, 2: 1.0, 4: 1.0}, {0: 2.0, 2: 1.0, 4: 1.0}))
+    free = behind(vanilla=2.0, vanilla_4=1.0, top=2.0, top_4=1.0)
     assert states(free, "C13")["replaces_on_trivia"] == "void"  # the plain model needs no examples either
-    bad = evidence.shots(behind({0: 0.3, 2: 2.0, 4: 2.0}, {0: 0.3, 2: 1.0, 4: 1.0}))
+    bad = behind(vanilla=0.3, vanilla_4=2.0, top=0.3, top_4=1.0)
     assert set(states(bad, "C13").values()) == {"not_met"}
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------
 
 
-def drawn(help_=0.2, hurt=0.2, layers=30, heads=9):
+def scored(top, bottom, help_=0.2, hurt=0.2, layers=30, heads=9):
+    """Rows of arms of all tasks and draws: effects of all heads, top and bottom heads as `heads_in` gives them."""
     rng = np.random.default_rng(0)
     kind = rng.random((layers, heads))
     effect = np.where(kind < help_, -0.05, np.where(kind > 1 - hurt, 0.05, 0.0))
     noise = 0.01 * np.ones((layers, heads))
-    return [
-        SimpleNamespace(task=task, split=split, n=96, first_order=effect.tolist(), se=noise.tolist())
-        for task in SIX
-        for split in range(3)
-    ]
-
-
-def chosen(layers, same):
-    """Top heads in the given layers; for both kinds of task the same ones, or others in each draw."""
-    rng = np.random.default_rng(1)
-    found = []
+    rows = []
     for task in SIX:
         for split in range(3):
-            rng = np.random.default_rng(7 if same else [split, *task.encode()])
-            order = rng.permutation([(layer, head) for layer in layers for head in range(9)])[:40]
-            found.append(SimpleNamespace(arm="top", task=task, split=split, heads=order.tolist()))
-    return found
+            of = {"task": task, "split": split, "se": noise.tolist()}
+            rows.append(SimpleNamespace(arm="top", heads=top(task, split), first_order=effect.tolist(), **of))
+            rows.append(SimpleNamespace(arm="bottom", heads=bottom(task, split), first_order=None, **of))
+    return evidence.heads(rows)
+
+
+def heads_in(layers, same):
+    """40 heads in the given layers, for all tasks and draws the same ones (of a seed) or others in each."""
+
+    def some(task, split):
+        rng = np.random.default_rng(7 if same else [split, *task.encode()])
+        return rng.permutation([(layer, head) for layer in layers for head in range(9)])[:40].tolist()
+
+    return some
 
 
 def test_early_heads_shared_by_all():
-    found = evidence.heads(drawn(), chosen(range(2, 11), same=True))
+    found = scored(heads_in(range(2, 11), same=True), heads_in(range(11, 29), same=False))
     told = states(found, "C9")
     assert told["some_help"] == told["some_hurt"] == "met"
     one = found["C9"].parts
     assert one["mostly_early"].value == pytest.approx(3.0)
     assert one["same_for_both_kinds"].value == pytest.approx(243 / 40)
+    assert found["C9"].nulls["mostly_early"].value == found["C9"].nulls["same_for_both_kinds"].value == 0
 
 
 def test_heads_anywhere_and_of_each_task_its_own():
-    found = evidence.heads(drawn(help_=0.0, hurt=0.0), chosen(range(2, 29), same=False))
-    told = states(found, "C9")
+    told = states(scored(*[heads_in(range(2, 29), same=False)] * 2, help_=0.0, hurt=0.0), "C9")
     assert told["some_help"] == told["some_hurt"] == "not_met"
     assert told["mostly_early"] != "met"
     assert told["same_for_both_kinds"] == "void"  # two draws of one task share no more
+
+
+def test_best_and_worst_heads_in_the_same_place_say_nothing():
+    early = heads_in(range(2, 7), same=False)  # 40 of 45: shared by all, for better or worse
+    found = scored(early, early)
+    one = found["C9"].parts["same_for_both_kinds"]
+    assert one.value > 2.06 and found["C9"].nulls["same_for_both_kinds"].value > 2.06
+    assert found["C9"].nulls["mostly_early"].value == pytest.approx(3.0)
+    assert evidence.heads([SimpleNamespace(arm="top", first_order=None)]) == {}  # heads that the authors chose
 
 
 def test_overlap_and_noise_by_hand():
@@ -275,7 +311,7 @@ def test_overlap_and_noise_by_hand():
 def singles(true):
     rng = np.random.default_rng(2)
     rows = []
-    for task in evidence.BEHIND:
+    for task in SOLVED:
         for i in range(60):
             first = -0.02 - 0.03 * rng.random() if i >= 30 else 0.05 * rng.normal()
             said = true(first, rng)
@@ -357,7 +393,7 @@ def test_time():
 
     def rounds(on, sdpa):
         noise = 1 + 0.01 * rng.random((20, 3))
-        return [SimpleNamespace(tokens=t, on=on * a, off=b, sdpa=sdpa * c) for t in (64, 256) for a, b, c in noise]
+        return [SimpleNamespace(on=on * a, off=b, sdpa=sdpa * c) for a, b, c in noise]
 
     assert set(states(evidence.cost(rounds(1.02, 1.0)), "C16").values()) == {"met"}
     assert set(states(evidence.cost(rounds(1.5, 0.5)), "C16").values()) == {"not_met"}
@@ -368,16 +404,12 @@ def test_time():
 LINES = [f"question {i},yes|no,{'yes' if i % 2 else 'no'}" for i in range(16)]
 
 
-def test_own_items_as_csv_and_json(tmp_path):
+def test_own_items(tmp_path):
     file = tmp_path / "items.csv"
     file.write_text("question,options,answer\n" + "\n".join(LINES))
-    items = inputs.own_items(str(file))
+    items = own_files.own_items(str(file))
     assert len(items) == 16 and items[1].options == ("yes", "no") and items[1].gold == 0
-    assert inputs.task(str(file)).labels
-    json_file = tmp_path / "items.jsonl"
-    rows = [{"question": one.content, "options": [*one.options], "answer": one.options[one.gold]} for one in items]
-    json_file.write_text("\n".join(map(json.dumps, rows)))
-    assert inputs.own_items(str(json_file)) == items
+    assert own_files.task(str(file)).labels
 
 
 @pytest.mark.parametrize(
@@ -402,15 +434,12 @@ def test_bad_items_are_one_line(tmp_path, lines, said):
 
 
 def test_bad_files_are_one_line(tmp_path):
-    file = tmp_path / "items.jsonl"
-    file.write_text('{"question": "a", "options": "yes", "answer": "yes"}')
-    with pytest.raises(ClaimbookError, match="line 1: it must be"):
-        inputs.own_items(str(file))
+    file = tmp_path / "items.csv"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ClaimbookError, match="not UTF-8"):
-        inputs.own_items(str(file))
+        own_files.own_items(str(file))
     with pytest.raises(ClaimbookError, match="cannot be read"):
-        inputs.own_items(str(tmp_path / "nowhere.csv"))
+        own_files.own_items(str(tmp_path / "nowhere.csv"))
     with pytest.raises(ClaimbookError, match="one model at a time"):
         inputs.check({"models": "a,b", "text": "", "items": ""})
 
@@ -418,7 +447,7 @@ def test_bad_files_are_one_line(tmp_path):
 def test_the_example_can_be_read():
     from claimbook import paths
 
-    assert len(inputs.own_items(str(paths.chapter_data("attention_calibration") / "example.csv"))) == 40
+    assert len(own_files.own_items(str(paths.chapter_data("attention_calibration") / "example.csv"))) == 40
 
 
 def test_published_lists_begin_at_layer_two_and_are_not_executed(tmp_path, monkeypatch):

@@ -82,10 +82,14 @@ def live_arms(run, lm) -> list:
 
 
 def now(run, lm, **live) -> list:
-    """Arms measured here and now; as large a share of the heads as 40 of SmolLM2's 243."""
-    top = max(1, round(int(choice.allowed(lm).sum()) * 40 / 243))
-    config = RUNS["arms_trivia"].config | {"splits": [0], "seed": run.seed, "top": top} | live
+    """Arms of the first draw, measured here and now."""
+    config = RUNS["arms_trivia"].config | {"splits": [0], "seed": run.seed, "top": sixth(lm)} | live
     return arms.EXPERIMENT.now(lm, config)
+
+
+def sixth(lm) -> int:
+    """As large a share of the heads that may be calibrated as 40 of SmolLM2's 243."""
+    return max(1, round(int(choice.allowed(lm).sum()) * 40 / 243))
 
 
 def varied_rows(run, arms_by_model: dict[str, list]) -> dict[str, list]:
