@@ -1466,6 +1466,8 @@ MUTATIONS = [
         'not isinstance(metadata, dict) or not _are(str, metadata.get("tags", []))',
         "not isinstance(metadata, dict)",
         "test_files.py -k damaged_notebook",
+    ),
+    (
         "loss and gain are taken the wrong way round",
         "experiments/attention_calibration/evidence.py",
         '"on_average": over_items(of.gain(right, known))',
@@ -1497,8 +1499,8 @@ MUTATIONS = [
         "bottom heads are compared with no change",
         "experiments/attention_calibration/evidence.py",
         'over_items(less(random, of(right, "bottom", known)))',
-        'over_items(less(of(right, "vanilla", known), of(right, "top", known)))',
-        "test_calibration_rows.py -k makes_the_model_better",
+        'over_items(less(of(right, "vanilla", known), of(right, "bottom", known)))',
+        "test_calibration_rows.py -k lose_less_than_random",
     ),
     (
         "what the plain model does too counts for the first token's rival",
@@ -1517,8 +1519,8 @@ MUTATIONS = [
     (
         "frozen places are judged the wrong way round",
         "experiments/attention_calibration/evidence.py",
-        '_negative(less(gained["frozen"], gained["top"], 0.5))',
-        'less(gained["frozen"], gained["top"], 0.5)',
+        'lost = less(gained["top"], gained["frozen"])',
+        'lost = less(gained["frozen"], gained["top"])',
         "test_calibration_rows.py -k adapting",
     ),
     (
@@ -1530,9 +1532,30 @@ MUTATIONS = [
     ),
     (
         "a question may choose and judge",
-        "experiments/attention_calibration/inputs.py",
+        "experiments/attention_calibration/own_files.py",
         "if seen[question.casefold()] > 1:",
         "if seen[question.casefold()] > 2:",
         "test_calibration_rows.py -k bad_items",
+    ),
+    (
+        "being less sure counts as better answers",
+        "experiments/attention_calibration/evidence.py",
+        "for t in TEMPERATURES]",
+        "for t in (1.0,)]",
+        "test_calibration_rows.py -k less_sure_only",
+    ),
+    (
+        "bottom heads are no null of where the top ones lie",
+        "experiments/attention_calibration/evidence.py",
+        'for arm in ("top", "bottom"))',
+        'for arm in ("top", "vanilla"))',
+        "test_calibration_rows.py -k same_place",
+    ),
+    (
+        "random heads are the same in each draw of items",
+        "experiments/attention_calibration/measure/arms.py",
+        "{config['task']} {number} {arm}",
+        "{arm}",
+        "test_calibration_tasks.py -k each_tasks_own",
     ),
 ]

@@ -312,9 +312,8 @@ def test_heads_are_chosen_by_sign_and_rank():
     effects = torch.tensor([[-3.0, 1.0], [-1.0, 0.0], [-2.0, -9.0]])
     allowed = torch.tensor([[True, True], [True, True], [True, False]])
     choice = act.choose(effects, allowed, 2)
-    assert choice.helpful.tolist() == [[True, False], [True, False], [True, False]]
-    assert choice.harmful.tolist() == [[False, True], [False, True], [False, False]]
     assert choice.top.tolist() == [[True, False], [False, False], [True, False]]
+    assert choice.bottom.tolist() == [[False, True], [False, False], [False, False]], "no more than hurt"
     assert int(act.choose(effects, allowed, 40).top.sum()) == 3, "no more than help"
 
 

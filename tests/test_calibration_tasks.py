@@ -110,13 +110,22 @@ def test_the_prior_is_what_empty_contents_give(lm):
 
 def test_effects_follow_their_items_whatever_the_batch(lm):
     task, items = tasks.TASKS["counting"], drawn(lm).choose
-    found, base = (one.clone() for one in vars(choice.effects(lm, task, items)).values())
-    turned = choice.effects(lm, task, items[::-1])
+    found, base = vars(choice.effects(lm, task.name, tuple(items))).values()
+    turned = choice.effects(lm, task.name, tuple(items[::-1]))
     torch.testing.assert_close(turned.values.flip(1), found, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(
         turned.base, scoring.score(lm, task, items[::-1], None).nll(items[::-1]), atol=1e-4, rtol=1e-4
     )
     torch.testing.assert_close(turned.base.flip(0), base, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(turned.se, found[0].std(0) / 3**0.5, atol=1e-6, rtol=1e-3)
+
+
+def test_batches_are_of_one_length_and_leave_nobody_alone_who_need_not_be():
+    lengths = [5] * (scoring.BATCH + 1) + [7, 6, 6]
+    found = [list(places) for places in scoring.batches([torch.zeros(n) for n in lengths])]
+    assert sorted(place for places in found for place in places) == list(range(len(lengths)))
+    assert all(len({lengths[place] for place in places}) == 1 for places in found)
+    assert sorted(len(places) for places in found) == [1, 2, scoring.BATCH // 2, scoring.BATCH // 2 + 1]
 
 
 def test_solved_items_stand_before_the_question(lm):
@@ -134,27 +143,40 @@ def test_solved_items_stand_before_the_question(lm):
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
+def counted(splits=(0,), **more):
+    return SMALL | {"splits": list(splits)} | more
+
+
 def test_arms_calibrate_the_heads_that_they_say(lm):
-    names = [*stored.ARMS, "random_0", "frozen", "towards_all", "other_task"]
-    rows = arms.EXPERIMENT.now(lm, SMALL | {"split": 0, "arms": names, "other": "hypernyms"})
+    names = [*stored.ARMS, "random_0", "random_1", "frozen", "towards_all"]
+    rows = arms.EXPERIMENT.now(lm, counted(arms=names))
     by = {row.arm: row for row in rows}
     heads = {name: {tuple(head) for head in row.heads} for name, row in by.items()}
     assert list(by) == names and not heads["vanilla"] and len(heads["all"]) == len(heads["towards_all"]) == 8
-    effects = choice.effects(lm, tasks.TASKS["counting"], drawn(lm).choose).act
+    items = tuple(drawn(lm).choose)
+    effects = choice.effects(lm, "counting", items).act
     ranked = sorted(heads["all"], key=lambda head: float(effects[head]))
     assert heads["top"] == {head for head in ranked[:2] if effects[head] < 0}
     assert heads["bottom"] == {head for head in ranked[-2:] if effects[head] > 0}
-    assert heads["helpful"] == {head for head in ranked if effects[head] < 0} == heads["all"] - heads["harmful"]
     assert len(heads["random_0"]) == 2 and heads["frozen"] == heads["top"]
     judged = drawn(lm).judge
     assert all(row.gold == [one.gold for one in judged] and len(row.scores) == 4 for row in rows)
     assert by["top"].scores != by["vanilla"].scores and by["vanilla"].sinks == by["vanilla"].moved == 0
-    after = scoring.score(lm, tasks.TASKS["counting"], drawn(lm).choose, Rule(_of(heads["top"], lm))).nll(
-        drawn(lm).choose
-    )
-    before = scoring.score(lm, tasks.TASKS["counting"], drawn(lm).choose, None).nll(drawn(lm).choose)
+    task, rule = tasks.TASKS["counting"], Rule(_of(heads["top"], lm))
+    after, before = (scoring.score(lm, task, items, one).nll(items) for one in (rule, None))
     assert by["top"].choice_gain == pytest.approx(float((after - before).mean()), abs=1e-3)
-    assert {name for name, row in by.items() if row.prior} == set(arms.PRIOR)
+    torch.testing.assert_close(torch.tensor(by["top"].first_order), effects, atol=1e-6, rtol=1e-3)
+    assert {name for name, row in by.items() if row.prior} == {"vanilla", "top"}
+    assert [name for name, row in by.items() if row.first_order] == ["top"]
+
+
+def test_draws_of_random_heads_are_each_tasks_own(lm):
+    def some(**config):
+        rows = arms.EXPERIMENT.now(lm, counted((0, 1), arms=["random_0", "random_1"], top=4, judge=1) | config)
+        return [tuple(map(tuple, row.heads)) for row in rows]
+
+    every = [*some(), *some(task="hypernyms"), *some(seed=1)]
+    assert len(set(every)) > 6 and some() == some()
 
 
 def _of(heads, lm):
@@ -165,22 +187,28 @@ def _of(heads, lm):
 
 
 def test_heads_may_be_given_and_unknown_arms_are_refused(lm):
-    config = SMALL | {"split": 0, "arms": ["top"], "heads": [[1, 3]]}
-    assert arms.EXPERIMENT.now(lm, config)[0].heads == [[1, 3]]
-    with pytest.raises(ClaimbookError, match="no arm 'frozen' here"):
-        arms.EXPERIMENT.now(lm, config | {"arms": ["frozen"]})
+    config = counted(arms=["vanilla", "top", "random_0"], heads=[[1, 3]])
+    rows = arms.EXPERIMENT.now(lm, config)
+    assert rows[1].heads == [[1, 3]] and len(rows[2].heads) == 1
+    assert rows[0].prior and rows[1].prior and rows[1].choice_gain is rows[1].first_order is None
+    for name, heads in (("frozen", [[1, 3]]), ("nonsense", None)):
+        with pytest.raises(ClaimbookError, match=f"no arm '{name}' here"):
+            arms.EXPERIMENT.now(lm, config | {"arms": [name], "heads": heads})
 
 
 def test_arms_behind_solved_items(lm):
-    rows = arms.EXPERIMENT.now(lm, SMALL | {"split": 0, "arms": ["vanilla", "top"], "shots": [0, 2]})
-    assert [row.arm for row in rows] == ["vanilla_0", "top_0", "vanilla_2", "top_2"]
-    assert rows[1].heads == rows[3].heads and rows[0].scores != rows[2].scores and all(row.prior for row in rows)
+    names = ["vanilla", "top", "vanilla_4", "top_4"]
+    rows = arms.EXPERIMENT.now(lm, counted(arms=names, choose=5))
+    assert [row.arm for row in rows] == names
+    assert rows[1].heads == rows[3].heads and rows[0].scores != rows[2].scores and rows[2].prior is None
+    solved = arms._solved([item(f"{i}?", gold=i % 3 == 0) for i in range(6)], 4)
+    assert [one.gold for one in solved] == [0, 1, 0, 1]
 
 
 def test_exact_effects_are_those_of_one_head_on_judged_items(lm):
-    rows = exact.EXPERIMENT.now(lm, SMALL | {"split": 0, "random": 2, "heads": None})
+    rows = exact.EXPERIMENT.now(lm, SMALL | {"split": 0, "items": 3, "random": 2, "heads": None})
     items = drawn(lm).judge[:3]
-    first = choice.effects(lm, tasks.TASKS["counting"], items).act
+    first = choice.effects(lm, "counting", tuple(items)).act
     for row in rows:
         before, after = (
             scoring.score(lm, tasks.TASKS["counting"], items, rule).nll(items)
@@ -191,7 +219,7 @@ def test_exact_effects_are_those_of_one_head_on_judged_items(lm):
     assert sum(row.drawn for row in rows) == 2 and all(row.drawn or row.chosen for row in rows)
 
 
-def test_sinks_of_prompts_their_nulls_and_no_content_word_in_sight(lm):
+def test_sinks_of_prompts_and_their_nulls(lm):
     config = {"tasks": ["counting"], "each": 2, "prose": 0, "prompts": None, "seed": 0}
     units = sinks.units(lm, config)
     kinds = [one.kind for one in units.values()]
@@ -199,9 +227,9 @@ def test_sinks_of_prompts_their_nulls_and_no_content_word_in_sight(lm):
     ids = [one.ids for one in units.values()]
     assert sorted(ids[0].tolist()) == sorted(ids[2].tolist()) and ids[0].tolist() != ids[2].tolist()
     rows = [sinks.measure(lm, one, config) for one in units.values()]
-    assert all(len(row.by_position) == row.tokens and len(row.layer_columns) == 2 for row in rows)
-    assert all(row.by_position[0] == 0 and not any(row.by_position[-sinks.LATE :]) for row in rows)
-    assert all(row.top["text"] == "" or row.top["kind"] != "word" for row in rows)
+    assert all(row.heads == 4 and len(row.flagged) == len(row.layer_columns) == 2 for row in rows)
+    assert all(0 < row.top["position"] < row.tokens - sinks.LATE for row in rows)
+    assert all(set(row.top) == {"position", "kind", "template", "over_even"} for row in rows)  # no word is kept
     row, share = rows[0], sinks.mean_map(lm, ids[0]).mean(0)
     n = row.tokens
     mean = share.sum(0) / torch.arange(n, 0, -1)
@@ -209,6 +237,15 @@ def test_sinks_of_prompts_their_nulls_and_no_content_word_in_sight(lm):
     even = sum(1 / (k + 1) for k in range(row.top["position"], n)) / (n - row.top["position"])
     assert row.top["over_even"] == pytest.approx(float(mean[row.top["position"]]) / even, rel=1e-3)
     assert len(sinks.units(lm, config | {"prompts": 1})) == 1
+
+
+def test_a_column_that_even_attention_gives_is_not_strong():
+    even = torch.tensor([[1 / (k + 1) if j <= k else 0.0 for j in range(26)] for k in range(26)])
+    share = even.sum(0) / torch.arange(26, 0, -1)
+    assert share[1] > sinks.COLUMN and not sinks.strong(share, share).any()
+    high = share.clone()
+    high[10] = 0.12
+    assert sinks.strong(high, share).nonzero()[:, 0].tolist() == [10]
 
 
 @pytest.mark.parametrize(
@@ -219,15 +256,17 @@ def test_kinds_of_tokens(text, kind):
     assert sinks._kind(text) == kind
 
 
-def test_cost_times_each_way(lm, monkeypatch):
-    ids = lm.document("a" * 40)
-    row = cost.measure(lm, ids, {"top": 2})
-    assert row.tokens == len(ids) and min(row.on, row.off, row.sdpa) > 0
+def test_cost_times_each_way(lm):
+    row = cost.measure(lm, lm.document("a" * 40), {"top": 2})
+    assert min(row.on, row.off, row.sdpa) > 0
 
 
-def test_stored_runs_are_small_and_say_what_they_need():
-    for name, one in stored.STORED.items():
+def test_stored_runs_say_what_they_need_and_begin_with_their_prefix():
+    for name, one in stored.RUNS.items():
         assert one.config["model"] in one.assets, name
         if one.run.startswith("measure.arms"):
             assert set(stored.ASSETS[one.config["task"]]) <= set(one.assets), name
-            assert one.prefix.get("arms", []) == one.config["arms"][:2] or "shots" in one.prefix
+            units = list(arms.units(None, one.config))
+            first = list(arms.units(None, one.config | one.prefix))
+            assert first == units[: len(first)] != units, name
+    assert stored.ASSETS.keys() == tasks.TASKS.keys()

@@ -246,20 +246,18 @@ def _change(rule: Rule, probs: Tensor, value: Tensor, layer: int, window: int | 
 class Choice:
     """Sets of heads, each bool (L, H), by the effect of calibrating one alone; below 0 the loss falls."""
 
-    helpful: Tensor
-    harmful: Tensor
     top: Tensor
     bottom: Tensor
 
 
 def choose(effects: Tensor, allowed: Tensor, count: int) -> Choice:
-    """Allowed heads (L, H) by their effects (L, H): those that help, those that do not, the ``count`` best and worst.
+    """The ``count`` best and worst of the allowed heads (L, H) by their effects (L, H).
 
     The paper keeps the heads that, calibrated alone, raise accuracy on items held out for it. ``top`` holds fewer where
     fewer help, ``bottom`` where fewer hurt; of equal effects the lower layer and head comes first.
     """
     helpful, hurt = allowed & (effects < 0), allowed & (effects > 0)
-    return Choice(helpful, allowed & ~helpful, _lowest(effects, helpful, count), _lowest(-effects, hurt, count))
+    return Choice(_lowest(effects, helpful, count), _lowest(-effects, hurt, count))
 
 
 def _lowest(effects: Tensor, among: Tensor, count: int) -> Tensor:
