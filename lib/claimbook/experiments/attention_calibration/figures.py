@@ -109,16 +109,16 @@ def bias_or_not(rows: list) -> Plot:
         plotting.reference_line(ax, 0, "", axis="x")
         ax.set(xlabel="accuracy gained, points", ylabel="area under the curve, × 100")
         ax.margins(0.2)
-        far = max(points, key=lambda name: points[name][0] - points[name][1])
+        far = max(points, key=lambda name: abs(points[name][0] - points[name][1]))
         title = (
-            f"On {_task(far)} ACT gains {points[far][0]:.1f} points of accuracy and {points[far][1]:.1f} of the area "
-            "under the curve, which no threshold moves"
+            f"On {_task(far)} ACT moves accuracy by {points[far][0]:+.1f} points and the area under the curve by "
+            f"{points[far][1]:+.1f}"
         )
     return Plot(
         fig,
         title=title,
-        caption="Each mark is a task. For sentiment the area is over pairs of tweets; where each item has options of "
-        "its own, it is the share of wrong options that score below the right one.",
+        caption="Each mark is a task. For sentiment the area is over pairs of tweets, and no threshold moves it. Where "
+        "each item has options of its own, it is the share of wrong options that score below the right one.",
         alt="Scatter of accuracy gained against area under the curve gained, a mark for each task.",
     )
 
