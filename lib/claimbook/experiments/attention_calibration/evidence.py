@@ -177,7 +177,7 @@ def arms(rows: list) -> Found:
             preconditions={f"knows_{name}": over_items(of(auc, "vanilla", [name]), name) for name in SIX},
         ),
         "C17": prior_gives(of),
-        "C18": beyond_prior(of),
+        "C18": beyond_prior(of, known),
         "C20": Evidence(
             parts={"as_good": over_items(of.gain(right, known, "zero", "top"))},
             nulls={"as_good": over_items(of.gain(right, known, "vanilla", "top"))},
@@ -241,9 +241,8 @@ def _best(names: Iterable[str], pick: Callable, tried: Callable[[str], list]) ->
     return np.concatenate([pick(some, key=np.mean) for some in found]) if found else np.empty(0)
 
 
-def beyond_prior(of: Arms) -> Evidence:
+def beyond_prior(of: Arms, known: list[str]) -> Evidence:
     """C18: what calibration adds that no change of the prior can."""
-    known = knows(of, SIX)
     lowered = less(*(at_best_temperature(of, arm, known) for arm in ("vanilla", "top")))
     return Evidence(
         parts={

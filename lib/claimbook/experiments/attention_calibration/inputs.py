@@ -104,9 +104,10 @@ def varied_rows(run, arms_by_model: dict[str, list]) -> dict[str, list]:
 def prompts(run, lm) -> dict[str, list]:
     """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
     few = 2 if run.smoke else run.parameters["questions"] or None
-    live = {"prompts": few, "text": run.text, "tasks": there(tasks.TASKS)}
+    config = RUNS["sinks"].config
+    live = {"prompts": few, "text": run.text, "tasks": there(config["tasks"])}
     if "sinks" not in STORED:
-        return {lm.name: sinks.EXPERIMENT.now(lm, RUNS["sinks"].config | live)}
+        return {lm.name: sinks.EXPERIMENT.now(lm, config | live)}
     return run.rows("sinks", lm, again={"prompts": few or AGAIN}, **live)
 
 
