@@ -74,6 +74,19 @@ def test_variants_stand_beside_the_arms_of_the_same_items(monkeypatch):
     assert found == {"smollm2-135m": [rows[0], frozen]}
 
 
+def test_prompts_are_measured_again_in_the_stored_order(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(inputs, "there", list)
+    reads = SimpleNamespace(
+        smoke=False,
+        text="",
+        parameters={"questions": 0},
+        rows=lambda name, lm, again, **live: asked.update(live | again),
+    )
+    inputs.prompts(reads, None)
+    assert asked["tasks"] == stored.RUNS["sinks"].config["tasks"] and asked["prompts"] == inputs.AGAIN
+
+
 def test_own_items_are_halved(lm):
     rows = inputs.own_rows(run("cpu", items=""), lm)
     assert {row.arm for row in rows} == {"vanilla", "top", "random_0"}
