@@ -348,7 +348,7 @@ def test_folders_that_do_not_match_are_refused(folder):
         ("stem,cohort\nb,x\n", "has no a"),
         ("stem,cohort\na,x\nb,x\n", "ct_dir has no b"),
         ("stem,cohort\na,\n", "no cohort for a"),
-        ("", "no column stem, cohort"),
+        ("", "it is empty: give stem, cohort"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(folder, text, said):
@@ -357,7 +357,14 @@ def test_a_table_that_does_not_fit_is_refused(folder, text, said):
 
 
 def test_a_table_that_is_not_there_is_refused(folder):
-    assert "cannot be read" in refused(folder, cohort_csv=str(folder / "none.csv"))
+    assert "no file" in refused(folder, cohort_csv=str(folder / "none.csv"))
+
+
+def test_a_table_is_read_as_a_spreadsheet_writes_it(folder):
+    table = folder / "cohorts.csv"
+    table.write_text("Cohort;STEM;Patient\nspring;a;Müller\n;;\n", encoding="utf-16")
+    (scan,) = own_files.load(given(folder, cohort_csv=str(table)))
+    assert (scan.cohort, scan.patient, scan.contrast) == ("spring", "Müller", "")
 
 
 # --- the public index -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """GraphMASAL: evidence on rows made by hand, true and false; a reader's own files; figures draw what rows hold."""
 
+import json
 import math
 
 import numpy as np
@@ -344,7 +345,7 @@ def test_the_example_is_read_where_nothing_is_given():
         ("edges", EDGES + "a,z\n", "line 4: the topic 'z' is not among the topics"),
         ("edges", "from,to\na,b\n", "no column prerequisite, topic"),
         ("answers", "student,topic,correct\nAnn,a,yes\n", "line 2: correct must be 0 or 1, not 'yes'"),
-        ("answers", "student,topic,correct\nAnn,a\n", "line 2: it has not 3 cells"),
+        ("answers", "student,topic,correct\nAnn,a\n", "line 2: 2 cells under 3 columns"),
         ("answers", "student,topic,correct\nAnn,q,1\n", "the topic 'q' is not among"),
         ("ratings", "student,plan,rater,score\nBob,planner,Bo,1\n", "no answers of student 'Bob'"),
         ("ratings", "student,plan,rater,score\nAnn,mine,Bo,1\n", "no plan 'mine'; rate planner, closed"),
@@ -360,15 +361,22 @@ def test_what_is_wrong_is_one_line(tmp_path, name, text, said):
 def test_files_that_are_missing_and_models_that_are_several(tmp_path):
     with pytest.raises(ClaimbookError, match="edges needs topics, answers too"):
         inputs.check(dict.fromkeys(own_files.FILES, "") | {"edges": str(tmp_path), "models": ""})
-    with pytest.raises(ClaimbookError, match="cannot be read"):
+    with pytest.raises(ClaimbookError, match=r"no file .*none.csv': give a CSV or JSON file with id"):
         inputs.check(given(tmp_path) | {"topics": str(tmp_path / "none.csv")})
     with pytest.raises(ClaimbookError, match="one model at a time"):
         inputs.check(dict.fromkeys(own_files.FILES, "") | {"models": "a,b"})
 
 
-def test_semicolons_are_read_and_a_byte_order_mark(tmp_path):
-    own = own_files.load(given(tmp_path, edges="\ufeff" + EDGES.replace(",", ";")))
+def test_tables_are_read_as_spreadsheets_and_scripts_write_them(tmp_path):
+    """What the one reader of tables takes as meant is tried in test_grocery_files.py; here, that it is asked."""
+    files = given(tmp_path, edges="\ufeff" + EDGES.replace(",", ";").replace("topic", " Topic "))
+    own = own_files.load(files)
     assert own.course.graph.edges == [(0, 1), (1, 2)]
+    rows = [line.split(",") for line in ANSWERS.split()[1:]]
+    rows = [{"student": student, "topic": topic, "correct": int(correct)} for student, topic, correct in rows]
+    (tmp_path / "answers.csv").write_text(json.dumps(rows), encoding="utf-16")
+    (again,) = own_files.load(files).students
+    assert again.answers == own.students[0].answers
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

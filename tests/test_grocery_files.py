@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from claimbook import paths
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
+from claimbook.experiments import own_tables
 from claimbook.experiments.grocery_ranking import ingredients, inputs, own_files, recipes
 from claimbook.runs import parameters
 
@@ -273,7 +274,7 @@ def test_recipes_that_are_alike_are_kept_and_both_lines_named(tmp_path, capsys):
     assert capsys.readouterr().out == said
     many = [[f"{row[0]} again", *row[1:]] for row in ROWS]
     read(tmp_path, as_csv(ROWS + many))
-    assert capsys.readouterr().out.count(" and ") == 21 and own_files.SHOWN == 20
+    assert capsys.readouterr().out.count(" and ") == 21 and own_tables.SHOWN == 20
 
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n"), min_size=1).filter(str.strip)
@@ -282,7 +283,7 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_character
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     titles=st.lists(texts, min_size=32, max_size=32),
-    delimiter=st.sampled_from(sorted(own_files.DELIMITERS)),
+    delimiter=st.sampled_from(sorted(own_tables.DELIMITERS)),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     end=st.sampled_from(["\n", "\r\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
@@ -411,7 +412,7 @@ def test_places_that_are_no_file_are_named(tmp_path, monkeypatch):
         ("nowhere.csv", "no file 'nowhere.csv': give a CSV or JSON file with title"),
         (str(tmp_path), "is a folder: name a CSV or JSON file in it"),
         ("x" * 5000, "cannot be opened"),
-        ("~nobody-of-that-name/mine.csv", "cannot be opened"),
+        ("~nobody-of-that-name/mine.csv", "no file"),
         (os.devnull, "is no ordinary file"),
     ):
         with pytest.raises(ClaimbookError, match=said):

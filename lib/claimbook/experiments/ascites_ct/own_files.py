@@ -7,7 +7,6 @@ clearly meant is read as meant: flipped and oblique axes, a tilted gantry, paddi
 volume without a word is refused in one line that names the file and the way out.
 """
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from claimbook import paths
 from claimbook.errors import ClaimbookError
+from claimbook.experiments import own_tables
 from claimbook.experiments.ascites_ct import dicom
 
 NOT_A_DEVICE = "Not a medical device: nothing here may guide the care of a patient."
@@ -75,7 +76,7 @@ def check(parameters: dict[str, object]) -> None:
 
 def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]:
     """Files of a folder by stem: ``a.nii.gz`` and nnU-Net's ``a_0000.nii.gz`` are "a", as is a folder of slices."""
-    place = Path(folder).expanduser()
+    place = paths.expanded(folder)
     if not place.is_dir():
         raise ClaimbookError(f"{parameter}: no folder '{folder}'")
     found = [path for path in sorted(place.iterdir()) if path.name.endswith((".nii", ".nii.gz"))]
@@ -103,32 +104,22 @@ def _matching(images: dict[str, Path], folder: object, parameter: str) -> dict[s
 
 
 def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Cohort, patient and contrast by stem, of a CSV file with stem, cohort and, if it likes, patient and contrast."""
+    """Cohort, patient and contrast by stem, of a table with stem, cohort and, if it likes, patient and contrast."""
     if not path:
         return {}
-    try:
-        with Path(str(path)).expanduser().open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClaimbookError(f"cohort_csv '{path}' cannot be read ({error}): give a CSV file in UTF-8") from None
     name = Path(str(path)).name
-    if lacking := [column for column in ("stem", "cohort") if column not in names]:
-        raise ClaimbookError(f"{name}: no column {_listed(lacking)}: its first line must name stem and cohort")
+    table = own_tables.rows(str(path), ("stem", "cohort"), ("patient", "contrast"))
+    rows = [{column: str(value or "").strip() for column, value in row.items()} for _, row in table]
     stems = [row["stem"] for row in rows]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{name}: {_listed(twice)} on several lines: one line a scan")
     for lacking, where in ((images.keys() - set(stems), name), (set(stems) - images.keys(), "ct_dir")):
         if lacking:
-            raise ClaimbookError(f"{where} has no {_listed(sorted(map(str, lacking)))}: one line for each image")
-    if empty := [row["stem"] for row in rows if not (row["cohort"] or "").strip()]:
+            raise ClaimbookError(f"{where} has no {_listed(sorted(lacking))}: one line for each image")
+    if empty := [row["stem"] for row in rows if not row["cohort"]]:
         raise ClaimbookError(f"{name}: no cohort for {_listed(empty)}")
     return {
-        row["stem"]: {
-            "cohort": row["cohort"].strip(),
-            "patient": row.get("patient") or row["stem"],
-            "contrast": row.get("contrast") or "",
-        }
+        row["stem"]: {"cohort": row["cohort"], "patient": row["patient"] or row["stem"], "contrast": row["contrast"]}
         for row in rows
     }
 

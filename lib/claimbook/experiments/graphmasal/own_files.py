@@ -6,11 +6,9 @@ makes it.
 """
 
 import csv
-import io
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, Never
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -18,6 +16,7 @@ from scipy.stats import spearmanr
 
 from claimbook import paths
 from claimbook.errors import ClaimbookError
+from claimbook.experiments import own_tables
 from claimbook.experiments.graphmasal import diagnosis, learners, topics
 from claimbook.experiments.graphmasal.diagnosis import Fit
 from claimbook.experiments.graphmasal.learners import Student
@@ -117,21 +116,23 @@ def rated(own: Own, made: dict[str, dict[str, method.Path]]) -> str:
 def _course(topics_file: str, edges_file: str) -> Course:
     listed = _rows(topics_file, Topic)
     at: dict[str, int] = {}
-    for line, topic in listed:
+    for place, topic in listed:
         if topic.id in at:
-            _refuse(topics_file, f"line {line}: the id '{topic.id}' stands twice; give each topic an id of its own")
+            own_tables.refuse(
+                topics_file, f"{place}: the id '{topic.id}' stands twice; give each topic an id of its own"
+            )
         at[topic.id] = len(at)
     edges = []
-    for line, edge in _rows(edges_file, Edge):
+    for place, edge in _rows(edges_file, Edge):
         for topic in (edge.prerequisite, edge.topic):
-            _known(edges_file, line, topic, at)
+            _known(edges_file, place, topic, at)
         edges.append((at[edge.prerequisite], at[edge.topic]))
     ids = tuple(at)
     try:
         graph = Graph.of(len(at), edges)
     except ValueError:
         round_ = " → ".join(ids[v] for v in _circle(edges))
-        _refuse(edges_file, f"prerequisites go round in a circle: {round_}; leave one of these edges out")
+        own_tables.refuse(edges_file, f"prerequisites go round in a circle: {round_}; leave one of these edges out")
     rows = [topic for _, topic in listed]
     return Course(ids, tuple(row.name or row.id for row in rows), tuple(row.description for row in rows), graph)
 
@@ -152,8 +153,8 @@ def _circle(edges: list[tuple[int, int]]) -> list[int]:
 def _students(file: str, course: Course) -> list[Student]:
     at = {topic: i for i, topic in enumerate(course.ids)}
     answers: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for line, answer in _rows(file, Answer):
-        _known(file, line, answer.topic, at)
+    for place, answer in _rows(file, Answer):
+        _known(file, place, answer.topic, at)
         answers[answer.student][at[answer.topic]].append(int(answer.correct))
     return [_student(name, given, course.graph) for name, given in answers.items()]
 
@@ -168,52 +169,38 @@ def _student(name: str, given: dict[int, list[int]], graph: Graph) -> Student:
 
 def _ratings(file: str, students: list[Student]) -> list[Rating]:
     names, found = {student.name for student in students}, []
-    for line, rating in _rows(file, Rating):
+    for place, rating in _rows(file, Rating):
         if rating.student not in names:
-            _refuse(
-                file, f"line {line}: no answers of student '{rating.student}'; there are {', '.join(sorted(names))}"
+            own_tables.refuse(
+                file, f"{place}: no answers of student '{rating.student}'; there are {', '.join(sorted(names))}"
             )
         if rating.plan not in WAYS:
-            _refuse(file, f"line {line}: no plan '{rating.plan}'; rate {', '.join(WAYS)}")
+            own_tables.refuse(file, f"{place}: no plan '{rating.plan}'; rate {', '.join(WAYS)}")
         found.append(rating)
     return found
 
 
-def _known(file: str, line: int, topic: str, at: dict[str, int]) -> None:
+def _known(file: str, place: str, topic: str, at: dict[str, int]) -> None:
     if topic not in at:
-        _refuse(file, f"line {line}: the topic '{topic}' is not among the topics; add it there or correct it here")
+        own_tables.refuse(
+            file, f"{place}: the topic '{topic}' is not among the topics; add it there or correct it here"
+        )
 
 
-def _rows(file: str, kind: type[_Row]) -> list[tuple[int, _Row]]:
-    """Rows of a CSV file with their lines, each checked; commas, or semicolons as some spreadsheets write."""
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        what = "is not UTF-8: save it as CSV UTF-8" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        raise ClaimbookError(f"{file} {what}") from None
-    first = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
-    columns = [name.strip() for name in reader.fieldnames or []]
-    needed = [name for name, field in kind.model_fields.items() if field.is_required()]
-    if lacking := [name for name in needed if name not in columns]:
-        _refuse(file, f"no column {', '.join(lacking)}: the first line must name {', '.join(needed)}")
-    reader.fieldnames, found = columns, []
-    for row in reader:
-        if None in row or None in row.values():
-            _refuse(file, f"line {reader.line_num}: it has not {len(columns)} cells, as the first line has")
+def _rows(file: str, kind: type[_Row]) -> list[tuple[str, _Row]]:
+    """Rows of a table with their places, each checked."""
+    needed = tuple(name for name, field in kind.model_fields.items() if field.is_required())
+    more = tuple(name for name in kind.model_fields if name not in needed)
+    found = []
+    for place, row in own_tables.rows(file, needed, more):
+        given = {name: "" if value is None else str(value) for name, value in row.items()}
         try:
-            found.append((reader.line_num, kind.model_validate(row)))
+            found.append((place, kind.model_validate(given)))
         except ValidationError as error:
-            name, given = error.errors()[0]["loc"][0], error.errors()[0]["input"]
+            name = error.errors()[0]["loc"][0]
             wanted = {"correct": "0 or 1", "score": "a number"}.get(name, "a text")
-            _refuse(file, f"line {reader.line_num}: {name} must be {wanted}, not '{given}'")
-    if not found:
-        _refuse(file, "it holds no rows under its first line")
+            own_tables.refuse(file, f"{place}: {name} must be {wanted}, not '{given[name]}'")
     return found
-
-
-def _refuse(file: str, why: str) -> Never:
-    raise ClaimbookError(f"{file}: {why}")
 
 
 # --- the example ------------------------------------------------------------------------------------------------------
