@@ -91,6 +91,17 @@ RUNS |= {
     )
     for seed in SEEDS
 }
+# forty-four times as many tokens, on a GPU: does more training make gates that keep more?
+_LONG = {"batch": 16}
+_LONG_RECIPE = _TRAINING_RECIPE | {"steps": 1000, "warmup": 100}
+RUNS |= {
+    "gates_long": Stored(
+        "gates:run",
+        _HELD_OUT | _SHAPE | _TRAINING | _LONG | {"recipe": _LONG_RECIPE, "seed": 0},
+        assets=_ASSETS,
+        prefix=_begun(_LONG_RECIPE, 2),
+    )
+}
 RUNS |= {
     "texts": _measured(
         "texts:run",
