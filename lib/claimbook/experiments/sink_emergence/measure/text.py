@@ -73,8 +73,10 @@ def one(config: dict, work: Path | None = None, progress=lambda *_: None) -> Row
         work=work if device.type == "cpu" else None,  # on a GPU it takes a few minutes, without checkpoints
         progress=progress,
     )
-    with torch.no_grad():
-        end = probe.at_the_end(model)
+    end = {}
+    if recipe.steps in config["measure_at"]:  # not at the end of a beginning, of which only the curves count
+        with torch.no_grad():
+            end = probe.at_the_end(model)
     parameters = sum(parameter.numel() for parameter in model.model.layers.parameters())
     return Row(config["seed"], device.type, chunks.tokens, parameters, found["loss"], found["measured"], end)
 
