@@ -329,6 +329,39 @@ def test_a_result_of_another_machine_is_confirmed_before_it_is_stored(demo, monk
     assert stored_runs.load("demo", "short")["packages"] == {"torch": "1.0.0"}
 
 
+@pytest.fixture
+def seeds(demo, monkeypatch):
+    """Two runs that differ by their seed, made with other packages and stored nowhere; yields their names."""
+    edit(demo / TABLE, '{"steps": 5', '{"seed": 0, "steps": 5')
+    edit(demo / TABLE, "STORED = {", """STORED = {
+    "next": Stored("toy:run", {"seed": 1, "steps": 5, "scale": 1.0}, prefix={"steps": 2}),""")
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "1.0.0"})
+    for name in ("short", "next"):
+        stored_runs.run("demo", name)
+    monkeypatch.undo()
+    monkeypatch.setenv("CLAIMBOOK_ROOT", str(demo))
+    return "short", "next"
+
+
+def test_another_seed_is_confirmed_with_the_first(seeds, monkeypatch):
+    first, second = seeds
+    assert stored_runs.confirm("demo", first) == 0
+    monkeypatch.setattr(stored_runs, "_carry_out", None)  # nothing is run again
+    assert stored_runs.confirm("demo", second) == 0
+    assert stored_runs.load("demo", second)["freshness"] == "confirmed by prefix"
+    assert stored_runs.load("demo", second)["confirmed"][0]["of"] == first
+
+
+@pytest.mark.parametrize("key, value", [("machine", "another"), ("packages", {"torch": "2.0.0"}), ("modules", {})])
+def test_a_seed_that_was_made_otherwise_needs_a_prefix_of_its_own(seeds, key, value):
+    first, second = seeds
+    stored_runs.confirm("demo", first)
+    path = stored_runs.scratch("demo", second)
+    files.write_json(path, files.read_json(path) | {key: value})
+    stored_runs.confirm("demo", second)
+    assert "of" not in stored_runs.load("demo", second)["confirmed"][0]
+
+
 def test_a_confirmation_does_not_cover_a_doctored_config(demo):
     store()
     edit(demo / TOY, "step + 1.0", "1.0 + step")

@@ -61,6 +61,7 @@ def run(chapter: str, name: str, force: bool = False) -> Path:
             return path
         work = _work_folder(path, mark, force)
         result = _header(chapter, name, parts) | _carry_out(chapter, stored, parts["config"], work, f"{chapter}/{name}")
+        result["machine"] = machine.hardware()  # by now torch is there, which knows the GPU
         if "artefact" in result:
             result["artefact"] = _keep(Path(result["artefact"]), path.with_suffix(ARTEFACT))
         files.write_json(path, result)
@@ -74,7 +75,6 @@ def _header(chapter: str, name: str, parts: dict) -> dict:
         "name": name,
         "fingerprint": fingerprints.fingerprint(parts),
         **{key: part for key, part in parts.items() if key != "packages"},
-        "machine": machine.hardware(),
         **machine.collect(),
     }
 
@@ -290,11 +290,17 @@ def promote(chapter: str, names: list[str] | None = None) -> list[str]:
         result, stored = files.read_json(path), paths.sweep(chapter, name)
         _check_artefact(result, path)
         if not stored.exists() or seals.read(stored) != result:
-            if "artefact" in result:  # first, so that a kill in between leaves a result that says "damaged"
-                files.copy(path.with_suffix(ARTEFACT), stored.with_suffix(ARTEFACT))
-            seals.write(stored, result)
+            _store(chapter, name, result)
             done.append(name)
     return done
+
+
+def _store(chapter: str, name: str, result: dict) -> None:
+    """Write a result where stored runs lie, after its artefact: a kill in between leaves one that says "damaged"."""
+    path, made = paths.sweep(chapter, name), scratch(chapter, name).with_suffix(ARTEFACT)
+    if "artefact" in result and made.is_file() and files.sha256(made) == result["artefact"]:
+        files.copy(made, path.with_suffix(ARTEFACT))
+    seals.write(path, result)
 
 
 def confirm(chapter: str, name: str, before: Path | None = None) -> float | None:
@@ -303,8 +309,9 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     The prefix is compared with what is stored, which another processor or a GPU may have made, or, with ``before``,
     with what the code of an earlier checkout gives on this machine: a folder in which the stored run is fresh; that
     says nothing of packages. The same for a result that was never promoted, as it came to its end after the code had
-    changed or on another machine. Returns the largest relative difference, or None when the stored run needs no
-    confirmation. ClaimbookError when it cannot be confirmed (config or an asset changed; no prefix declared; not fresh
+    changed or on another machine. A run is confirmed without a prefix of its own where one that differs from it by the
+    seed alone, and was made alike, has been. Returns the largest relative difference, or None when the stored run needs
+    no confirmation. ClaimbookError when it cannot be confirmed (config or an asset changed; no prefix declared; not fresh
     in ``before``) or the prefix disagrees.
     """
     stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
@@ -321,6 +328,9 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     if moved or stored.prefix is None:
         reason = f"{', '.join(moved)} changed" if moved else "it declares no prefix"
         raise ClaimbookError(f"stored run {chapter}/{name} cannot be confirmed ({reason}): {way_out(chapter)}")
+    if not before and (note := _note_of_another_seed(chapter, name, result)):
+        _store(chapter, name, result | {"confirmed": [*result.get("confirmed", []), note | {"fingerprint": mark}]})
+        return note["max_rel_diff"]
     config = parts["config"] | declarations.normal(stored.prefix)
     with _alone(chapter, name):
         work = _work_folder(scratch(chapter, f"{name}.prefix"), mark, anew=True)
@@ -335,8 +345,31 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
         )
     note = {"fingerprint": mark, "prefix": stored.prefix, "max_rel_diff": difference}
     note |= {"against": "the code before, on one machine"} if before else {}
-    seals.write(path, result | {"confirmed": [*result.get("confirmed", []), note]})
+    _store(chapter, name, result | {"confirmed": [*result.get("confirmed", []), note]})
     return difference
+
+
+def _note_of_another_seed(chapter: str, name: str, result: dict) -> dict | None:
+    """The note of a run that differs by its seed alone, was made alike and is confirmed today by a prefix of its own."""
+
+    def without_seed(config: dict) -> dict:
+        return {key: value for key, value in config.items() if key != "seed"}
+
+    def made(one: dict) -> dict:
+        parts = ("function", "code", "modules", "assets", "data", "sweeps", "packages", "machine")
+        return {part: one.get(part) for part in parts} | {"config": without_seed(one["config"])}
+
+    stored = declarations.declared(chapter, name)
+    for other, one in declarations.table(chapter).items():
+        path = paths.sweep(chapter, other)
+        alike = one.run == stored.run and without_seed(one.config) == without_seed(stored.config)
+        if other == name or not alike or "seed" not in one.config or not path.exists():
+            continue
+        confirmed, mark = seals.read(path), fingerprints.sweep_fingerprint(chapter, other)
+        for note in confirmed.get("confirmed", []):
+            if note["fingerprint"] == mark and "of" not in note and made(confirmed) == made(result):
+                return note | {"of": other}
+    return None
 
 
 # Run in an earlier checkout, by that checkout's own code: the prefix of a stored run, its curves as JSON.

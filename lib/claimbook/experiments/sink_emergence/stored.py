@@ -54,7 +54,7 @@ ARMS = {
 TWELVE = ("fixed", "packed", "key_bias")  # arms whose differences are small, or whose ratios scatter
 # How many seeds of an arm are trained; the others are to come. To train more, on a machine like that of the seeds that
 # are there, raise a number and run `claimbook sweeps sink_emergence --name text_<arm>_<seed>` for each that is new.
-TRAINED = dict.fromkeys(ARMS, 99)
+TRAINED = dict.fromkeys(ARMS, SEEDS) | {"fixed_long": 2, "fixed_long_window": 0, "learned_prefix": 0}
 
 
 def _training(change: dict, seed: int) -> Stored:
