@@ -915,13 +915,6 @@ MUTATIONS = [
         "test_sink_emergence_rows.py -k sentences_follow",
     ),
     (
-        "seeds of the first hearing are judged",
-        "experiments/sink_emergence/inputs.py",
-        "for seed in seeds(arm)",
-        "for seed in (*range(5), *seeds(arm))",
-        "test_sink_emergence_rows.py -k first_hearing",
-    ),
-    (
         "seeds are compared by their place in the list",
         "experiments/sink_emergence/evidence.py",
         "[tuple(one[seed] for one in rows) for seed in rows[0] if all(seed in one for one in rows)]",

@@ -594,12 +594,10 @@ def test_every_stored_training_can_be_built():
 
 def test_what_is_trained_is_declared_and_the_rest_is_to_come():
     """A declared run that is not there would make the chapter stale."""
-    earlier = {name for names in stored.FIRST_HEARING.values() for name in names}
-    on_text = {name for name in stored.STORED if name.startswith("text_")} - earlier
+    on_text = {name for name in stored.STORED if name.startswith("text_")}
     assert on_text | set(stored.TO_COME) == set(stored.TEXT_RUNS) and not on_text & set(stored.TO_COME)
     assert len(on_text) == sum(stored.TRAINED.values()) and stored.TRAINED.keys() <= stored.ARMS.keys()
     assert all(paths.sweep("sink_emergence", name).exists() for name in stored.STORED)
-    assert earlier < stored.STORED.keys() and not earlier & stored.TEXT_RUNS.keys()
 
 
 def test_an_arm_changes_one_thing_only():
@@ -784,23 +782,6 @@ def test_a_growth_curve_is_drawn_of_every_seed():
     assert drawn == pytest.approx(sorted(wanted))
 
 
-def test_seeds_of_the_first_hearing_are_drawn_and_judged_by_nothing():
-    class Run:
-        tier = "cpu"
-
-        def stored(self, name):
-            return files.read_json(paths.sweep("sink_emergence", name))
-
-    judged = inputs.text_rows(Run())
-    assert all(row.seed >= stored.FIRST_SEED for rows in judged.values() for row in rows)
-    shown = inputs.shown(Run(), judged)
-    assert {arm: rows[: -len(judged[arm])] for arm, rows in shown.items()} == {
-        arm: shown[arm][:5] if arm in stored.FIRST_HEARING else [] for arm in judged
-    }
-    last = files.read_json(paths.sweep("sink_emergence", "text_fixed_1"))["curves"]["measured"][-1]
-    assert evidence.first(shown["fixed"][1]) == last["sink"]["0.3"][0]
-
-
 # --- sentences that hang on what came out -----------------------------------------------------------------------------
 
 
@@ -863,7 +844,7 @@ def test_the_page_says_what_waits_for_trainings():
         "Nothing is measured of 2 claims: C9 and C31. Some parts are untested of 1 claim: C12."
     )
     assert prose.waits([], []) == "No claim waits for a training."
-    assert f"The {len(stored.TO_COME)} that are to come" in prose.takes(4.0, 20.0)
+    assert f"The {len(stored.TO_COME)} that are to come" in prose.takes(4.0)
 
 
 # --- as a rerunner meets it -----------------------------------------------------------------------------------------

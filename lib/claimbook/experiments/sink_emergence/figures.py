@@ -192,7 +192,7 @@ def birth(arms: dict[str, list[Row]]) -> Plot | str:
         f"{means['fixed']:.1f} % of heads and samples after {read:.0f} million tokens, {means['packed']:.1f} % on "
         "ordinary text",
         caption="Above: each row is a head of one small decoder, the last layer on top; bright is attention to the "
-        "first token. Below: every seed that is stored, those of the first hearing among them.",
+        "first token. Below: a line for each seed.",
         alt="Above, attention to a first token that is always the same against training tokens, a row for each head "
         "of a small decoder. Below, the share of heads and samples with a sink against training tokens, a line for "
         f"each seed. At the end, in %: {'; '.join(f'{SINKS[arm][0]} {one:.1f}' for arm, one in means.items())}.",

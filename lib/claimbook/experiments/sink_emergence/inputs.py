@@ -3,7 +3,7 @@
 from claimbook.experiments.sink_emergence.measure import protocol, real
 from claimbook.experiments.sink_emergence.measure import text as trainings
 from claimbook.experiments.sink_emergence.measure import toys as language
-from claimbook.experiments.sink_emergence.stored import ARMS, FIRST_HEARING, STORED, TOYS, seeds, text_run
+from claimbook.experiments.sink_emergence.stored import ARMS, STORED, TOYS, seeds, text_run
 from claimbook.lm.load import LM
 
 TEXT = "wikipedia-excerpt"
@@ -38,25 +38,6 @@ def text_rows(run) -> dict[str, list[trainings.Row]]:
         if stored:
             found[arm] = [trainings.read(one) for one in stored]
     return found
-
-
-def shown(run, trained: dict[str, list[trainings.Row]]) -> dict[str, list[trainings.Row]]:
-    """What figures show of the arms: before the new seeds those of the first hearing, which no part judges."""
-    found = dict(trained)
-    for arm, names in FIRST_HEARING.items() if run.tier != "gpu" else ():
-        earlier = [_of_four_tokens(one) for name in names if (one := run.stored(name))]
-        found[arm] = earlier + found.get(arm, [])
-    return {arm: rows for arm, rows in found.items() if rows}
-
-
-def _of_four_tokens(stored: dict) -> trainings.Row:
-    """A row of the first hearing, which measured four tokens where five are, and nothing at the end."""
-    sizes = {key: stored["metrics"][key] for key in ("unique_tokens", "parameters")}
-    points = [
-        point | {"sink": {"0.3": [*point["sink"]["0.3"], float("nan")]}} for point in stored["curves"]["measured"]
-    ]
-    loss = stored["curves"]["loss"]
-    return trainings.Row(stored["config"]["seed"], "cpu", **sizes, loss=loss, measured=points, end={})
 
 
 def toy_rows(run) -> dict[str, list[language.Row]]:

@@ -13,7 +13,6 @@ from claimbook.experiments.sink_emergence.measure.text import Row
 from claimbook.experiments.sink_emergence.stored import (
     ARMS,
     FAMILIES_TO_COME,
-    FIRST_HEARING,
     SEEDS,
     STORED,
     TEXT_RUNS,
@@ -31,7 +30,7 @@ FEED_FORWARD = {  # as the paper calls them -> arm of the toys
 }
 BATCHES = {"16": "batch 16", "48": "default", "128": "batch 128"}
 NO_SINK = 0.03  # of heads and samples, as the ledger's preconditions have it
-AT_ONCE = 16  # trainings that shared one GPU when those that are stored were made
+AT_ONCE = 14  # trainings that shared one GPU when those that are stored were made
 
 
 def bound(allowed: float | None) -> str:
@@ -148,22 +147,20 @@ def waits(whole: list[str], part: list[str]) -> str:
     return " ".join(said) or "No claim waits for a training."
 
 
-def minutes(run) -> dict[str, float]:
-    """How long a training on text took on a GPU that others shared, and on one core of a processor."""
-    made = {"gpu": [name for name in TEXT_RUNS if name in STORED], "core": FIRST_HEARING["fixed"]}
-    walls = {kind: [one["wall_s"] / 60 for name in names if (one := run.stored(name))] for kind, names in made.items()}
-    return {kind: float(np.mean(found)) if found else np.nan for kind, found in walls.items()}
+def minutes(run) -> float:
+    """How long a training on text took, on a GPU that others shared; NaN where none is stored."""
+    walls = [one["wall_s"] / 60 for name in TEXT_RUNS if name in STORED and (one := run.stored(name))]
+    return float(np.mean(walls)) if walls else np.nan
 
 
-def takes(gpu: float, core: float) -> str:
+def takes(gpu: float) -> str:
     """What the trainings that are to come would take, by the `minutes` that one took."""
     if not TO_COME:
         return ""
     rounds = -(-len(TO_COME) // AT_ONCE)
     return (
-        f"On one H200, {AT_ONCE} at a time, a training took {gpu:.0f} minutes; on one core of a processor it takes "
-        f"{core:.0f}. The {len(TO_COME)} that are to come are about {rounds * gpu:.0f} minutes of such a GPU, or "
-        f"{len(TO_COME) * core / 60:.0f} hours of a core, and those with sigmoid train three times as long."
+        f"On one H200, {AT_ONCE} at a time, a training took {gpu:.1f} minutes. The {len(TO_COME)} that are to come are "
+        f"about {rounds * gpu:.0f} minutes of such a GPU."
     )
 
 

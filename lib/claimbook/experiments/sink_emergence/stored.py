@@ -79,21 +79,6 @@ TEXT_RUNS = {text_run(arm, seed): _training(change, seed) for arm, change in ARM
 TO_COME = [text_run(arm, seed) for arm in ARMS for seed in seeds(arm)[TRAINED.get(arm, 0) :]]
 STORED = {name: run for name, run in TEXT_RUNS.items() if name not in TO_COME}
 
-# Trainings of the first hearing, which measured less: shown in a figure and read by another chapter, judged by no part
-# here, as what they gave was known before the ledger.
-_FIRST_HEARING = {key: value for key, value in _TRAINING.items() if key != "unscored"} | {"keys": 4}
-FIRST_HEARING = {arm: [text_run(arm, seed) for seed in range(5)] for arm in ("fixed", "packed")}
-STORED |= {
-    name: Stored(
-        "measure.first_hearing:run",
-        _FIRST_HEARING | {"corpus": _TRAINING["corpus"] | ARMS[arm].get("corpus", {}), "seed": seed},
-        assets=_TEXTS,
-        prefix={"recipe": _RECIPE | {"steps": 44}},
-    )
-    for arm, names in FIRST_HEARING.items()
-    for seed, name in enumerate(names)
-}
-
 # --- toys: family -> arm -> what it changes; all are compared with the arm "default" -----------------------------
 
 _SIGMOID = {"attention": {"similarity": "sigmoid", "normalised": False}}

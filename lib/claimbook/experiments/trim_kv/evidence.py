@@ -173,6 +173,18 @@ def single_trainings(rows, budget: str = "64") -> list[float]:
     return [text_costs(rows).over(cost, budget).value for cost in own]
 
 
+def longer(rows, long) -> dict[str, Estimate]:
+    """C7's ratio by budget for gates that were trained longer, on the same articles: shown, judged by nothing."""
+    full = columns(row.full for row in long)
+    return {m: text_costs(rows).over(loss - full, m) for m, loss in over_gates(row.trim for row in long).items()}
+
+
+def lost(rows, budget: str = "64") -> float:
+    """Share of the facts that the full cache finds which the gates lose, mean over articles."""
+    rows = by_article(rows)
+    return float(needle_costs(rows).trim[budget].mean() / np.mean([row.full for row in rows]))
+
+
 def printed(rows, budget: str = "64") -> Estimate:
     """C7's ratio with Algorithm 1's ages."""
     full = columns(row.full for row in rows)

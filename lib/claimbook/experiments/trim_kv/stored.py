@@ -74,12 +74,12 @@ _TRAINING_RECIPE = {"steps": 180, "rate": 1e-3, "warmup": 25}
 _HEURISTICS = ["window", "streaming", "h2o", "tova", "snapkv", "key norm", "keydiff", "snapkv unpooled"]
 _RULES = [*_HEURISTICS, "random", "untrained", "position"]
 _NAMES = [f"gates_{seed}" for seed in SEEDS]
-_MEASURED = _HELD_OUT | _SHAPE | {"gates": _NAMES}
-_READS = tuple(f"trim_kv/{name}" for name in _NAMES)
+LONG = "gates_long"
 
 
-def _measured(run: str, config: dict, prefix: dict) -> Stored:
-    return Stored(run, _MEASURED | config, assets=_ASSETS, prefix=prefix, reads=_READS)
+def _measured(run: str, config: dict, prefix: dict, gates: list[str] = _NAMES) -> Stored:
+    config = _HELD_OUT | _SHAPE | {"gates": gates} | config
+    return Stored(run, config, assets=_ASSETS, prefix=prefix, reads=tuple(f"trim_kv/{name}" for name in gates))
 
 
 RUNS |= {
@@ -92,28 +92,34 @@ RUNS |= {
     for seed in SEEDS
 }
 # twenty-two times as many tokens, on a GPU: does more training make gates that keep more?
-_LONG = {"batch": 16}
 _LONG_RECIPE = _TRAINING_RECIPE | {"steps": 500, "warmup": 50}
 RUNS |= {
-    "gates_long": Stored(
+    LONG: Stored(
         "gates:run",
-        _HELD_OUT | _SHAPE | _TRAINING | _LONG | {"recipe": _LONG_RECIPE, "seed": 0},
+        _HELD_OUT | _SHAPE | _TRAINING | {"batch": 16, "recipe": _LONG_RECIPE, "seed": 0},
         assets=_ASSETS,
         prefix=_begun(_LONG_RECIPE, 2),
     )
 }
+_ARTICLES = {"n_texts": 22, "length": 320, "from": 128, "budgets": [32, 64, 128], "printed_budgets": [64]}
+_FACTS = {"n_needles": 40, "n_articles": 40, "length": 1024, "tokens": 320, "least": 132, "seed": 0, "budgets": [64]}
 RUNS |= {
     "texts": _measured(
         "texts:run",
-        {"n_texts": 22, "length": 320, "from": 128, "budgets": [32, 64, 128], "printed_budgets": [64]}
-        | {"rules": _RULES, "renumbered": ["snapkv"], "renumbered_budgets": [64]},
+        _ARTICLES | {"rules": _RULES, "renumbered": ["snapkv"], "renumbered_budgets": [64]},
         {"n_texts": 1, "first": 8},
     ),
     "needle": _measured(
-        "needle:run",
-        {"n_needles": 40, "n_articles": 40, "length": 1024, "tokens": 320, "least": 132, "seed": 0}
-        | {"budgets": [64], "rules": _RULES, "cut_rules": _HEURISTICS},
-        {"n_needles": 1, "first": 8},
+        "needle:run", _FACTS | {"rules": _RULES, "cut_rules": _HEURISTICS}, {"n_needles": 1, "first": 8}
+    ),
+    "texts_long": _measured(
+        "texts:run",
+        _ARTICLES | {"rules": [], "renumbered": [], "renumbered_budgets": []},
+        {"n_texts": 1, "first": 3},
+        [LONG],
+    ),
+    "needle_long": _measured(
+        "needle:run", _FACTS | {"rules": [], "cut_rules": []}, {"n_needles": 1, "first": 4}, [LONG]
     ),
     "learned": _measured("learned:run", {"n_texts": 24, "length": 512, "budget": 64}, {"n_texts": 1, "first": 2}),
     "steps": _measured(
