@@ -1461,27 +1461,6 @@ MUTATIONS = [
         "test_files.py -k damaged_notebook",
     ),
     (
-        "a byte-order mark is the first token of a text",
-        "lm/corpora.py",
-        'encoding="utf-8-sig"',
-        'encoding="utf-8"',
-        "test_lm.py -k own_text",
-    ),
-    (
-        "the name of a control token is that token",
-        "lm/load.py",
-        '"split_special_tokens": True, ',
-        "",
-        "test_lm.py -k control_token",
-    ),
-    (
-        "all of a long text is tokenised",
-        "lm/corpora.py",
-        "characters = 16 * count",
-        "characters = len(text)",
-        "test_lm.py -k no_more_of_a_text",
-    ),
-    (
         "loss and gain are taken the wrong way round",
         "experiments/attention_calibration/evidence.py",
         '"on_average": over_items(of.gain(right, known))',

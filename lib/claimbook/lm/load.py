@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from claimbook import paths
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
@@ -24,9 +24,8 @@ class LM:
     tokenizer: object
 
     def encode(self, text: str) -> Tensor:
-        """Token ids (T,) of ``text``, nothing added: a piece of a text. A control token's name in it is text too."""
-        options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        ids = torch.tensor(self.tokenizer(text, **options).input_ids, dtype=torch.long)
+        """Token ids (T,) of ``text``, nothing added: a piece of a text."""
+        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
         rows = self.model.get_input_embeddings().weight.shape[0]
         if len(ids) and int(ids.max()) >= rows:  # a token that was added to the tokenizer and never to the model
             token = self.tokenizer.convert_ids_to_tokens(int(ids.max()))
@@ -126,15 +125,14 @@ def _where(local: bool, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "its files: it asks for code of its own, which is never run; take a family that transformers holds"
     place = "the folder" if local else "the hub (is there a network, and access to the model?)"
-    said = " ".join(str(error).split())  # of a KeyError it is a name alone
-    return f"{place}: {type(error).__name__}{f', {said[:200]}' if said else ''}"
+    return f"{place}: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
 
 def _source(name: str) -> tuple[str, bool]:
     if name in catalogue.load_catalogue():
         return str(catalogue.get(name)), True
-    if paths.expanded(name).is_dir():
-        return str(paths.expanded(name)), True
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), True
     if name.count("/") == 1:
         return name, False
     keys = [key for key, asset in catalogue.load_catalogue().items() if asset.kind == "model"]
