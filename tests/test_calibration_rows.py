@@ -88,6 +88,15 @@ def test_a_method_that_only_takes_a_bias_away():
     assert states(found, "C20") == {"as_good": "met"}
 
 
+def test_a_correction_that_does_harm_is_left_out_where_it_does():
+    of = Arms(world(vanilla={"bias": 0.0}, top={"bias": 3.0}))
+    for arm in ("vanilla", "top"):
+        each = [[of(right, arm, [name], weight).mean() for weight in (0.0, 1.0)] for name in SIX]
+        best = evidence.corrected_where_it_helps(of, arm, SIX).mean()
+        assert best == pytest.approx(np.mean(np.max(each, axis=1)))
+    assert evidence.corrected_where_it_helps(of, "nowhere", SIX) is None
+
+
 def test_a_method_that_makes_the_model_less_sure_only():
     found = evidence.arms(world(vanilla={"sure": 3.0}, top={"sure": 1.0}))
     assert of_loss(found) < 0.001 and states(found, "C18")["corrected_likelihood"] != "met"

@@ -233,6 +233,11 @@ def at_best_temperature(of: Arms, arm: str, names: Iterable[str]) -> np.ndarray 
     return _best(names, min, lambda name: [of(at(t), arm, [name], weight=1.0) for t in TEMPERATURES])
 
 
+def corrected_where_it_helps(of: Arms, arm: str, names: Iterable[str]) -> np.ndarray | None:
+    """(n,) which items are right where the prior is corrected in those tasks only in which that suits the arm."""
+    return _best(names, max, lambda name: [of(right, arm, [name], weight) for weight in (0.0, 1.0)])
+
+
 def _best(names: Iterable[str], pick: Callable, tried: Callable[[str], list]) -> np.ndarray | None:
     """(n,) of each task what has the largest or smallest mean of all that was tried; None where one is missing."""
     found = [tried(name) for name in names]
