@@ -337,7 +337,19 @@ def test_first_order_effects_true_and_false():
     assert set(states(bad, "C19").values()) == {"not_met"}
     rows = [one for one in singles(lambda first, rng: first + 0.05 * rng.normal()) if one.task == "trivia"]
     some = [(one.first_order, one.exact) for one in rows if one.drawn]
-    assert evidence.exact(rows)["C19"].parts["ranks_alike"].value == pytest.approx(spearmanr(some).statistic)
+    found = evidence.exact(rows)["C19"].parts["ranks_alike"]
+    assert found.value == pytest.approx(spearmanr(some).statistic) and -1 < found.low < found.value < found.high < 1
+
+
+def test_the_interval_of_a_rank_correlation_covers_the_true_one():
+    rng, rho = np.random.default_rng(0), 0.9
+    true = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's of a normal pair
+    covered = 0
+    for _ in range(400):
+        tables = [rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], 30) for _ in range(2)]
+        found = evidence.rank_correlation(tables)
+        covered += found.low <= true <= found.high
+    assert covered >= 365
 
 
 # --- prompts ---------------------------------------------------------------------------------------------------------

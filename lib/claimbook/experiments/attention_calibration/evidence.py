@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from scipy.special import log_softmax
-from scipy.stats import rankdata
+from scipy.stats import norm, spearmanr
 
 from claimbook import stats
 from claimbook.claims.verdicts import Evidence, Measurement
@@ -379,20 +379,28 @@ def _by_task(found: dict) -> Estimate | None:
 
 def exact(rows: list) -> Found:
     """C19: exact effects of single heads beside first-order ones; ranks within a task."""
-    products, chosen = [], [row for row in rows if row.chosen]
-    for name in sorted({row.task for row in rows}):
-        drawn = [row for row in rows if row.task == name and row.drawn]
-        first, true = (rankdata([getattr(row, key) for row in drawn]) for key in ("first_order", "exact"))
-        products += [*((first - first.mean()) * (true - true.mean()) / (first.std() * true.std()))]
-    lowered = [[-getattr(row, key) for row in chosen] for key in ("exact", "first_order")]
+    drawn: dict[str, list] = {}
+    for row in rows:
+        if row.drawn:
+            drawn.setdefault(row.task, []).append((row.first_order, row.exact))
+    lowered = [[-getattr(row, key) for row in rows if row.chosen] for key in ("exact", "first_order")]
     return {
         "C19": Evidence(
             parts={
-                "ranks_alike": stats.mean(products, unit="heads"),
+                "ranks_alike": rank_correlation([np.array(pairs) for pairs in drawn.values()]),
                 "of_the_right_size": stats.ratio_of_means(*lowered, unit="heads"),
             }
         )
     }
+
+
+def rank_correlation(tables: list[np.ndarray]) -> Estimate:
+    """Spearman's of pairs (n, 2), averaged over tables on Fisher's scale; its variance there is Bonett and Wright's."""
+    found = np.array([spearmanr(table).statistic for table in tables]).clip(-1 + 1e-9, 1 - 1e-9)
+    variances = [(1 + rho**2 / 2) / (len(table) - 3) for rho, table in zip(found, tables, strict=True)]
+    spread = np.sqrt(sum(variances)) / len(tables)
+    low, value, high = np.tanh(np.arctanh(found).mean() + np.array([-1, 0, 1]) * norm.ppf(0.975) * spread)
+    return Estimate(value, low, high, sum(map(len, tables)), "Spearman's, Fisher's interval", unit="heads")
 
 
 # --- hidden sinks ----------------------------------------------------------------------------------------------------
