@@ -520,19 +520,20 @@ def test_one_longer_training_stands_beside_the_short_ones():
     needles, long_needles = ([needle(i, full=1.0, trim=right) for i in range(20)] for right in (0.1, 0.6))
     for row in long_articles:
         row.losses.clear()  # the heuristics are those of the short trainings' rows
-    costs = evidence.longer(articles, long_articles)
+    costs = evidence.trained_longer(articles, long_articles)
     assert costs["64"].value == pytest.approx(0.5, rel=0.01) and costs.keys() == {"32", "64", "128"}
-    said = figures.longer(articles, needles, long_articles, long_needles)
+    said = figures.trained_longer(articles, needles, long_articles, long_needles)
     assert f"{100 * evidence.lost(long_needles):.0f} % of the facts" in said
     assert said.endswith(f"with the short ones {100 * evidence.lost(needles):.0f} %.")
     assert evidence.lost(long_needles) < evidence.lost(needles)
-    assert figures.longer(articles, needles, [], []) == "Not measured."
+    assert figures.trained_longer(articles, needles, [], []) == "Not measured."
 
 
 def test_the_sentence_on_text_needs_facts_and_articles():
     needles, documents = [needle(i) for i in range(40)], [text(i) for i in range(20)]
-    assert figures.on_text([], documents) == figures.on_text(needles, []) == ""
-    assert "times in 100, the best attention score" in figures.on_text(needles, documents)
+    assert figures.on_text([], documents, [], [], 2.0) == figures.on_text(needles, [], [], [], 2.0) == ""
+    assert "times in 100, the best attention score" in figures.on_text(needles, documents, [], [], 2.0)
+    assert "on 3 times as many tokens" in figures.on_text(needles, documents, needles, documents, 3.0)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

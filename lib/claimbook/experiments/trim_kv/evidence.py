@@ -173,7 +173,7 @@ def single_trainings(rows, budget: str = "64") -> list[float]:
     return [text_costs(rows).over(cost, budget).value for cost in own]
 
 
-def longer(rows, long) -> dict[str, Estimate]:
+def trained_longer(rows, long) -> dict[str, Estimate]:
     """C7's ratio by budget for gates that were trained longer, on the same articles: shown, judged by nothing."""
     full = columns(row.full for row in long)
     return {m: text_costs(rows).over(loss - full, m) for m, loss in over_gates(row.trim for row in long).items()}
