@@ -95,6 +95,14 @@ def test_a_correction_that_does_harm_is_left_out_where_it_does():
         best = evidence.corrected_where_it_helps(of, arm, SIX).mean()
         assert best == pytest.approx(np.mean(np.max(each, axis=1)))
     assert evidence.corrected_where_it_helps(of, "nowhere", SIX) is None
+    changes = {name: values.mean() for name, values in evidence.changes(of, [*SIX]).items()}
+    assert changes["act"] == pytest.approx(of.gain(right, SIX).mean()) and changes["act"] < changes["best"]
+
+
+def test_how_much_is_kept_at_the_places_of_another_prompt():
+    rows = varied(top={"skill": 2.0}, frozen={"skill": 1.5})
+    assert 0 < evidence.kept_where_frozen(rows) < 1
+    assert evidence.kept_where_frozen([row for row in rows if row.arm != "frozen"]) is None
 
 
 def test_a_method_that_makes_the_model_less_sure_only():

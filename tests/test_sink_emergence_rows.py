@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from claimbook import files, paths, plotting
+from claimbook import paths, plotting
 from claimbook.claims import ledgers, verdicts
 from claimbook.experiments import drawing
-from claimbook.experiments.sink_emergence import evidence, figures, inputs, prose, stored
+from claimbook.experiments.sink_emergence import evidence, figures, prose, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry

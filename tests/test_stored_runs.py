@@ -333,8 +333,12 @@ def test_a_result_of_another_machine_is_confirmed_before_it_is_stored(demo, monk
 def seeds(demo, monkeypatch):
     """Two runs that differ by their seed, made with other packages and stored nowhere; yields their names."""
     edit(demo / TABLE, '{"steps": 5', '{"seed": 0, "steps": 5')
-    edit(demo / TABLE, "STORED = {", """STORED = {
-    "next": Stored("toy:run", {"seed": 1, "steps": 5, "scale": 1.0}, prefix={"steps": 2}),""")
+    edit(
+        demo / TABLE,
+        "STORED = {",
+        """STORED = {
+    "next": Stored("toy:run", {"seed": 1, "steps": 5, "scale": 1.0}, prefix={"steps": 2}),""",
+    )
     monkeypatch.setattr(machine, "versions", lambda: {"torch": "1.0.0"})
     for name in ("short", "next"):
         stored_runs.run("demo", name)

@@ -311,8 +311,8 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
     says nothing of packages. The same for a result that was never promoted, as it came to its end after the code had
     changed or on another machine. A run is confirmed without a prefix of its own where one that differs from it by the
     seed alone, and was made alike, has been. Returns the largest relative difference, or None when the stored run needs
-    no confirmation. ClaimbookError when it cannot be confirmed (config or an asset changed; no prefix declared; not fresh
-    in ``before``) or the prefix disagrees.
+    no confirmation. ClaimbookError when it cannot be confirmed (config or an asset changed; no prefix declared; not
+    fresh in ``before``) or the prefix disagrees.
     """
     stored, path = declarations.declared(chapter, name), paths.sweep(chapter, name)
     results = [seals.read(path)] if path.exists() else []
@@ -350,7 +350,7 @@ def confirm(chapter: str, name: str, before: Path | None = None) -> float | None
 
 
 def _note_of_another_seed(chapter: str, name: str, result: dict) -> dict | None:
-    """The note of a run that differs by its seed alone, was made alike and is confirmed today by a prefix of its own."""
+    """The note of a run that differs by its seed alone, was made alike and is confirmed by a prefix of its own."""
 
     def without_seed(config: dict) -> dict:
         return {key: value for key, value in config.items() if key != "seed"}

@@ -238,6 +238,28 @@ def corrected_where_it_helps(of: Arms, arm: str, names: Iterable[str]) -> np.nda
     return _best(names, max, lambda name: [of(right, arm, [name], weight) for weight in (0.0, 1.0)])
 
 
+def changes(of: Arms, names: list[str]) -> dict[str, np.ndarray | None]:
+    """What each remedy changes in accuracy, (n,) by item, against the plain model; "both" and "best" are of ACT with
+    the prior corrected on both sides, everywhere or `corrected_where_it_helps`.
+    """
+    plain = of(right, "vanilla", names)
+    return {
+        "act": of.gain(right, names),
+        "random": less(of.random(right, names), plain),
+        "prior": less(of(right, "vanilla", names, 1.0), plain),
+        "first": of.gain(right, names, "zero"),
+        "both": of.gain(right, names, weight=1.0),
+        "best": less(*(corrected_where_it_helps(of, arm, names) for arm in ("top", "vanilla"))),
+    }
+
+
+def kept_where_frozen(rows: list) -> float | None:
+    """Share of the gain in loss that is left at the places of another prompt's sinks; None: not measured."""
+    of = Arms(rows)
+    frozen, top = (of.gain(loss, VARIED, "vanilla", arm) for arm in ("frozen", "top"))
+    return None if frozen is None or top is None else float(frozen.mean() / top.mean())
+
+
 def _best(names: Iterable[str], pick: Callable, tried: Callable[[str], list]) -> np.ndarray | None:
     """(n,) of each task what has the largest or smallest mean of all that was tried; None where one is missing."""
     found = [tried(name) for name in names]
