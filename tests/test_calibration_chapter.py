@@ -22,7 +22,10 @@ def claimbook(*words):
 
 @pytest.fixture(scope="module")
 def lm():
-    return LM("tiny", *tiny.build("tiny-random-llama"))
+    """Of five layers: the two lowest and the last are never calibrated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.CONFIGS, "llama", tiny.CONFIGS["llama"] | {"num_hidden_layers": 5})
+        return LM("tiny", *tiny.build("tiny-random-llama"))
 
 
 def run(tier, **own):
@@ -124,7 +127,7 @@ def test_a_tier_runs_end_to_end_on_a_tiny_model(tier):
         (["--models", "nope"], "unknown model 'nope'"),
         (["-p", "question=3"], "attention_calibration has no parameter 'question'"),
         (["-p", "questions=-1"], "questions must be a number from 0, not -1"),
-        (["-p", "items=no-such-file.csv"], "no-such-file.csv: it cannot be read"),
+        (["-p", "items=no-such-file.csv"], "no file 'no-such-file.csv': give a CSV or JSON file"),
         (["--models", "smollm2-135m,gemma-3-270m"], "one model at a time"),
     ],
 )

@@ -15,7 +15,7 @@ WAYS = {  # arm, and how much of its prior is taken away
     "as it is": ("vanilla", 0.0),
     "prior corrected": ("vanilla", 1.0),
     "ACT": ("top", 0.0),
-    "ACT, prior corrected": ("top", 1.0),
+    "both": ("top", 1.0),
 }
 HEADS = {
     "top heads": "top",
