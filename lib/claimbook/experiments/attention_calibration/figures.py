@@ -1,6 +1,7 @@
 """Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from claimbook import plotting, stats
 from claimbook.experiments.attention_calibration import evidence
@@ -135,6 +136,8 @@ def grid(rows: list) -> Plot:
         most = max(np.abs(effects).max(), 1e-9)
         image = ax.imshow(effects, aspect="auto", origin="lower", cmap="PuOr_r", vmin=-most, vmax=most)
         ax.set(xlabel="head", ylabel="layer", title=_task(name))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(visible=False)
         bar = fig.colorbar(image, ax=ax, location="bottom", pad=0.02)
         bar.set_label("nats an item")
@@ -164,9 +167,9 @@ def layers(by_model: dict) -> Plot:
                 share = 100 * np.mean(some, axis=0)
                 series[kind] = (np.arange(len(share)), share)
         if series:
-            plotting.curves(ax, series, xlabel="layer", ylabel="heads with a later sink, %")
-            ax.set(title=model, ylim=(0, None))
-            ax.title.set_fontsize(12)
+            of_which = f" ({model})" if len(by_model) > 1 else ""
+            plotting.curves(ax, series, xlabel="layer", ylabel=f"later sink, % of heads{of_which}")
+            ax.set_ylim(0, None)
             at = next(iter(series.values()))[1]
             low, middle = (evidence.average(some) for some in (at[:2], at[2:-1]))
             told = told or (
