@@ -159,8 +159,8 @@ def takes(gpu: float) -> str:
         return ""
     rounds = -(-len(TO_COME) // AT_ONCE)
     return (
-        f"On one H200, {AT_ONCE} at a time, a training took {gpu:.1f} minutes. The {len(TO_COME)} that are to come are "
-        f"about {rounds * gpu:.0f} minutes of such a GPU."
+        f"On one H200, {AT_ONCE} processes at a time under CUDA MPS, a training took {gpu:.1f} minutes. The "
+        f"{len(TO_COME)} that are to come are about {rounds * gpu:.0f} minutes of such a GPU."
     )
 
 
