@@ -64,7 +64,7 @@ def counts_table(book: list[Chapter]) -> str:
 def counts_in_words(book: list[Chapter]) -> str:
     """The totals for the README, which has no legend."""
     heads = ["paper", "claims", *VERDICTS, f"toys: {' / '.join(TOY)}", NOT_TESTED, NOT_RUN]
-    return "\n".join([*_counts(book, heads, lambda chapter: f"`{chapter.key}`"), "", _planned(book)])
+    return "\n".join([*_counts(book, heads, lambda chapter: f"`{chapter.key}`"), *_planned(book)])
 
 
 TOY = list(VERDICTS)[:4]  # a toy lies outside every scope, so it contradicts nothing
@@ -79,9 +79,9 @@ def _counts(book: list[Chapter], heads: list[str], name: Callable[[Chapter], str
     return [*lines, _row("**all**", _cells(sum((chapter.totals for chapter in book), Totals())))]
 
 
-def _planned(book: list[Chapter]) -> str:
+def _planned(book: list[Chapter]) -> list[str]:
     planned = [f"`{chapter.key}`" for chapter in book if not chapter.ledger]
-    return f"Planned, with no claims counted yet: {', '.join(planned) or 'none'}."
+    return ["", f"Planned, with no claims counted yet: {', '.join(planned)}."] if planned else []
 
 
 def _cells(total: Totals) -> list:

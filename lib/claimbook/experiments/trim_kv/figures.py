@@ -251,7 +251,10 @@ def on_text(needles, articles, long_needles, long_articles, times: float) -> str
     more = after = ""
     if long_needles and long_articles:
         longer = evidence.trained_longer(articles, long_articles)["64"]
-        more = f" One training on {times:.0f} times as many tokens, made afterwards, costs {_span(longer)} times that."
+        more = (
+            f" One training on {times:.0f} times as many tokens, made later, costs {_span(longer)} times what that "
+            "heuristic costs."
+        )
         after = f" ({100 * evidence.knowledge(long_needles)['trim']:.0f} times after the longer training)"
     return (
         "We trained gates for SmolLM2-135M five times. On held-out articles, with 64 tokens kept, they cost "
@@ -274,15 +277,10 @@ def trained_longer(articles, needles, long_articles, long_needles) -> str:
     short = {m: evidence.text_costs(articles).lead(m) for m in long}
     knows, known = (100 * evidence.knowledge(rows)["trim"] for rows in (long_needles, needles))
     lost, was = (100 * evidence.lost(rows) for rows in (long_needles, needles))
+    costs = "; ".join(f"{m} tokens {one.value:.2f} ({short[m].value:.2f})" for m, one in long.items())
     return (
-        f"At a budget of {_and(long)} tokens it costs {_and(f'{one.value:.2f}' for one in long.values())} times what "
-        f"the best heuristic costs; the short trainings cost {_and(f'{one.value:.2f}' for one in short.values())} "
-        f"times that. Before the question it ranks the hidden city above another token {knows:.0f} times in 100, the "
-        f"short ones {known:.0f} times. With 64 tokens kept, {lost:.0f} % of the facts that the full cache finds are "
-        f"lost, with the short ones {was:.0f} %."
+        f"By how many tokens are kept, it costs so many times what the best heuristic costs: {costs}. In brackets the "
+        f"mean of the short trainings. Before the question it ranks the hidden city above another token {knows:.0f} "
+        f"times in 100, the short ones {known:.0f} times. With 64 tokens kept, {lost:.0f} % of the facts that the full "
+        f"cache finds are lost, with the short ones {was:.0f} %."
     )
-
-
-def _and(words) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
