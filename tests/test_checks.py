@@ -125,6 +125,15 @@ def test_freshness_sees_another_asset(book):
     assert "asset kjv" in checks.freshness(CHAPTER)[0]
 
 
+def test_freshness_sees_another_chapters_run_that_no_whole_string_names(book):
+    """Its name put together at run time, as by f"…_{seed}", is none that a change could be traced by."""
+    result = seals.read(paths.result(CHAPTER))
+    result["provenance"]["stored"]["streaming_llm/toys"] = "fresh"
+    seals.write(paths.result(CHAPTER), result)
+    (line,) = checks.freshness(CHAPTER)
+    assert line.startswith("stored run streaming_llm/toys of another chapter is named by no whole string")
+
+
 def test_freshness_sees_a_doctored_hash_and_a_missing_result(book):
     doctored_result(lambda result: result["provenance"].update(code_hash="0" * 16))
     assert "stale (changed: the stored hash)" in checks.freshness(CHAPTER)[0]

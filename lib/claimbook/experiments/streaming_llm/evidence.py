@@ -29,6 +29,21 @@ RECENT = 252  # tokens that the rolling cache of the recall task holds beside it
 PAPERS_LENGTH = 4_000_000  # tokens of the paper's stream
 ANSWERS = ("one_shot", "blind", "window", "streaming")
 EDGE = 400  # tokens back: facts evicted a short while ago lie nearer, those evicted long ago beyond
+# Another chapter's trainings, each named in full: by these words a change of one makes this chapter stale.
+DECODERS = [
+    "sink_emergence/text_fixed_10",
+    "sink_emergence/text_fixed_11",
+    "sink_emergence/text_fixed_12",
+    "sink_emergence/text_fixed_13",
+    "sink_emergence/text_fixed_14",
+]
+PACKED = [
+    "sink_emergence/text_packed_10",
+    "sink_emergence/text_packed_11",
+    "sink_emergence/text_packed_12",
+    "sink_emergence/text_packed_13",
+    "sink_emergence/text_packed_14",
+]
 
 
 def over(a: np.ndarray, b: np.ndarray) -> Estimate:
