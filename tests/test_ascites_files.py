@@ -1,5 +1,6 @@
 """A reader's own scans: what is clearly meant is measured right, what would be measured wrong is refused."""
 
+import gzip
 import math
 from pathlib import Path
 
@@ -240,6 +241,10 @@ def test_a_tilted_gantry_keeps_the_volume(dicoms):
         ({"RescaleIntercept": 0}, "rescale slope and intercept"),
         ({"RescaleIntercept": None, "RescaleSlope": None}, "rescale slope and intercept"),
         ({"PixelData": b"\0\0"}, "pixels cannot be read"),
+        ({"RescaleIntercept": "", "RescaleSlope": ""}, "rescale slope or intercept is empty"),
+        ({"PixelSpacing": 2.0}, "PixelSpacing is not 2 numbers"),
+        ({"ImagePositionPatient": [0.0, 1.0]}, "ImagePositionPatient is not 3 numbers"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1]}, "ImageOrientationPatient is not 6 numbers"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
@@ -294,6 +299,27 @@ def cut_short(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
+def changed_within(folder: Path) -> None:
+    path = folder / "ct" / "a.nii.gz"
+    held = bytearray(path.read_bytes())
+    held[-6] ^= 255  # of the checksum, which stands at the end
+    path.write_bytes(held)
+
+
+def bent(folder: Path) -> None:
+    path = folder / "ct" / "a.nii.gz"
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2 : len(held) // 2 + 40] = b"\xff" * 40
+    path.write_bytes(held)
+
+
+def larger_than_memory(folder: Path) -> None:
+    image = nibabel.Nifti1Image(body(), AFFINE)
+    held = bytearray(image.to_bytes())
+    held[40:56] = np.array([3, 30_000, 30_000, 30_000, 1, 1, 1, 1], dtype=np.int16).tobytes()
+    (folder / "ct" / "a.nii.gz").write_bytes(gzip.compress(held))
+
+
 MOVED = AFFINE + np.array([[0, 0, 0, 3.0], *[[0] * 4] * 3])
 THIN = np.diag([0.002, 0.0025, 0.005, 1.0])
 NAN = body().astype(np.float32)
@@ -309,6 +335,9 @@ FAULTS = {
     "normalised": (image_of(np.interp(body(), (-160, 240), (0, 1)).astype(np.float32)), "no air"),
     "not a number": (image_of(NAN), "no numbers"),
     "cut short": (cut_short, "cannot be read"),
+    "another checksum": (changed_within, "cannot be read"),
+    "bytes changed": (bent, "cannot be read"),
+    "larger than memory": (larger_than_memory, "a.nii.gz"),
     "no NIfTI": (lambda folder: (folder / "ct" / "a.nii.gz").write_bytes(b"hello" * 200), "cannot be read"),
     "label of 255": (label_of(pool() * 255), "it holds 0, 255: give 0 and 1"),
     "many organs": (label_of(pool() * 3 + pool().cumsum(axis=0).astype(np.uint8)), "give 0 and 1"),
@@ -354,6 +383,22 @@ def test_folders_that_do_not_match_are_refused(folder):
 def test_a_table_that_does_not_fit_is_refused(folder, text, said):
     (folder / "cohorts.csv").write_text(text)
     assert said in refused(folder, cohort_csv=str(folder / "cohorts.csv"))
+
+
+def test_no_scan_of_a_folder_is_passed_over(dicoms):
+    """Capitals in a name are no other kind of file, and loose slices beside scans may be half of one."""
+    write(dicoms / "ct" / "upper.nii.gz", body()).rename(dicoms / "ct" / "A.NII.GZ")
+    (scan,) = own_files.load(given(dicoms, label_dir=""))
+    assert scan.name == "A"
+    for path in series(dicoms / "loose").iterdir():
+        path.rename(dicoms / "ct" / path.name)
+    assert "holds scans and loose slices too" in refused(dicoms, label_dir="")
+
+
+def test_zero_is_a_patient(folder):
+    (folder / "cohorts.json").write_text('[{"stem": "a", "cohort": 0, "patient": 0}]')
+    (scan,) = own_files.load(given(folder, cohort_csv=str(folder / "cohorts.json")))
+    assert (scan.cohort, scan.patient) == ("0", "0")
 
 
 def test_a_table_that_is_not_there_is_refused(folder):

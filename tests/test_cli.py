@@ -98,6 +98,12 @@ def test_a_reader_that_has_read_enough_is_no_failure_of_ours(book):
     assert process.stderr.read() == "" and process.wait() == NO_READER
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_fails_no_command(book, closed):
+    command = f"{sys.executable} -m claimbook status {closed}"
+    assert subprocess.run(command, shell=True, cwd=book, env=own_environment(book)).returncode == 0
+
+
 def test_without_a_home_folder(book, monkeypatch):
     monkeypatch.delenv("CLAIMBOOK_CACHE", raising=False)
     monkeypatch.setattr("pathlib.Path.expanduser", fails_with(RuntimeError("Could not determine home directory.")))

@@ -312,6 +312,12 @@ def test_sections_weigh_alike():
 TOPICS = "id,name\na,Adding\nb,Multiplying\nc,Dividing\n"
 EDGES = "prerequisite,topic\na,b\nb,c\n"
 ANSWERS = "student,topic,correct\nAnn,a,1\nAnn,a,1\nAnn,a,1\nAnn,b,0\nAnn,c,0\nAnn,c,0\n"
+def test_a_profile_of_one_learner_says_nothing():
+    ahead = np.ones(3)
+    assert evidence.by_profile(np.array([0, 1, 1]), ahead).n == 1
+    assert evidence.by_profile(np.array([0, 1, 2]), ahead) is None
+
+
 RATINGS = "student,plan,rater,score\nAnn,planner,Bo,4.5\nAnn,closed,Bo,4\n"
 
 
@@ -350,6 +356,8 @@ def test_the_example_is_read_where_nothing_is_given():
         ("ratings", "student,plan,rater,score\nBob,planner,Bo,1\n", "no answers of student 'Bob'"),
         ("ratings", "student,plan,rater,score\nAnn,mine,Bo,1\n", "no plan 'mine'; rate planner, closed"),
         ("ratings", "student,plan,rater,score\nAnn,planner,Bo,good\n", "score must be a number, not 'good'"),
+        ("ratings", "student,plan,rater,score\nAnn,planner,Bo,nan\n", "score must be a number, not 'nan'"),
+        ("ratings", "student,plan,rater,score\nAnn,planner,Bo,1e400\n", "score must be a number, not '1e400'"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, name, text, said):

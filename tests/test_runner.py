@@ -60,6 +60,9 @@ def finished_run(**changes):
         ({"seed": "x"}, "parameter 'seed' takes a whole number"),
         ({"models": "nope"}, "unknown model 'nope'"),
         ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"device": "cpu:7"}, "device 'cpu:7' is unknown"),
+        ({"device": "cuda:٣"}, "device 'cuda:٣' is unknown"),
+        ({"n_seeds": "-" * 100_000 + "1"}, "parameter 'n_seeds' takes a whole number"),
         ({"tier": "fast"}, "tier 'fast' is unknown"),
     ],
 )
@@ -67,6 +70,26 @@ def test_bad_parameters(no_runs, given, said):
     with pytest.raises(ClaimbookError, match=said):
         runner.rerun(CHAPTER, given)
     assert runs(no_runs) == []
+
+
+def test_a_place_for_the_result_that_cannot_be(no_runs, tmp_path):
+    for place in (tmp_path, tmp_path / "none" / "result.json"):
+        with pytest.raises(ClaimbookError, match="cannot be written: name a file in a folder that there is"):
+            runner.rerun(CHAPTER, {}, place)
+    assert runs(no_runs) == []
+
+
+def test_a_path_with_commas_names_no_asset(no_runs, tmp_path):
+    (tmp_path / "notes,pg19,old.txt").write_text("a text")
+    values = {**parameters.defaults(CHAPTER), "text": str(tmp_path / "notes,pg19,old.txt")}
+    assert "pg19" not in parameters.needed_assets(CHAPTER, values)
+
+
+def test_an_adapter_is_no_model(no_runs, tmp_path):
+    for name in ("config.json", "adapter_config.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ClaimbookError, match="holds an adapter: merge it"):
+        runner.rerun(CHAPTER, {"models": str(tmp_path)})
 
 
 def test_an_absent_device(no_runs, monkeypatch):

@@ -29,6 +29,9 @@ SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all 
 
 def main() -> None:
     """Entry point: whatever goes wrong is one line and an exit code of its own, never a traceback and never a 1."""
+    for name in ("stdin", "stdout", "stderr"):  # `2>&-` closes one: what starts a kernel or writes a line needs all
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 (as long as we live)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a terminal that lacks a "·" shall not fail a run that is done
             stream.reconfigure(errors="replace")

@@ -91,7 +91,7 @@ def _typed(name: str, value: object, default: object) -> object:
     kind = type(default)
     word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(kind, kind.__name__)
     if isinstance(value, str) and kind is not str:
-        with contextlib.suppress(ValueError, SyntaxError):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):  # of 100,000 signs, too
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
     if kind is float and type(value) is int:
         value = float(value)
@@ -122,6 +122,8 @@ def _model(name: str) -> str:
             raise ClaimbookError(
                 f"model folder '{name}' holds no config.json: give a folder that transformers can load"
             )
+        if (folder / "adapter_config.json").is_file():
+            raise ClaimbookError(f"model folder '{name}' holds an adapter: merge it into its model and save that")
         return str(folder.resolve())
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "~")):
         return name
@@ -183,7 +185,7 @@ class Parameters(BaseModel):
     tier: Literal["smoke", "cpu", "gpu"] = Field(description=UNKNOWN + "smoke, cpu, gpu")
     models: Annotated[Text, AfterValidator(lambda names: ",".join(map(_model, model_names(names))))]
     seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0, not {!r}")
-    device: str = Field(pattern=r"^(auto|cpu|cuda|mps)(:\d+)?$", description=UNKNOWN + "auto, cpu, cuda, mps")
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$", description=UNKNOWN + "auto, cpu, cuda, mps")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description=UNKNOWN + "float32, bfloat16, float16")
     text: Annotated[Text, AfterValidator(_text)]
 
@@ -250,7 +252,7 @@ def needed_assets(chapter: str, values: dict[str, object]) -> list[str]:
     sources += [inputs.read_text(encoding="utf-8")] if inputs.is_file() else []
     named = set().union(*map(codehash.words, sources))
     named = {key for key in named & known.keys() if known[key].source in ("pypi", "installed")}
-    asked = {word.strip() for value in values.values() if isinstance(value, str) for word in value.split(",")}
+    asked = {word for value in values.values() if isinstance(value, str) for word in local.names(value)}
     return sorted(named | (asked & known.keys()))
 
 

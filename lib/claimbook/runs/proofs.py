@@ -1,8 +1,9 @@
 """Whether a chapter's method can treat a model, found out before a kernel starts.
 
 A method says so by ``prove(model)`` in ``claimbook.papers.<chapter>``. The model is loaded once for it, in a process of
-its own whose memory goes with it; the answer is kept in the cache under the fingerprint of model and method. Models of
-a hub are proven when the notebook loads them: they would else be fetched and loaded twice.
+its own whose memory goes with it. That it can is kept in the cache under the fingerprint of model and method; that it
+cannot is asked anew, as the reason may have been the machine's, such as memory that was short. Models of a hub are
+proven when the notebook loads them: they would else be fetched and loaded twice.
 """
 
 import importlib
@@ -30,11 +31,12 @@ def check(chapter: str, values: dict[str, object]) -> None:
             continue
         mark = digest([content, values["dtype"], code_hash([method, "claimbook.lm.load"]), machine.versions()])
         note = paths.cache() / "proofs" / f"{mark}.json"
-        if not note.exists():
-            files.write_json(note, {"refused": _ask(method, name, values)})
-        if refused := files.read_json(note)["refused"]:
+        if note.exists():
+            continue
+        if refused := _ask(method, name, values):
             reason = refused.removeprefix(f"model '{name}'").removeprefix(":").strip()
             raise ClaimbookError(f"{chapter} cannot be run on model '{name}': {reason}")
+        files.write_json(note, {"model": name})
 
 
 def _content(name: str) -> str | None:

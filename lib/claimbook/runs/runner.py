@@ -35,6 +35,8 @@ def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path 
     ``result_to``: also copy the result there.
     """
     values = prepare(chapter, given or {})
+    if result_to and (Path(result_to).is_dir() or not Path(result_to).absolute().parent.is_dir()):
+        raise ClaimbookError(f"--result {result_to} cannot be written: name a file in a folder that there is")
     folder = _new_folder(chapter, values)
     problem = _execute(chapter, values, folder)
     if problem:

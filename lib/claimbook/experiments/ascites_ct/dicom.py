@@ -12,6 +12,7 @@ from pydicom.pixels import apply_rescale
 from claimbook.errors import ClaimbookError
 
 NEEDED = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+NUMBERS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}  # how many each has
 UNEVEN = 0.1  # share of the usual distance of slices by which one may depart
 
 
@@ -44,11 +45,21 @@ def _slice(path: Path, folder: Path) -> pydicom.Dataset:
         _refuse(folder, f"{path.name} is of modality {one.get('Modality', 'unknown')}, not CT")
     if int(one.get("NumberOfFrames") or 1) > 1:
         _refuse(folder, f"{path.name} holds several frames: convert it, for example with dcm2niix")
-    if lacking := [name for name in NEEDED if one.get(name) in (None, "")]:
+    if lacking := [name for name in NEEDED if name not in one or one[name].is_empty]:
         _refuse(folder, f"{path.name} has no {', '.join(lacking)}: export the series anew")
+    for name, count in NUMBERS.items():
+        if not _are_numbers(one, name, count):
+            _refuse(folder, f"{path.name}: {name} is not {count} numbers: export the series anew")
     if one.get("PhotometricInterpretation") != "MONOCHROME2":
         _refuse(folder, f"{path.name} is {one.get('PhotometricInterpretation')}, where a CT is MONOCHROME2")
     return one
+
+
+def _are_numbers(one: pydicom.Dataset, name: str, count: int) -> bool:
+    try:
+        return len(values := one[name].value) == count and bool(np.isfinite(np.array(values, dtype=float)).all())
+    except (TypeError, ValueError):  # a single number has no length; some writers have decimal commas
+        return False
 
 
 def _step(folder: Path, positions: np.ndarray) -> np.ndarray:
@@ -71,6 +82,8 @@ def _hu(one: pydicom.Dataset, folder: Path) -> np.ndarray:
     """Pixels (rows, columns) times slope plus intercept; without either they are as stored, and `own_files` judges."""
     try:
         return np.asarray(apply_rescale(one.pixel_array, one), dtype=np.float32)
+    except TypeError:
+        _refuse(folder, "its rescale slope or intercept is empty: export the series anew")
     except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
         _refuse(folder, f"pixels cannot be read ({str(error).splitlines()[0]}): convert it, for example with dcm2niix")
 

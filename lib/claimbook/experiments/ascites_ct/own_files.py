@@ -7,6 +7,9 @@ clearly meant is read as meant: flipped and oblique axes, a tilted gantry, paddi
 volume without a word is refused in one line that names the file and the way out.
 """
 
+import gzip
+import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +82,18 @@ def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]
     place = paths.expanded(folder)
     if not place.is_dir():
         raise ClaimbookError(f"{parameter}: no folder '{folder}'")
-    found = [path for path in sorted(place.iterdir()) if path.name.endswith((".nii", ".nii.gz"))]
+    entries = sorted(place.iterdir())
+    found = [path for path in entries if path.name.lower().endswith((".nii", ".nii.gz"))]
     if series:
-        found += [path for path in sorted(place.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        found += [] if found else [place] if any(place.glob("*.dcm")) else []
+        found += [path for path in entries if path.is_dir() and not path.name.startswith(".")]
+        slices = [path for path in entries if path.name.lower().endswith(".dcm") and path.is_file()]
+        if found and slices:
+            raise ClaimbookError(f"{parameter}: '{folder}' holds scans and loose slices too: give the slices a folder")
+        found += [place] if slices else []
     if not found:
         kinds = ".nii or .nii.gz files" + (", or a folder of DICOM slices for each scan" if series else "")
         raise ClaimbookError(f"{parameter}: '{folder}' holds nothing to read: put {kinds} there")
-    stems = [path.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_0000") for path in found]
+    stems = [re.sub(r"(_0000)?(\.nii(\.gz)?)?$", "", path.name, flags=re.IGNORECASE) for path in found]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{parameter}: several files are called {_listed(twice)}: keep one of each")
     return dict(zip(stems, found, strict=True))
@@ -107,17 +114,17 @@ def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]
     """Cohort, patient and contrast by stem, of a table with stem, cohort and, if it likes, patient and contrast."""
     if not path:
         return {}
-    name = Path(str(path)).name
+    file = Path(str(path)).name
     table = own_tables.rows(str(path), ("stem", "cohort"), ("patient", "contrast"))
-    rows = [{column: str(value or "").strip() for column, value in row.items()} for _, row in table]
+    rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for _, row in table]
     stems = [row["stem"] for row in rows]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
-        raise ClaimbookError(f"{name}: {_listed(twice)} on several lines: one line a scan")
-    for lacking, where in ((images.keys() - set(stems), name), (set(stems) - images.keys(), "ct_dir")):
+        raise ClaimbookError(f"{file}: {_listed(twice)} on several lines: one line a scan")
+    for lacking, where in ((images.keys() - set(stems), file), (set(stems) - images.keys(), "ct_dir")):
         if lacking:
             raise ClaimbookError(f"{where} has no {_listed(sorted(lacking))}: one line for each image")
     if empty := [row["stem"] for row in rows if not row["cohort"]]:
-        raise ClaimbookError(f"{name}: no cohort for {_listed(empty)}")
+        raise ClaimbookError(f"{file}: no cohort for {_listed(empty)}")
     return {
         row["stem"]: {"cohort": row["cohort"], "patient": row["patient"] or row["stem"], "contrast": row["contrast"]}
         for row in rows
@@ -147,17 +154,28 @@ def _image(path: Path) -> nibabel.Nifti1Image:
 
 def _nifti(path: Path) -> nibabel.Nifti1Image:
     try:
+        if path.name.lower().endswith(".gz"):
+            _whole(path)
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Image):
             _refuse(path, "it is no NIfTI file: convert it, for example with dcm2niix")
         np.asanyarray(image.dataobj)  # a file that was cut short shows here
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
+    except MemoryError:
+        _refuse(path, "its header asks for more memory than there is: it is damaged, or too large for this machine")
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         _refuse(path, f"it cannot be read ({str(error).splitlines()[0] if str(error) else 'it ends early'})")
     if not (image.header["qform_code"] or image.header["sform_code"]):
         _refuse(path, "its header does not say where it lies (qform and sform code 0): export it anew")
     if (unit := image.header.get_xyzt_units()[0]) not in ("mm", "unknown"):
         _refuse(path, f"its header counts in {unit}: export it in mm")
     return image
+
+
+def _whole(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum stands: nibabel stops before that."""
+    with gzip.open(path) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _same_sizes(path: Path, image: nibabel.Nifti1Image) -> None:

@@ -96,10 +96,14 @@ def ratio_of_shares(a: np.ndarray, of_a: np.ndarray, b: np.ndarray, of_b: np.nda
         return jackknife(lambda at: a[at].sum() / of_a[at].sum() / (b[at].sum() / of_b[at].sum()), len(a))
 
 
-def by_profile(profiles: np.ndarray, ahead: np.ndarray) -> Votes:
-    """In how many profiles more than half of the learners are ``ahead`` (n,) of 0 and 1."""
+def by_profile(profiles: np.ndarray, ahead: np.ndarray) -> Votes | None:
+    """In how many profiles more than half of the learners are ``ahead`` (n,) of 0 and 1.
+
+    A profile of one learner, as a smoke run may have, says nothing; None where there is no other.
+    """
     series = [ahead[profiles == profile].astype(int).tolist() for profile in np.unique(profiles)]
-    return rules.votes("more_than_half_hold", 0.5, series, "profiles")
+    series = [learners for learners in series if len(learners) > 1]
+    return rules.votes("more_than_half_hold", 0.5, series, "profiles") if series else None
 
 
 # --- simulated learners -----------------------------------------------------------------------------------------------

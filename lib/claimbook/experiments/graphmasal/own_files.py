@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 from scipy.stats import spearmanr
 
 from claimbook import paths
@@ -57,7 +57,7 @@ class Rating(_Row):
     student: Name
     plan: Name
     rater: Name
-    score: float
+    score: FiniteFloat
 
 
 @dataclass(frozen=True)
