@@ -1551,4 +1551,32 @@ MUTATIONS = [
         "{arm}",
         "test_calibration_tasks.py -k each_tasks_own",
     ),
+    (
+        "a byte-order mark is the first token of a text",
+        "lm/corpora.py",
+        'encoding="utf-8-sig"',
+        'encoding="utf-8"',
+        "test_lm.py -k own_text",
+    ),
+    (
+        "the name of a control token in a text is that token",
+        "lm/corpora.py",
+        "    plain.tokenizer.split_special_tokens = True\n",
+        "",
+        "test_lm.py -k control_token",
+    ),
+    (
+        "all of a long text is tokenised",
+        "lm/corpora.py",
+        "characters = 16 * count",
+        "characters = len(text)",
+        "test_lm.py -k no_more_of_a_text",
+    ),
+    (
+        "another chapter's stored run may be named at run time",
+        "runs/freshness.py",
+        'if "/" in name and name not in current["sweeps"]',
+        "if False",
+        "test_checks.py -k no_whole_string",
+    ),
 ]

@@ -369,6 +369,8 @@ def test_boxes_lists_and_buttons_have_names_and_roles(built):
     assert 'role="list"' in cited and 'role="listitem"' in cited and "doc-biblioentry" not in cited
     button = re.search(r'<button class="[^"]*search-button-field[^>]*>', page(built, "book/index.html"))[0]
     assert "aria-label" not in button and "title" not in button, "it is named by the words in it"
+    chapter = page(built, "notebooks/streaming_llm.html")
+    assert re.search(r'<details class="admonition hide[^>]*>\s*<summary>', chapter), "folded code by the words shown"
 
 
 def test_a_sentence_that_code_chose_is_not_bold_as_its_numbers_are(monkeypatch):

@@ -238,7 +238,22 @@ def test_nothing_hangs_on_adapting_or_direction():
     found = evidence.variants(varied(**flat, towards_all={"skill": 1.5}))
     assert states(found, "C3") == {"adapting_matters": "not_met"}
     assert states(found, "C10")["towards_hurts"] == "not_met" and "met" not in states(found, "C10").values()
-    assert set(states(found, "C15").values()) == {"not_met"}
+    told = states(found, "C15")
+    assert told.pop("beta_lower_not_in_proportion") == "met"  # it falls as beta does, and the part on half says so
+    assert set(told.values()) == {"not_met"}
+
+
+def test_a_gain_in_proportion_to_beta_is_sensitive():
+    """Two thirds of a gain are more than half of it: only what is beyond proportion tells one from a flat curve."""
+    rows = {
+        "vanilla": {"skill": 1.0},
+        "top": {"skill": 2.0},
+        "beta_0.2": {"skill": 2.6},  # in loss, with these skills, about four thirds
+        "beta_0.6": {"skill": 1.6},
+    }
+    told = states(evidence.variants(varied(**rows)), "C15")
+    assert told["beta_lower"] == "met" and told["beta_lower_not_in_proportion"] != "met"
+    assert told["beta_higher"] == "met" and told["beta_higher_not_in_proportion"] != "met"
 
 
 def test_without_a_gain_there_is_nothing_to_keep():
@@ -366,9 +381,10 @@ def test_the_interval_of_a_rank_correlation_covers_the_true_one():
 def prompts(times, kind="punctuation", columns=1, bottom=0.5, middle=4.0, late=2):
     rng = np.random.default_rng(3)
     rows = []
-    for what, task in (("task", "trivia"), ("prose", "prose"), ("untrained", "trivia"), ("untrained", "prose")):
+    kinds = [(what, task) for what in ("task", "untrained") for task in evidence.SIX]
+    for what, task in (*kinds, ("prose", "prose"), ("untrained", "prose")):
         bare = what == "untrained"
-        for _ in range(24):
+        for _ in range(4 if task in evidence.SIX else 24):
             near = 1 + 0.05 * rng.random()
             layers = [bottom] * 2 + [middle * near] * 28
             rows.append(
@@ -394,6 +410,27 @@ def test_hidden_sinks_as_the_paper_draws_them():
     told = states(found, "C8")
     assert told.pop("second_at_the_top") == "open"  # the same in each prompt made by hand: without spread
     assert set(told.values()) == {"met"}
+
+
+def test_prompts_of_one_task_are_one_unit():
+    rows = prompts(4.0)
+    for one in rows:
+        one.columns = 1 if one.task in ("trivia", "counting", "sentiment") and one.kind == "task" else 0
+    part = evidence.sinks(rows)["C7"].parts["exactly_one"]
+    assert (part.value, part.n, part.unit) == (0.5, 6, "tasks")
+    assert states(evidence.sinks(rows), "C7") == {"exactly_one": "open"}
+
+
+def test_scores_of_choosing_items_against_effects_on_others():
+    scores = [[0.0, 1.0], [2.0, 3.0]]
+    arms = [SimpleNamespace(task="trivia", split=0, first_order=scores)]
+    exact = [
+        SimpleNamespace(task="trivia", drawn=True, layer=i, head=j, exact=-x)
+        for i, row in enumerate(scores)
+        for j, x in enumerate(row)
+    ]
+    assert evidence.transfer(arms, exact, "trivia") == pytest.approx(-1)
+    assert evidence.transfer(arms, exact, "sentiment") is None
 
 
 def test_no_hidden_sinks():

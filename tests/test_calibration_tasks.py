@@ -250,7 +250,14 @@ def test_a_column_that_even_attention_gives_is_not_strong():
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [(" the", "function_word"), (" Paris", "word"), (".", "punctuation"), ("\n\n", "newline"), ("7", "other")],
+    [
+        (" the", "function_word"),
+        (" Paris", "word"),
+        (".", "punctuation"),
+        ("\n\n", "newline"),
+        ("7", "other"),
+        (" ", "space"),
+    ],
 )
 def test_kinds_of_tokens(text, kind):
     assert sinks._kind(text) == kind

@@ -1,5 +1,7 @@
 """Loading, texts, toys: what a user can get wrong gives one line, and what is computed agrees with plain torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,10 +86,8 @@ def test_half_precision_gives_about_the_same_losses(lm):
 
 
 def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
-    from dataclasses import replace
-
     class WithBos:
-        def __call__(self, text, add_special_tokens=True, verbose=True):
+        def __call__(self, text, add_special_tokens=True, **options):
             found = lm.tokenizer(text, add_special_tokens=False)
             found["input_ids"] = [7] * add_special_tokens + found["input_ids"]
             return found
@@ -100,7 +100,7 @@ def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
     assert first.ids[0] == second.ids[0] == 7 and len(first.ids) == 2000
     file = tmp_path / "mine.txt"
     file.write_text("abc" * 100)
-    assert [(int(part.ids[0]), len(part.ids)) for part in corpora.own_text(begun, str(file), 101)] == [(7, 101)] * 3
+    assert [(int(part.ids[0]), len(part.ids)) for part in corpora.own_text(begun, str(file), 101, 9)] == [(7, 101)] * 3
     assert attention.mean_map(lm, [first.ids], 16, 4).shape[1:] == (16, 16)
 
 
@@ -134,12 +134,38 @@ def test_a_stream_is_documents_end_to_end(lm, prose):
 def test_own_text(lm, tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("abc" * 100)
-    assert [len(part.ids) for part in corpora.own_text(lm, str(file), 120)] == [120, 120]
+    assert [len(part.ids) for part in corpora.own_text(lm, str(file), 120, 9)] == [120, 120]
     with pytest.raises(ClaimbookError, match="has 300 tokens for tiny-random-llama: at least 400 are needed"):
-        corpora.own_text(lm, str(file), 400)
+        corpora.own_text(lm, str(file), 400, 9)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ClaimbookError, match="cannot be read as UTF-8"):
-        corpora.own_text(lm, str(file), 10)
+        corpora.own_text(lm, str(file), 10, 9)
+    file.write_bytes(b"\xef\xbb\xbf" + b"abc" * 10)
+    (part,) = corpora.own_text(lm, str(file), 10, 1)
+    assert lm.tokenizer.decode(part.ids) == "abcabcabca", "a byte-order mark is no part of a text"
+
+
+def test_no_more_of_a_text_is_tokenised_than_is_asked_for(lm, tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text("".join(f"line {i}\n" for i in range(100_000)))
+    read, whole = [], corpora.own_text(lm, str(file), 50, 100_000)
+    noting = replace(lm, tokenizer=lambda text, **options: read.append(len(text)) or lm.tokenizer(text, **options))
+    few = corpora.own_text(noting, str(file), 50, 3)
+    assert [(one.title, one.ids.tolist()) for one in few] == [(one.title, one.ids.tolist()) for one in whole[:3]]
+    assert max(read) <= 16 * 150
+    scarce = replace(lm, tokenizer=lambda text, **options: lm.tokenizer(text[::40], **options))  # of long tokens
+    assert [len(one.ids) for one in corpora.own_text(scarce, str(file), 50, 3)] == [50] * 3
+
+
+def test_a_control_token_in_a_text_is_text(lm, tmp_path):
+    """Its name means nothing there: else whoever writes it could begin a text anew in the middle."""
+    file = tmp_path / "mine.txt"
+    file.write_text("a<s> b</s>c" * 4)
+    assert 0 in lm.encode("a<s> b").tolist(), "the book's own texts are read as their trainers read them"
+    (part,) = corpora.own_text(lm, str(file), 20, 1)
+    assert 0 not in part.ids.tolist()
+    assert lm.tokenizer.decode(part.ids).startswith("a<s> b</s>ca<s> b")
+    assert 0 in lm.encode("a<s> b").tolist(), "reading one text changes no other"
 
 
 def test_verbatim_continuation_is_found_and_not_imagined(lm, monkeypatch):

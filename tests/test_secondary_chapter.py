@@ -49,7 +49,7 @@ def test_a_text_of_ones_own_is_cut_and_none_is_skipped(lm, tmp_path):
     file.write_text("a river runs past the mill. " * 40)
     config = {"text": str(file), "seed": 0, "skip": 38, "n_texts": 2, "length": 50}
     assert list(inputs.texts(lm, config)) == ["part 1", "part 2"]
-    pieces = len(corpora.own_text(lm, str(file), 50))
+    pieces = len(corpora.own_text(lm, str(file), 50, 99))
     with pytest.raises(ClaimbookError, match=f"makes {pieces} texts of 50 tokens .*-p documents={pieces}"):
         inputs.texts(lm, config | {"n_texts": pieces + 1})
 

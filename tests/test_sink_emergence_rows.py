@@ -52,7 +52,7 @@ def others(states, than="met"):
 # --- decoders trained on text ---------------------------------------------------------------------------------------
 
 
-def decoder(arm, seed, end, *, bias=0.0, other=0.0, loss=2.7, norm=20.0, early=0.0, most=None, **more):
+def decoder(arm, seed, end, *, bias=0.0, other=0.0, loss=2.7, norm=20.0, early=0.0, most=None, begun=0.3, **more):
     """A training whose Sink_1 ends at ``end``, with a little scatter over seeds, none of it negative."""
     noise = np.random.default_rng((seed, zlib.crc32(arm.encode()))).uniform(0, 0.003, 6)
     end, bias, other = end + noise[0], bias + noise[1], other + noise[2]
@@ -65,7 +65,7 @@ def decoder(arm, seed, end, *, bias=0.0, other=0.0, loss=2.7, norm=20.0, early=0
     measured = [
         point(0, 0.0, 0.0, 7.9, 1.9 + noise[3]),
         point(steps // 20, early, 0.0, 4.0, 2.0),
-        point(steps // 2, max(end * 0.3, most or 0), bias / 2, 3.0, 5.0),
+        point(steps // 2, max(end * begun, most or 0), bias / 2, 3.0, 5.0),
         point(steps, end, bias, loss + noise[4], norm * (1 + noise[5])),
     ]
     filler = [0.0] * SLOTS[arm]
@@ -88,7 +88,7 @@ def trained(changes=(), **plain):
     changes = dict(changes)
     one_token = [[0.02] * 2 + [0.6] + [0.02] * 13] * 100
     paper = {
-        "fixed": {"end": 0.18},
+        "fixed": {"end": 0.18, "begun": 0.7},  # before the loss at which others stop
         "learned": {"end": 0.33},
         "packed": {"end": 0.02},
         "key_bias": {"end": 0.0, "bias": 0.73},
@@ -185,6 +185,21 @@ def test_a_decoder_that_learnt_nothing_has_no_sink_to_be_destroyed():
     a, b = (trained({"fixed_decay_5": untrained})[arm] for arm in ("fixed_decay_5", "fixed"))
     left = evidence.Arms({"a": a, "b": b}).left("a", evidence.first, "b", evidence.first, evidence.fallen)
     assert abs(left.value) < 0.02, "neither sink nor learning: nothing between them"
+
+
+def test_what_stopping_early_gives_is_no_evidence():
+    """The default itself has no sink yet at that loss: then neither little data nor decay need have kept one away."""
+    found = states(evidence.text(trained({"fixed": {"begun": 0.1}})))
+    assert found["C15"]["text_destroyed"] == "void"
+    little = {"fixed": {"begun": 0.1}, "fixed_little": {"loss": 3.2}}
+    assert set(states(evidence.text(trained(little)))["C12"].values()) == {"void"}
+
+
+def test_norms_that_untrained_decoders_have_too_are_no_return():
+    rows = trained()
+    for row in rows["fixed_key_bias_value"]:
+        row.measured[0]["norms"] = row.measured[-1]["norms"]
+    assert states(evidence.text(rows))["C32"] == {"returns": "void"}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ NAMES = (
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),  # the switch is named by its label, not by its icons too
     (r'(<button class="[^"]*search-button-field[^>]*?) aria-label="[^"]*"', r"\1"),  # by the words and keys in it
     (r'(<button class="[^"]*search-button-field[^>]*?) title="[^"]*"', r"\1"),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),  # by the words in it: "Show code cell source"
     (r'(<li class="task-list-item"><p>)(<input [^>]*>)(.*?)(</p>)', r"\1<label>\2\3</label>\4"),
     (r'role="doc-biblioentry"', 'role="listitem"'),  # of a list; the other role is deprecated
 )

@@ -1,7 +1,8 @@
 """Texts as token ids: whole documents, streams of documents, and a screen for what a model has memorised."""
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -79,21 +80,35 @@ def concatenated(lm: LM, keys: list[str], length: int) -> tuple[Tensor, list[tup
     raise ClaimbookError(f"{', '.join(keys)} hold {total:,} tokens for {lm.name}, fewer than the {length:,} asked for")
 
 
-def own_text(lm: LM, path: str, length: int) -> list[Document]:
-    """A reader's own text file cut into documents of ``length`` tokens.
+def own_text(lm: LM, path: str, length: int, count: int) -> list[Document]:
+    """The first ``count`` documents of ``length`` tokens that a reader's own text file is cut into, or fewer.
 
-    Raises ClaimbookError when the file is missing, not UTF-8 text, or too short for one document.
+    The name of a control token in it is text: else whoever writes it could begin a text anew in the middle. Raises
+    ClaimbookError when the file is missing, not UTF-8 text, or too short for one document.
     """
+    room = length - len(lm.start)  # each piece gets its own start
+    plain = replace(lm, tokenizer=copy.copy(lm.tokenizer))
+    plain.tokenizer.split_special_tokens = True
     try:
-        with open(path, encoding="utf-8") as file:
-            ids = lm.encode(file.read())  # each piece gets its own start
+        with open(path, encoding="utf-8-sig") as file:  # a byte-order mark is no part of a text
+            text = file.read()
+        ids = _first_ids(plain, text, room * count)
     except (OSError, UnicodeDecodeError) as error:
         raise ClaimbookError(f"text '{path}' cannot be read as UTF-8 text: {error}") from error
-    pieces = [torch.cat([lm.start, piece]) for piece in ids.split(length - len(lm.start))]
-    pieces = [piece for piece in pieces if len(piece) == length]
+    pieces = [torch.cat([lm.start, piece]) for piece in ids.split(room) if len(piece) == room]
     if not pieces:
         raise ClaimbookError(f"text '{path}' has {len(ids)} tokens for {lm.name}: at least {length} are needed")
     return [Document(f"part {i + 1}", piece) for i, piece in enumerate(pieces)]
+
+
+def _first_ids(lm: LM, text: str, count: int) -> Tensor:
+    """The first ``count`` ids of a text, or all; of 50 MB only a beginning is tokenised, as all would take 6 GB."""
+    characters = 16 * count
+    ids = lm.encode(text[:characters])
+    while len(ids) < 2 * count and characters < len(text):  # twice as many: the cut may move the last of them
+        characters *= 2
+        ids = lm.encode(text[:characters])
+    return ids[:count]
 
 
 @torch.no_grad()

@@ -305,7 +305,11 @@ def variants(rows: list) -> Found:
         ),
         "C13": behind_examples(of),
         "C15": Evidence(
-            parts={name: over_items(half[arm], "variants") for arm, name in KEEPS.items()},
+            parts={name: over_items(half[arm], "variants") for arm, name in KEEPS.items()}
+            | {
+                "beta_lower_not_in_proportion": over_items(less(gained["top"], gained["beta_0.2"], 6 / 7), "variants"),
+                "beta_higher_not_in_proportion": over_items(less(gained["beta_0.6"], gained["top"], 5 / 6), "variants"),
+            },
             preconditions={"lowers_loss": whole},
         ),
     }
@@ -391,12 +395,13 @@ def overlap(a: set, b: set, count: int) -> float:
     return len(a & b) * count / (len(a) * len(b)) if a and b else np.nan
 
 
-def _by_task(found: dict) -> Estimate | None:
+def _by_task(found: dict, within: tuple | None = None) -> Estimate | None:
     """Mean over tasks of what draws of a task give."""
     names = sorted({name for name, _ in found})
     if not names:
         return None
-    return stats.mean([np.mean([v for (n, _), v in found.items() if n == name]) for name in names], unit="tasks")
+    means = [np.mean([value for (task, _), value in found.items() if task == name]) for name in names]
+    return stats.mean(means, unit="tasks", within=within)
 
 
 def exact(rows: list) -> Found:
@@ -414,6 +419,15 @@ def exact(rows: list) -> Found:
             }
         )
     }
+
+
+def transfer(arms: list, rows: list, task: str) -> float | None:
+    """Spearman's of first-order effects on the items that chose heads and exact ones on others; None: not measured."""
+    chosen = [row.first_order for row in arms if row.task == task and row.first_order is not None and row.split == 0]
+    drawn = [row for row in rows if row.task == task and row.drawn]
+    if not chosen or not drawn:
+        return None
+    return float(spearmanr([chosen[0][row.layer][row.head] for row in drawn], [row.exact for row in drawn]).statistic)
 
 
 def rank_correlation(tables: list[np.ndarray]) -> Estimate:
@@ -464,9 +478,9 @@ def halfway(row) -> float:
     return (1 + row.little) / 2
 
 
-def one_column(rows: list) -> Estimate:
-    """Share of prompts with exactly one strong later column."""
-    return stats.proportion(sum(row.columns == 1 for row in rows), len(rows), unit="prompts")
+def one_column(rows: list) -> Estimate | None:
+    """Share of prompts with exactly one strong later column, mean over tasks: prompts of one share their template."""
+    return _by_task({(row.task, i): float(row.columns == 1) for i, row in enumerate(rows)}, within=(0, 1))
 
 
 def _layers(asked: list, untrained: list) -> Evidence:

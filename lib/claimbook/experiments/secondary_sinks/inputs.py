@@ -42,13 +42,13 @@ def texts(lm: LM, config: dict) -> dict[str, Tensor]:
         whole = config["length"] == _WHOLE  # traces are read whole where articles are
         return {f"problem {i + 1}": ids[: limit if whole else length] for i, ids in enumerate(traces(lm, count, limit))}
     if key not in catalogue.load_catalogue():
-        found = corpora.own_text(lm, key, length)
+        found = corpora.own_text(lm, key, length, count)
         if len(found) < count:
             raise ClaimbookError(
                 f"text '{key}' makes {len(found)} texts of {length} tokens for {lm.name}, {count} are asked for: "
                 f"give a longer text, or `-p documents={len(found)}`"
             )
-        return {document.title: document.ids for document in found[:count]}
+        return {document.title: document.ids for document in found}
     least = min(_WHOLE, lm.trained_context)
     if not config["seed"]:
         first = config["skip"] if key == ARTICLES else 0

@@ -296,6 +296,11 @@ def most_fallen(row: trainings.Row) -> float:
     return row.measured[0]["loss"] - min(point["loss"] for point in row.measured)
 
 
+def as_far(row: trainings.Row, loss: float) -> int:
+    """The first measured point at which a training's loss has come down to ``loss``, else its last."""
+    return next((at for at, point in enumerate(row.measured) if point["loss"] <= loss), len(row.measured) - 1)
+
+
 def norm(row: trainings.Row, at: int = -1) -> float:
     """Norm of the first state over that of later ones, largest over layers after the first.
 
@@ -445,9 +450,36 @@ def text(arms: dict[str, list[trainings.Row]]) -> Found_:
         "C32": {"has_massive": massive},
     }
     preconditions["C22"] |= {"beside_learns": d.learnt("fixed_key_bias", "fixed", first)}
-    nulls = {"C28": {"default_has": d.geometric("fixed", lambda r: norm(r, 0))}}
+    nulls = {
+        "C12": stopped_early(d),
+        "C15": {"text_destroyed": d.over(left_by_stopping, lambda row, other: first(other), "fixed_decay_5", "fixed")},
+        "C28": {"default_has": d.geometric("fixed", lambda r: norm(r, 0))},
+        "C32": {"returns": d.less("fixed_key_bias_value", lambda r: norm(r, 0) - 1, 0.37, "fixed", beyond_one)},
+    }
     ceilings = {"C15": {"text_destroyed": d.left("fixed_decay_5", no_sink, "fixed", first, fallen)}}
     return together(parts, nulls, preconditions, ceilings)
+
+
+def stopped_early(d: Arms) -> dict[str, Estimate | None]:
+    """Nulls of C12: decoders that read all of the data, stopped at the best loss of those that have little of it."""
+
+    def less_at_the_end(of: Callable) -> Estimate | None:
+        def stopped(row: trainings.Row, other: trainings.Row) -> float:
+            at = as_far(other, min(point["loss"] for point in row.measured))
+            return of(other, at) - 0.23 * first(other)
+
+        return d.difference(stopped, "fixed_little", "fixed")
+
+    return {
+        "little_data_none": less_at_the_end(first),
+        "little_data_never": less_at_the_end(lambda other, at: max(first(other, i) for i in range(at + 1))),
+    }
+
+
+def left_by_stopping(row: trainings.Row, other: trainings.Row) -> float:
+    """Null of C15, see `Arms.left`: of ``other`` itself, stopped where its loss is that of ``row`` at the end."""
+    at = as_far(other, loss(row))
+    return first(other, at) - (other.measured[0]["loss"] - other.measured[at]["loss"]) / fallen(other) * first(other)
 
 
 # --- toys ------------------------------------------------------------------------------------------------------------

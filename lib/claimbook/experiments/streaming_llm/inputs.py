@@ -35,13 +35,13 @@ def documents(lm: LM, config: dict) -> dict[str, corpora.Document]:
     key, length, count = config["text"], config["length"], config["n_documents"]
     if key in catalogue.load_catalogue():
         return _by_title(corpora.documents(lm, key, length, count))
-    found = corpora.own_text(lm, key, length)
+    found = corpora.own_text(lm, key, length, count)
     if len(found) < count:
         raise ClaimbookError(
             f"text '{key}' makes {len(found)} documents of {length} tokens for {lm.name}, {count} are asked for: "
             f"give a longer text, or `-p documents={len(found)}`"
         )
-    return _by_title(found[:count])
+    return _by_title(found)
 
 
 def _by_title(found: list[corpora.Document]) -> dict[str, corpora.Document]:

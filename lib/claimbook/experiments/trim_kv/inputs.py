@@ -24,7 +24,7 @@ def texts(lm: LM, config: dict) -> dict[str, Tensor]:
     """
     key, count, length = config["text"], config["n_texts"], config["length"]
     if key not in catalogue.load_catalogue():
-        found = corpora.own_text(lm, key, length)
+        found = corpora.own_text(lm, key, length, count)
     else:
         found = []
         for text in list(catalogue.texts(key))[: config["skip"]]:

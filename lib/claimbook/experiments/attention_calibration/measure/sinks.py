@@ -21,7 +21,7 @@ from claimbook.papers import secondary_sinks
 STRONG = 1.87  # times even attention: the ledger's bound for a later sink
 COLUMN = 0.10  # share of attention where the colours of the paper's map end
 LATE = 5  # tokens at the end that too few queries see
-LITTLE = ("function_word", "punctuation", "newline")
+LITTLE = ("function_word", "punctuation", "newline", "space")
 TIMES = 4  # of the median norm: the threshold of the chapter on secondary sinks
 
 
@@ -44,8 +44,8 @@ class Row:
     any. ``layer_over_even``: (L,) what it has of each layer's mean map, over even attention at its place;
     ``layer_best``: (L,) the same of the layer's own strongest. ``columns``, ``layer_columns`` (L,): later tokens with a
     share of at least 0.1 in these maps that even attention would not give them, see `strong`. ``little``: share of
-    later tokens that are function words, marks or newlines. ``secondary``: tokens that the chapter on secondary sinks
-    would call one, by their norms.
+    later tokens that are function words, marks or white space. ``secondary``: tokens that the chapter on secondary
+    sinks would call one, by their norms.
     """
 
     kind: str
@@ -153,9 +153,11 @@ def _kind(text: str) -> str:
         return "word"
     if "\n" in text:
         return "newline"
+    if not text.strip():
+        return "space"  # as SmolLM2 puts one before digits
     if any(letter.isalpha() for letter in text):
         return "function_word"
-    return "punctuation" if text.strip() and not text.strip().isalnum() else "other"
+    return "other" if text.strip().isalnum() else "punctuation"
 
 
 def _secondary(model, ids: Tensor) -> list[int]:

@@ -38,7 +38,7 @@ def texts(lm: LM, key: str, length: int, count: int) -> list[corpora.Document]:
     """The first ``count`` documents of a text asset, or pieces of a reader's own file, of ``length`` tokens."""
     if key in catalogue.load_catalogue():
         return corpora.documents(lm, key, length, count)
-    return corpora.own_text(lm, key, length)[:count]
+    return corpora.own_text(lm, key, length, count)
 
 
 @torch.no_grad()

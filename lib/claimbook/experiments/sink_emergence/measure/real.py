@@ -33,7 +33,7 @@ def natural(lm: LM, key: str, count: int, length: int, *, start: bool = True) ->
     """
     if key not in catalogue.load_catalogue():
         front = 0 if start else len(lm.start)
-        rows = [piece.ids[front:] for piece in corpora.own_text(lm, key, length + front)][:count]
+        rows = [piece.ids[front:] for piece in corpora.own_text(lm, key, length + front, count)]
         return _enough(lm, key, rows, count, length)
     rows, encode, texts = [], lm.document if start else lm.encode, passages(key)
     for text in texts[:: max(1, len(texts) // (3 * count))]:  # spread over the whole asset
