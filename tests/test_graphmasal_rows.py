@@ -312,6 +312,8 @@ def test_sections_weigh_alike():
 TOPICS = "id,name\na,Adding\nb,Multiplying\nc,Dividing\n"
 EDGES = "prerequisite,topic\na,b\nb,c\n"
 ANSWERS = "student,topic,correct\nAnn,a,1\nAnn,a,1\nAnn,a,1\nAnn,b,0\nAnn,c,0\nAnn,c,0\n"
+
+
 def test_a_profile_of_one_learner_says_nothing():
     ahead = np.ones(3)
     assert evidence.by_profile(np.array([0, 1, 1]), ahead).n == 1

@@ -849,6 +849,21 @@ def test_titles_say_what_is_drawn():
     assert figures.norms({"a-1b": found_as(0.6)}).title.endswith("as long as the others', in the mean")
 
 
+def test_every_state_of_a_part_is_counted():
+    part = LEDGER.claim("C15").part("text_destroyed")
+    words = [
+        run_state(evidence.text(trained({"fixed_decay_5": change}))["C15"], part) for change in ({}, {"end": 0.18})
+    ]
+    assert prose.tally(words) == {"met": 1, "not_met": 1, "void": 0, "open": 0, "untested": 0}
+    with pytest.raises(ValueError, match="no states of a part"):
+        prose.tally(["not_met"])
+
+
+def run_state(found, part):
+    """As `Run.state` has it."""
+    return verdicts.judged_part(LEDGER.claim("C15"), part, found).state.replace("_", " ")
+
+
 def test_the_page_says_what_waits_for_trainings():
     assert prose.stored(only(fixed=5, packed=3)).startswith("Of 126 trainings on text 8 are stored.")
     assert "which 1 of 21 have" in prose.stored(only(fixed=5, packed=3))

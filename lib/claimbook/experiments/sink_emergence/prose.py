@@ -147,6 +147,16 @@ def waits(whole: list[str], part: list[str]) -> str:
     return " ".join(said) or "No claim waits for a training."
 
 
+STATES = ("met", "not met", "void", "open", "untested")
+
+
+def tally(states: list[str]) -> dict[str, int]:
+    """How many parts stand how, in the words of `Run.state`; ValueError for another word, which would count none."""
+    if unknown := set(states) - set(STATES):
+        raise ValueError(f"no states of a part: {unknown}")
+    return {state.replace(" ", "_"): states.count(state) for state in STATES}
+
+
 def minutes(run) -> float:
     """How long a training on text took, on a GPU that others shared; NaN where none is stored."""
     walls = [one["wall_s"] / 60 for name in TEXT_RUNS if name in STORED and (one := run.stored(name))]
