@@ -65,7 +65,7 @@ install:
 book: setup  ## run what is stale (STALE=show: only mark it), build _build/html/index.html
 	@$(RUN) book --stale $(STALE)
 
-check: setup  ## lint, guard, quick unit tests: three minutes
+check: setup  ## lint, guard, quick unit tests: under ten minutes
 	@$(RUN) check
 
 test: setup  ## lint, guard, all unit tests, other kernels, notebooks compared, strict book build

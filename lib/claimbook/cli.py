@@ -86,7 +86,7 @@ def book(
 
 @app.command()
 def check() -> None:
-    """Lint, checks of stored chapters, unit tests but the slow ones: within three minutes on two quiet cores."""
+    """Lint, checks of stored chapters, unit tests but the slow ones: under ten minutes on two quiet cores."""
     from claimbook import commands
 
     raise typer.Exit(commands.check())

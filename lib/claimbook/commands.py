@@ -103,7 +103,7 @@ KERNELS = {  # other code for the same sums than the reference runs used
 
 
 def check() -> int:
-    """What answers within three minutes."""
+    """What answers in under ten minutes."""
     return _all_of(
         ("lint", lint),
         ("checks of stored chapters", guard),
