@@ -1608,7 +1608,7 @@ MUTATIONS = [
         "test_ascites_files.py -k another",
     ),
     (
-        "a refusal is kept for ever",
+        "a model that was refused is taken as treated",
         "runs/proofs.py",
         "        if refused := _ask(method, name, values):",
         '        files.write_json(note, {"model": name})\n        if refused := _ask(method, name, values):',

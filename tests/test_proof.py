@@ -279,8 +279,10 @@ def test_a_refusal_comes_before_a_kernel_and_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(ClaimbookError) as error:
         proofs.check("streaming_llm", values)
     assert str(error.value).startswith(line)
-    monkeypatch.setattr(proofs, "_ask", lambda *a: "")
+    asked = []
+    monkeypatch.setattr(proofs, "_ask", lambda *a: asked.append(a) or "")
     proofs.check("streaming_llm", values)
+    assert len(asked) == 1, "a refused model is tried again"
     monkeypatch.setattr(proofs, "_ask", lambda *a: pytest.fail("tried again"))
     proofs.check("streaming_llm", values)
 
