@@ -1589,8 +1589,8 @@ MUTATIONS = [
     (
         "prompts of one task are units of their own",
         "experiments/attention_calibration/evidence.py",
-        "{(row.task, i): float(row.columns == 1)",
-        "{(str(i), i): float(row.columns == 1)",
+        "{(row.task, i): float(of(row))",
+        "{(str(i), i): float(of(row))",
         "test_calibration_rows.py -k prompts_of_one_task",
     ),
     (

@@ -253,6 +253,12 @@ def test_a_series_that_lies_is_refused(dicoms, change, said):
     assert said in refused(dicoms)
 
 
+def test_decimal_commas_in_a_header_are_refused(dicoms):
+    for path in series(dicoms / "ct" / "a").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"2.5\\2.0", b"2,5\\2,0"))
+    assert "PixelSpacing is not 2 numbers" in refused(dicoms)
+
+
 def test_two_series_in_a_folder_are_refused(dicoms):
     series(dicoms / "ct" / "a")
     for path in series(dicoms / "ct" / "b").iterdir():

@@ -452,13 +452,13 @@ def sinks(rows: list) -> Found:
     return {
         "C1": Evidence(
             parts={
-                "in_task_prompts": _mean(over_even(asked)),
-                "in_prose": _mean(over_even(prose)),
+                "in_task_prompts": over_tasks(asked, over_even),
+                "in_prose": _mean([over_even(row) for row in prose]),
                 "means_little": _mean(meaning),
             },
             nulls={
-                "in_task_prompts": _mean(over_even(bare["task"])),
-                "in_prose": _mean(over_even(bare["prose"])),
+                "in_task_prompts": over_tasks(bare["task"], over_even),
+                "in_prose": _mean([over_even(row) for row in bare["prose"]]),
                 "means_little": _mean([row.little - halfway(row) for row in prose]),
             },
             ceilings={"means_little": _mean([1 - halfway(row) for row in prose])},
@@ -468,9 +468,14 @@ def sinks(rows: list) -> Found:
     }
 
 
-def over_even(rows: list) -> list[float]:
-    """Attention to each prompt's strongest later token, over even attention at its place."""
-    return [row.top["over_even"] for row in rows]
+def over_tasks(rows: list, of: Callable, within: tuple | None = None) -> Estimate | None:
+    """``of`` each prompt, mean over tasks: prompts of one share their template and are no independent units."""
+    return _by_task({(row.task, i): float(of(row)) for i, row in enumerate(rows)}, within)
+
+
+def over_even(row) -> float:
+    """Attention to a prompt's strongest later token, over even attention at its place."""
+    return row.top["over_even"]
 
 
 def halfway(row) -> float:
@@ -479,16 +484,16 @@ def halfway(row) -> float:
 
 
 def one_column(rows: list) -> Estimate | None:
-    """Share of prompts with exactly one strong later column, mean over tasks: prompts of one share their template."""
-    return _by_task({(row.task, i): float(row.columns == 1) for i, row in enumerate(rows)}, within=(0, 1))
+    """Share of prompts with exactly one strong later column."""
+    return over_tasks(rows, lambda row: row.columns == 1, within=(0, 1))
 
 
 def _layers(asked: list, untrained: list) -> Evidence:
-    def share(rows: list, name: str, layers: slice) -> Estimate:
-        return _mean([average(np.array(getattr(row, name))[layers] >= STRONG) for row in rows], within=(0, 1))
+    def share(rows: list, name: str, layers: slice) -> Estimate | None:
+        return over_tasks(rows, lambda row: average(np.array(getattr(row, name))[layers] >= STRONG), within=(0, 1))
 
-    def second(rows: list) -> Estimate:
-        return _mean([more_at_the_top(row.layer_columns) for row in rows])
+    def second(rows: list) -> Estimate | None:
+        return over_tasks(rows, lambda row: more_at_the_top(row.layer_columns))
 
     bottom, middle = slice(method.FIRST_LAYER), slice(method.FIRST_LAYER, -method.LAST_LAYERS)
     return Evidence(
@@ -516,8 +521,8 @@ def average(values) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _mean(values: list, within=None) -> Estimate | None:
-    return stats.mean(values, unit="prompts", within=within) if len(values) else None
+def _mean(values: list) -> Estimate | None:
+    return stats.mean(values, unit="prompts") if len(values) else None
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
