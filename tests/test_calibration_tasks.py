@@ -1,6 +1,8 @@
 """Attention calibration: items, draws without leakage, scores against the plain model, arms of the right heads."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.attention_calibration import stored, tasks
+from claimbook.experiments.attention_calibration import own_files, stored, tasks
 from claimbook.experiments.attention_calibration.measure import arms, choice, cost, exact, scoring, sinks
 from claimbook.experiments.attention_calibration.tasks import Item, Split, Task
 from claimbook.lm.load import load
@@ -57,6 +59,37 @@ def test_items_twice_and_options_that_begin_alike_are_left_out(lm):
     read = [item("One?"), item("one"), Item("Two?", ("yes", "yet"), 0), Item("Three?", ("a", "b", "c"), 1)]
     found = tasks.usable(lm, Task("own", lambda: iter(read)))
     assert [one.content for one in found] == ["One?", "Three?"]
+
+
+def test_an_option_without_a_token_leaves_its_item_out(lm):
+    class FewWords:
+        """Knows no letter of "no"."""
+
+        def __call__(self, text, **options):
+            return lm.tokenizer(text.replace(" no", ""), **options)
+
+        def decode(self, ids):
+            return lm.tokenizer.decode(ids)
+
+    poor = replace(lm, tokenizer=FewWords())
+    assert len(tasks.first_tokens(poor, item("Is it?"))) == 1
+    assert tasks.usable(poor, Task("own", lambda: iter([item("Is it?")]))) == []
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_a_prompt_that_a_model_has_no_positions_for_is_refused(lm, kind):
+    learned, own = load(f"tiny-random-{kind}", "cpu"), Task("own", iter)
+    assert len(tasks.prompt(learned, own, "w" * (512 - len(tasks.prompt(learned, own, ""))))) == learned.longest == 512
+    assert lm.longest is None and len(tasks.prompt(lm, own, "word " * 200)) > 1000
+    with pytest.raises(ClaimbookError, match=f"tokens, and tiny-random-{kind} has 512 positions: take a model that"):
+        tasks.prompt(learned, own, "word " * 200)
+
+
+def test_what_json_holds_as_a_number_or_a_list_is_an_option(tmp_path):
+    rows = [{"question": f"{i}?", "options": [0, "1", True], "answer": [0, 1, True][i % 3]} for i in range(18)]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    found = own_files.own_items(str(tmp_path / "own.json"))
+    assert found[0].options == ("0", "1", "true") and [one.gold for one in found] == [0, 1, 2] * 6
 
 
 def test_nouns_are_of_one_kind_only_and_kinds_are_wrong_as_often_as_right():

@@ -1,6 +1,7 @@
 """Whatever goes wrong on a command line: one line and an exit code of its own, in any terminal, and no traceback."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -68,6 +69,15 @@ def test_a_terminal_that_lacks_a_letter_fails_no_run(monkeypatch, capsys):
     assert ends(monkeypatch, capsys, "status")[0] == 0
     shown.flush()
     assert shown.buffer.getvalue() == b"streaming_llm ? 0 s\n"
+
+
+def test_what_torch_would_log_is_no_part_of_a_run(monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_LOGS", "nonsense")  # importing torch would raise
+    monkeypatch.setattr(commands, "status", lambda: print(sorted(name for name in os.environ if "TORCH_LOGS" in name)))
+    monkeypatch.setattr(sys, "argv", ["claimbook", "status"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out == "[]\n"
 
 
 WAITS = """

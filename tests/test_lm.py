@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
 
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
@@ -102,6 +104,18 @@ def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
     file.write_text("abc" * 100)
     assert [(int(part.ids[0]), len(part.ids)) for part in corpora.own_text(begun, str(file), 101, 9)] == [(7, 101)] * 3
     assert attention.mean_map(lm, [first.ids], 16, 4).shape[1:] == (16, 16)
+
+
+@pytest.mark.parametrize("special", ["", "<s> "])
+def test_a_vocabulary_of_words_begins_a_text_too(lm, special):
+    core = Tokenizer(models.BPE(vocab={"<s>": 0, "b": 1, "c": 2}, merges=[]))
+    core.post_processor = processors.TemplateProcessing(single=f"{special}$A <s>", special_tokens=[("<s>", 0)])
+    words = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="<s>"))
+    assert words.encode("a").tolist() == []
+    assert words.start.tolist() == [0] * bool(special)
+    nothing = Tokenizer(models.BPE(vocab={"<s>": 0}, merges=[]))
+    with pytest.raises(ClaimbookError, match="turns no text into tokens"):
+        _ = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=nothing, bos_token="<s>")).start
 
 
 def test_documents_are_whole_texts_cut_to_length(lm, prose):

@@ -13,7 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from claimbook.assets import local
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
+from claimbook.lm.attention import observed
 from claimbook.lm.load import load
+from claimbook.metrics.attention import KeyMass
 from claimbook.papers import secondary_sinks, sink_emergence, streaming_llm
 from claimbook.provenance import machine, seals
 from claimbook.runs import families, grid, parameters, proofs, runner
@@ -222,7 +224,24 @@ def test_a_model_of_one_layer_is_treated_or_refused_by_name():
     options = {**SMALL, "num_hidden_layers": 1}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options)).eval().requires_grad_(False)
     assert proofs.refusal(streaming_llm.prove, model) == proofs.refusal(sink_emergence.prove, model) == ""
-    assert proofs.refusal(secondary_sinks.prove, model).startswith("it has one layer")
+    assert proofs.refusal(secondary_sinks.prove, model).startswith("it has fewer than two layers")
+
+
+def test_a_model_without_layers_is_refused_by_name():
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **{**SMALL, "num_hidden_layers": 0}))
+    assert proofs.refusal(sink_emergence.prove, model) == "this 'llama' has no layers: take a model with attention"
+    assert proofs.refusal(secondary_sinks.prove, model).startswith("it has fewer than two layers")
+
+
+@torch.no_grad()
+def test_values_may_be_wider_than_keys():
+    model = families.build("deepseek_v3")
+    assert model.config.v_head_dim > model.config.qk_head_dim
+    ids = proof.sample(model)
+    plain, mass = model(ids, use_cache=False).logits, KeyMass(2)
+    with observed(model, mass, block=10):
+        assert proof.distance(model(ids, use_cache=False).logits, plain) < proof.TOLERANCE
+    assert mass.result().shape == (2, 4, len(ids[0]), 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -387,7 +387,7 @@ def test_outside_git_the_commit_is_empty(tmp_path, monkeypatch):
     assert machine.git_state() == ("", False)
 
 
-@pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "two", "-1", "1.5", "", "²", "٣"])
 def test_threads_must_be_a_whole_number(monkeypatch, text):
     monkeypatch.setenv("CLAIMBOOK_THREADS", text)
     with pytest.raises(ClaimbookError, match="CLAIMBOOK_THREADS"):

@@ -73,10 +73,25 @@ def test_bad_parameters(no_runs, given, said):
 
 
 def test_a_place_for_the_result_that_cannot_be(no_runs, tmp_path):
-    for place in (tmp_path, tmp_path / "none" / "result.json"):
-        with pytest.raises(ClaimbookError, match="cannot be written: name a file in a folder that there is"):
+    (tmp_path / "file").write_text("a file")
+    for place in (tmp_path, tmp_path / "file" / "result.json"):
+        with pytest.raises(ClaimbookError, match=f"--result {place} cannot be written.*: name a file "):
             runner.rerun(CHAPTER, {}, place)
     assert runs(no_runs) == []
+
+
+def test_a_folder_for_runs_that_cannot_be(no_runs, tmp_path):
+    assert not paths.runs().exists()
+    paths.runs().symlink_to(tmp_path / "gone")
+    with pytest.raises(ClaimbookError, match=f"cannot make the run's folder in _runs/{CHAPTER}: File exists"):
+        runner.rerun(CHAPTER, {})
+
+
+def test_a_value_is_quoted_in_a_few_words(no_runs):
+    for given in ({"models": "x" * 9999}, {"text": "y" * 9999}, {"n_seeds": "z" * 9999}, {"w" * 9999: 1}):
+        with pytest.raises(ClaimbookError) as refused:
+            runner.rerun(CHAPTER, given)
+        assert len(str(refused.value)) < 1000
 
 
 def test_a_path_with_commas_names_no_asset(no_runs, tmp_path):
@@ -90,6 +105,16 @@ def test_an_adapter_is_no_model(no_runs, tmp_path):
         (tmp_path / name).write_text("{}")
     with pytest.raises(ClaimbookError, match="holds an adapter: merge it"):
         runner.rerun(CHAPTER, {"models": str(tmp_path)})
+
+
+@pytest.mark.parametrize("chapter", ["streaming_llm", "grocery_ranking"])
+def test_a_chapter_that_measures_a_model_needs_one(monkeypatch, chapter):
+    monkeypatch.setattr(parameters, "_check_inputs", lambda *inputs: None)
+    if parameters.defaults(chapter)["models"]:
+        with pytest.raises(ClaimbookError, match="models is empty, and streaming_llm measures one: give smollm2-135m"):
+            parameters.resolve(chapter, {"models": ""})
+    else:
+        assert parameters.resolve(chapter, {})["models"] == ""
 
 
 def test_an_absent_device(no_runs, monkeypatch):

@@ -22,6 +22,8 @@ parameters; 2 bad input, with one line that says what to do; 3 a run failed; 4 a
 itself; 130 interrupted.
 """
 
+LOGS = ("TORCH_LOGS", "TORCH_LOGS_FORMAT", "TORCH_LOGS_OUT", "TORCH_TRACE", "TRANSFORMERS_VERBOSITY")
+
 app = typer.Typer(help=HELP, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Chapter = Annotated[str, typer.Argument(help="Name of a chapter, such as streaming_llm.")]
 SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all chapters without it.")]
@@ -37,6 +39,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     # for all that is drawn here or started from here: our look of figures, and words that are read as UTF-8
     os.environ |= {"MATPLOTLIBRC": str(paths.matplotlibrc()), "PYTHONUTF8": "1"}
+    for name in LOGS:  # what they say would stand among a notebook's outputs, and a wrong value is an error of torch's
+        os.environ.pop(name, None)
     try:
         code = app(sys.argv[1:] or ["--help"], "claimbook", standalone_mode=False) or 0
         sys.stdout.flush()

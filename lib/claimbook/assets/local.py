@@ -20,7 +20,7 @@ def names(text: str, separator: str = ",") -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    return bool(name) and paths.expanded(name).exists()
+    return bool(name) and os.path.exists(paths.expanded(name))  # os.path: a list may be too long for a name
 
 
 def public(value: object) -> object:

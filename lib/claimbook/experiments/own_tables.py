@@ -44,8 +44,8 @@ def rows(path: str, columns: tuple[str, ...], more: tuple[str, ...] = ()) -> lis
 
 
 def _csv_rows(path: str, text: str, columns: tuple[str, ...], more: tuple[str, ...]) -> list[Row]:
-    delimiter = max(DELIMITERS, key=lambda delimiter: len(set(_header(text, delimiter)) & set(columns)))
-    names = _header(text, delimiter)
+    delimiter = max(DELIMITERS, key=lambda delimiter: len(set(_header(path, text, delimiter)) & set(columns)))
+    names = _header(path, text, delimiter)
     if missing := [column for column in columns if column not in names]:
         first = shown(text.strip().splitlines()[0])
         expected = f"{', '.join(columns)}, between commas, semicolons or tabs"
@@ -63,9 +63,9 @@ def _csv_rows(path: str, text: str, columns: tuple[str, ...], more: tuple[str, .
     return [(f"line {line}", none | {column: cells[i] for column, i in at.items()}) for line, cells in lines]
 
 
-def _header(text: str, delimiter: str) -> list[str]:
+def _header(path: str, text: str, delimiter: str) -> list[str]:
     """Names in the first line that is not empty, as `key` has them."""
-    _, cells = next(_cells("", text, delimiter, strict=False), (0, []))
+    _, cells = next(_cells(path, text, delimiter, strict=False), (0, []))
     return [key(cell) for cell in cells]
 
 

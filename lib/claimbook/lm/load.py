@@ -1,6 +1,6 @@
 """Load a causal language model from an asset, a local folder, a hub id or a tiny architecture, and prove it whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +35,16 @@ class LM:
     @cached_property
     def start(self) -> Tensor:
         """Ids (0,) or (1,) that the tokenizer puts before a text: BOS for Gemma and Llama, nothing for SmolLM2."""
-        plain = self.encode("a").tolist()
-        whole = self.tokenizer("a").input_ids
-        return torch.tensor(whole[: whole.index(plain[0])], dtype=torch.long)
+        for text in self._texts():
+            plain, whole = self.encode(text).tolist(), self.tokenizer(text).input_ids
+            if plain and plain[0] in whole:
+                return torch.tensor(whole[: whole.index(plain[0])], dtype=torch.long)
+        raise ClaimbookError(f"the tokenizer of {self.name} turns no text into tokens: it is not whole")
+
+    def _texts(self) -> Iterator[str]:
+        """Texts of which one has a token: a vocabulary of words may hold no "a"."""
+        yield "a"
+        yield from self.tokenizer.get_vocab().keys() - set(self.tokenizer.all_special_tokens)
 
     def document(self, text: str) -> Tensor:
         """Token ids (T,) of a whole ``text``, begun as the model was trained to see it: with BOS where there is one."""
@@ -64,6 +71,14 @@ class LM:
         """Positions the model was trained on, as its configuration says, in tokens."""
         return self.model.config.get_text_config().max_position_embeddings
 
+    @cached_property
+    def longest(self) -> int | None:
+        """Tokens of a text that it can read at all, where positions are learned; None where they are computed."""
+        tables = {one for one in self.model.modules() if isinstance(one, torch.nn.Embedding)}
+        rows = [one.num_embeddings for one in tables - {self.model.get_input_embeddings()}]
+        learned = any(0 <= count - self.trained_context <= 2 for count in rows)  # OPT has two rows more, for padding
+        return self.trained_context if learned else None
+
 
 def load(name: str, device: str = "auto", dtype: str = "float32", prove: Callable | None = None) -> LM:
     """Load ``name``: a key of data/assets.yaml, ``tiny-random-<architecture>``, a local folder, or a hub id.
@@ -81,9 +96,11 @@ def load(name: str, device: str = "auto", dtype: str = "float32", prove: Callabl
     model = model.eval().requires_grad_(False).to(place)
     proof.finite(name, model)
     proof.vocabulary(name, model, tokenizer)
+    lm = LM(name, model, tokenizer)
+    lm.start  # noqa: B018  (a tokenizer that knows no text is refused here)
     if prove:
         prove(model)
-    return LM(name, model, tokenizer)
+    return lm
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -113,6 +113,8 @@ def attention(model) -> None:
     So are linear attention and other layers that keep a state, attention computed twice, and padded or two-way kinds.
     """
     kind, count = model.config.model_type, model.config.get_text_config().num_hidden_layers
+    if not count:
+        raise ClaimbookError(f"this '{kind}' has no layers: take a model with attention")
     calls: list[int] = []
 
     def dense(module, query, key, value, mask, scaling=None, **options):

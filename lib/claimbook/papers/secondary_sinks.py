@@ -53,7 +53,7 @@ def prove(model) -> None:
     One layer is refused too: where a sink starts and ends is told by what changes from layer to layer.
     """
     if model.config.get_text_config().num_hidden_layers < 2:
-        raise ClaimbookError("it has one layer, and a sink's life is told by what changes from layer to layer")
+        raise ClaimbookError("it has fewer than two layers: a sink's life is told by what changes from layer to layer")
     proof.attention(model)
     block_outputs.writers(model)
 

@@ -34,7 +34,7 @@ def _version(name: str) -> str:
 def threads() -> int:
     """Threads of a run: ``$CLAIMBOOK_THREADS``, else 2, as in the reference runs."""
     text = os.environ.get("CLAIMBOOK_THREADS", "2")
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise ClaimbookError(f"CLAIMBOOK_THREADS must be a whole number of at least 1, not '{text}'")
     return int(text)
 

@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,10 +22,11 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
 
 TINY = "tiny-random-"
+SHOWN = 120  # characters of a value in a message
 LONGEST = 60  # characters of the models in a file's name, which may have 255 bytes
 BYTES = re.compile("[\ud800-\udfff]")  # a file's name may hold any; a result that names it could not be stored
-UNKNOWN = "'{}' is unknown: choose from "
-Text = Annotated[str, Field(description="must be text, not {!r}")]
+UNKNOWN = "{} is unknown: choose from "
+Text = Annotated[str, Field(description="must be text, not {}")]
 
 
 def defaults(chapter: str) -> dict[str, object]:
@@ -57,7 +59,7 @@ def notebook(chapter: str) -> Path:
     known = notebooks()
     if chapter not in known:
         why = " (its notebook has no ledger under data/claims)" if paths.notebook(chapter).exists() else ""
-        raise ClaimbookError(f"no chapter '{chapter}'{why}{_close(chapter, known)}")
+        raise ClaimbookError(f"no chapter {shown(chapter)}{why}{_close(chapter, known)}")
     return paths.notebook(chapter)
 
 
@@ -78,10 +80,12 @@ def resolve(chapter: str, given: dict[str, object]) -> dict[str, object]:
     known = defaults(chapter)
     for name in given:
         if name not in known:
-            raise ClaimbookError(f"{chapter} has no parameter '{name}'{_close(name, known)}")
+            raise ClaimbookError(f"{chapter} has no parameter {shown(name)}{_close(name, known)}")
         if BYTES.search(str(given[name])):
             raise ClaimbookError(f"parameter '{name}' holds bytes that are no UTF-8: rename the file")
     values = check(known | {name: _typed(name, value, known[name]) for name, value in given.items()})
+    if known["models"] and not values["models"]:
+        raise ClaimbookError(f"models is empty, and {chapter} measures one: give {known['models']}, or leave it out")
     _check_inputs(chapter, values)
     return values
 
@@ -96,8 +100,14 @@ def _typed(name: str, value: object, default: object) -> object:
     if kind is float and type(value) is int:
         value = float(value)
     if default is not None and type(value) is not kind:
-        raise ClaimbookError(f"parameter '{name}' takes {word} (like {default!r}), not {value!r}")
+        raise ClaimbookError(f"parameter '{name}' takes {word} (like {default!r}), not {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: one line, and short, as a whole file may have been pasted."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def model_names(models: str) -> list[str]:
@@ -107,7 +117,7 @@ def model_names(models: str) -> list[str]:
     """
     names = local.names(models)
     if len(set(names)) < len(names):
-        raise ClaimbookError(f"models names one twice: {models}")
+        raise ClaimbookError(f"models names one twice: {shown(models)}")
     return names
 
 
@@ -117,7 +127,7 @@ def _model(name: str) -> str:
     folder = paths.expanded(name)
     if name in keys or re.fullmatch(TINY + r"\w+", name):
         return name
-    if folder.is_dir():
+    if os.path.isdir(folder):  # os.path: a text longer than a file's name can be is no folder, and no error
         if not (folder / "config.json").is_file():
             raise ClaimbookError(
                 f"model folder '{name}' holds no config.json: give a folder that transformers can load"
@@ -128,7 +138,7 @@ def _model(name: str) -> str:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "~")):
         return name
     raise ClaimbookError(
-        f"unknown model '{name}'{_close(name, keys)}; or give a local folder, a hub id (owner/name) or {TINY}llama"
+        f"unknown model {shown(name)}{_close(name, keys)}; or give a local folder, a hub id (owner/name) or {TINY}llama"
     )
 
 
@@ -136,8 +146,8 @@ def _text(name: str) -> str:
     if not name or name in _keys("text"):
         return name
     path = paths.expanded(name)
-    if not path.is_file():
-        raise ClaimbookError(f"unknown text '{name}'{_close(name, _keys('text'))}; or give a UTF-8 text file")
+    if not os.path.isfile(path):
+        raise ClaimbookError(f"unknown text {shown(name)}{_close(name, _keys('text'))}; or give a UTF-8 text file")
     if fault := _text_fault(path):
         raise ClaimbookError(f"text '{name}' {fault}")
     return str(path.resolve())
@@ -161,10 +171,9 @@ def _own(value: object) -> object:
     """A chapter's own parameter; the path of a file or folder is made absolute: a notebook runs in another folder."""
     if type(value) in (int, float) and not 0 <= value < math.inf:
         raise ValueError
-    with contextlib.suppress(OSError):  # no name of a file; the chapter says what it lacks
-        if isinstance(value, str) and value and paths.expanded(value).exists():
-            return str(paths.expanded(value).resolve())
-    return value
+    if isinstance(value, str) and value and os.path.exists(paths.expanded(value)):
+        return str(paths.expanded(value).resolve())
+    return value  # the chapter says what it lacks
 
 
 def _check_inputs(chapter: str, values: dict[str, object]) -> None:
@@ -184,7 +193,7 @@ class Parameters(BaseModel):
 
     tier: Literal["smoke", "cpu", "gpu"] = Field(description=UNKNOWN + "smoke, cpu, gpu")
     models: Annotated[Text, AfterValidator(lambda names: ",".join(map(_model, model_names(names))))]
-    seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0, not {!r}")
+    seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0, not {}")
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$", description=UNKNOWN + "auto, cpu, cuda, mps")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description=UNKNOWN + "float32, bfloat16, float16")
     text: Annotated[Text, AfterValidator(_text)]
@@ -202,8 +211,8 @@ def _mistake(errors: list) -> str:
     common, name, value = Parameters.model_fields, errors[0]["loc"][0], errors[0]["input"]
     if missing := [error["loc"][0] for error in errors if error["type"] == "missing"]:
         return f"a chapter's notebook needs the parameters {', '.join(common)}; missing: {', '.join(missing)}"
-    said = common[name].description if name in common else "must be a number from 0, not {!r}"
-    return f"{name} {said.format(value)}"
+    said = common[name].description if name in common else "must be a number from 0, not {}"
+    return f"{name} {said.format(shown(value))}"
 
 
 def check_device(name: str) -> None:

@@ -35,8 +35,8 @@ def rerun(chapter: str, given: dict[str, object] | None = None, result_to: Path 
     ``result_to``: also copy the result there.
     """
     values = prepare(chapter, given or {})
-    if result_to and (Path(result_to).is_dir() or not Path(result_to).absolute().parent.is_dir()):
-        raise ClaimbookError(f"--result {result_to} cannot be written: name a file in a folder that there is")
+    if result_to:
+        _place(Path(result_to))
     folder = _new_folder(chapter, values)
     problem = _execute(chapter, values, folder)
     if problem:
@@ -95,16 +95,26 @@ def _new_folder(chapter: str, values: dict) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     name = f"{stamp}--{values['tier']}--{parameters.slug(values['models'])}"
     base = paths.runs() / chapter
-    for number in range(100):
-        folder = base / (name if not number else f"{name}--{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ClaimbookError(f"cannot make the run's folder {_short(folder)}: {error.strerror}") from error
-        return folder
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for number in range(100):
+            folder = base / (name if not number else f"{name}--{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:  # read-only, a file of that name, a link to what is gone
+        raise ClaimbookError(f"cannot make the run's folder in {_short(base)}: {error.strerror}") from error
     raise ClaimbookError(f"too many runs in the same second in {_short(base)}")
+
+
+def _place(file: Path) -> None:
+    """Make the folder that a copy of the result goes to; ClaimbookError for a place where no file can be."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClaimbookError(f"--result {file} cannot be written ({error.strerror}): name a file elsewhere") from error
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ClaimbookError(f"--result {file} cannot be written: name a file in a folder that you may write to")
 
 
 def _latest(chapter: str) -> Path:

@@ -8,6 +8,7 @@ volume without a word is refused in one line that names the file and the way out
 """
 
 import gzip
+import os
 import re
 import zlib
 from collections import Counter
@@ -80,7 +81,7 @@ def check(parameters: dict[str, object]) -> None:
 def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]:
     """Files of a folder by stem: ``a.nii.gz`` and nnU-Net's ``a_0000.nii.gz`` are "a", as is a folder of slices."""
     place = paths.expanded(folder)
-    if not place.is_dir():
+    if not os.path.isdir(place):
         raise ClaimbookError(f"{parameter}: no folder '{folder}'")
     entries = sorted(place.iterdir())
     found = [path for path in entries if path.name.lower().endswith((".nii", ".nii.gz"))]

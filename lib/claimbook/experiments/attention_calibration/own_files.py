@@ -1,5 +1,6 @@
 """The reader's own questions, refused in one line where they cannot be used; and any task by its name."""
 
+import json
 from collections import Counter
 
 from claimbook.experiments import own_tables
@@ -18,14 +19,14 @@ def task(name: str) -> Task:
 
 
 def own_items(file: str) -> list[Item]:
-    """Items of a table with columns question, options (between bars) and answer.
+    """Items of a table with columns question, options (between bars; in JSON also a list) and answer.
 
     ClaimbookError names the line and what is wrong with it.
     """
     items, seen = [], Counter()
     for line, row in own_tables.rows(file, ("question", "options", "answer")):
-        question, answer = (str(row[name] or "").strip() for name in ("question", "answer"))
-        options = [option.strip() for option in str(row["options"] or "").split("|")]
+        question, answer, options = _text(row["question"]), _text(row["answer"]), row["options"]
+        options = [_text(one) for one in (options if isinstance(options, list) else _text(options).split("|"))]
         _check_item(file, line, question, options, answer)
         seen[question.casefold()] += 1
         if seen[question.casefold()] > 1:
@@ -34,6 +35,11 @@ def own_items(file: str) -> list[Item]:
     if len(items) < FEWEST:
         own_tables.refuse(file, f"it holds {len(items)} items, {FEWEST} are needed: half choose the heads, half judge")
     return items
+
+
+def _text(value: object) -> str:
+    """What a cell holds as text: in JSON an option may be a number, 0 too, or a truth."""
+    return "" if value is None else (value if isinstance(value, str) else json.dumps(value)).strip()
 
 
 def _check_item(file: str, line: str, question: str, options: list[str], answer: str) -> None:

@@ -86,15 +86,21 @@ def split(items: list[Item], number: int, choose: int, judge: int, seed: int = 0
 
 
 def first_tokens(lm: LM, item: Item) -> list[int]:
-    """The first token of each option, as it follows the prompt."""
-    skipped = len(_space(lm))
-    return [int(_answer(lm, option)[skipped]) for option in item.options]
+    """The first token of each option, as it follows the prompt; fewer where an option has none in this vocabulary."""
+    at = len(_space(lm))
+    return [int(one) for option in item.options for one in _answer(lm, option)[at : at + 1]]
 
 
 def prompt(lm: LM, task: Task, content: str, shots: list[Item] | tuple = ()) -> Tensor:
-    """Ids (T,) of a prompt, behind ``shots`` solved items."""
+    """Ids (T,) of a prompt, behind ``shots`` solved items; ClaimbookError where the model has no positions for it."""
     solved = [f"{task.template.format(one.content)} {one.options[one.gold]}\n\n" for one in shots]
-    return torch.cat([lm.document("".join(solved) + task.template.format(content)), _space(lm)])
+    ids = torch.cat([lm.document("".join(solved) + task.template.format(content)), _space(lm)])
+    if lm.longest and len(ids) > lm.longest:
+        raise ClaimbookError(
+            f"a prompt of {task.name} has {len(ids)} tokens, and {lm.name} has {lm.longest} positions: take a model "
+            "that reads longer texts"
+        )
+    return ids
 
 
 ANSWER = "Answer:"
@@ -110,7 +116,7 @@ def _answer(lm: LM, option: str) -> Tensor:
 def _space(lm: LM) -> Tensor:
     """Ids of the space before an answer where it is a token of its own, else none: it belongs to the prompt."""
     ids = _answer(lm, "a")
-    return ids[: next(i for i, one in enumerate(ids) if lm.tokenizer.decode([int(one)]).strip())]
+    return ids[: next((i for i, one in enumerate(ids) if lm.tokenizer.decode([int(one)]).strip()), len(ids))]
 
 
 # --- where the items come from ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Which stored rows speak for a run, and what is measured or trained again while the page runs."""
 
+import os
 from pathlib import Path
 
 from claimbook.errors import ClaimbookError
@@ -16,7 +17,7 @@ def check(parameters: dict[str, object]) -> None:
     folder = parameters.get("released")
     if folder and not Path(folder).is_absolute():
         raise ClaimbookError(f"released is '{folder}': give its whole path, as a notebook runs in another folder")
-    if folder and not all((Path(folder) / name / "config.json").is_file() for name in released.FOLDERS.values()):
+    if folder and not all(os.path.isfile(Path(folder, name, "config.json")) for name in released.FOLDERS.values()):
         raise ClaimbookError(f"'{folder}' does not hold {', '.join(released.FOLDERS.values())}, a config.json in each")
     if "," in parameters["models"]:
         raise ClaimbookError(f"gated_attention reads one model at a time, not '{parameters['models']}'")

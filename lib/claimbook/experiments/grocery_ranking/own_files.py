@@ -23,8 +23,9 @@ def recipes(path: str) -> tuple[Recipe, ...]:
 
     Ingredients stand between semicolons or line breaks, in JSON also as a list; they go through the same rules as
     ours. Labels that differ in case or spaces are one, as first spelt; one title may be that of several recipes.
-    ClaimbookError for a file or rows that cannot be read, for a subcategory of fewer than `FEWEST` recipes or in two
-    categories, for fewer than two categories, and for a recipe of other than `SMALLEST` to `LARGEST` items.
+    ClaimbookError for a file or rows that cannot be read, for a subcategory of fewer than `FEWEST` recipes, of equal
+    ones alone or in two categories, for fewer than two categories, and for a recipe of other than `SMALLEST` to
+    `LARGEST` items.
     """
     places, found, problems = [], [], []
     for place, row in own_tables.rows(path, RECIPES):
@@ -116,6 +117,9 @@ def _unusable(places: list[str], found: list[Recipe]) -> list[str]:
         if len(own) < FEWEST:
             held = f"{own_tables.many(own, 'recipe')} ({', '.join(place for _, place in own)})"
             problems.append(f"subcategory '{name}' has {held}, {FEWEST} are needed")
+        elif len({recipe.items for recipe in found if recipe.subcategory == name}) < 2:
+            alike = f"{len(own)} recipes, all of the same items"
+            problems.append(f"subcategory '{name}' has {alike}: two different ones are needed")
     if len({recipe.category for recipe in found}) < 2:
         problems.append(f"all recipes are in the category '{found[0].category}', two or more are needed")
     return problems

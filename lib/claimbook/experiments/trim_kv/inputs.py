@@ -1,6 +1,6 @@
 """Models and texts of the chapter by tier, and what is read of them; the reader's own by parameter."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 from torch import Tensor
@@ -64,5 +64,5 @@ def check(parameters: dict) -> None:
         raise ClaimbookError(f"no gates are stored for '{model}': take {MODEL}, or the gpu tier with released gates")
     if tier == "gpu" and not gates and model not in PAPERS:
         raise ClaimbookError(f"no gates are released for '{model}': take {' or '.join(PAPERS)}, or `-p gates=FILE`")
-    if gates and not Path(gates).is_file() and gates.count("/") != 1:
+    if gates and not os.path.isfile(gates) and gates.count("/") != 1:
         raise ClaimbookError(f"gates '{gates}' are neither a file nor a hub id (owner/name)")
