@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 from pathlib import Path
 
 import nibabel
@@ -240,8 +241,11 @@ def test_a_tilted_gantry_keeps_the_volume(dicoms):
         ({"NumberOfFrames": 3}, "several frames"),
         ({"RescaleIntercept": 0}, "rescale slope and intercept"),
         ({"RescaleIntercept": None, "RescaleSlope": None}, "rescale slope and intercept"),
-        ({"PixelData": b"\0\0"}, "pixels cannot be read"),
-        ({"RescaleIntercept": "", "RescaleSlope": ""}, "rescale slope or intercept is empty"),
+        ({"PixelData": b"\0\0"}, "pixels of 000.dcm cannot be read"),
+        ({"RescaleIntercept": "", "RescaleSlope": ""}, "000.dcm: its rescale slope or intercept is no number"),
+        ({"PixelSpacing": [0, 0]}, "000.dcm: its pixels have no size"),
+        ({"Rows": [8, 8]}, "000.dcm: its pixels have no size, or no number"),
+        ({"ImageOrientationPatient": [0] * 6}, "do not stand at right angles"),
         ({"PixelSpacing": 2.0}, "PixelSpacing is not 2 numbers"),
         ({"ImagePositionPatient": [0.0, 1.0]}, "ImagePositionPatient is not 3 numbers"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 1]}, "ImageOrientationPatient is not 6 numbers"),
@@ -257,6 +261,27 @@ def test_decimal_commas_in_a_header_are_refused(dicoms):
     for path in series(dicoms / "ct" / "a").iterdir():
         path.write_bytes(path.read_bytes().replace(b"2.5\\2.0", b"2,5\\2,0"))
     assert "PixelSpacing is not 2 numbers" in refused(dicoms)
+
+
+@pytest.mark.parametrize("other", [None, "0", "-1000"])
+def test_a_slice_that_is_scaled_by_itself_is_refused(dicoms, other):
+    place = series(dicoms / "ct" / "a", RescaleIntercept="-1024.0")
+    one = pydicom.dcmread(place / "004.dcm")
+    one.RescaleIntercept = "-1024"
+    one.save_as(place / "004.dcm")
+    opened(dicoms)
+    if other is None:
+        del one.RescaleIntercept
+    else:
+        one.RescaleIntercept = other
+    one.save_as(place / "004.dcm")
+    assert "004.dcm has another rescale slope or intercept than most slices (1 of 8 do)" in refused(dicoms)
+
+
+def test_a_slice_with_a_damaged_element_is_named(dicoms):
+    path = series(dicoms / "ct" / "a") / "004.dcm"
+    path.write_bytes(path.read_bytes().replace(b"CS\x02\x00CT", b"HS\x02\x00CT"))
+    assert "004.dcm is damaged (Unknown Value Representation 'HS'" in refused(dicoms)
 
 
 def test_two_series_in_a_folder_are_refused(dicoms):
@@ -300,6 +325,22 @@ def label_of(voxels: np.ndarray, affine: np.ndarray = AFFINE):
     return lambda folder: write(folder / "labels" / "a.nii.gz", voxels, affine)
 
 
+def piped(folder: Path) -> None:
+    (folder / "ct" / "a.nii.gz").unlink()
+    os.mkfifo(folder / "ct" / "a.nii.gz")
+
+
+def in_no_unit(folder: Path) -> None:
+    held = bytearray(nibabel.Nifti1Image(body(), AFFINE).to_bytes())
+    held[123] = 0xFF
+    (folder / "ct" / "a.nii.gz").write_bytes(gzip.compress(held))
+
+
+def coloured(folder: Path) -> None:
+    colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, AFFINE), folder / "labels" / "a.nii.gz")
+
+
 def cut_short(folder: Path) -> None:
     path = folder / "ct" / "a.nii.gz"
     path.write_bytes(path.read_bytes()[:300])
@@ -333,7 +374,10 @@ NAN[0, 0, 0] = np.nan
 FAULTS = {
     "zooms and affine differ": (other_zooms, "voxels of 1 x 1 x 1 mm and an affine of 2 x 2.5 x 5 mm"),
     "no place": (nowhere, "does not say where it lies"),
-    "metres": (in_metres, "counts in meter"),
+    "metres": (in_metres, "counts in metres"),
+    "a unit that there is not": (in_no_unit, "counts in a unit 7, which there is not"),
+    "a pipe": (piped, "ct_dir: a.nii.gz is no ordinary file"),
+    "a mask in colours": (coloured, "its voxels are colours or complex numbers: give 0 and 1"),
     "micrometres by mistake": (image_of(body(), THIN), "is the header in mm"),
     "four dimensions": (image_of(np.stack([body()] * 2, axis=-1)), "one volume of several slices"),
     "one slice": (image_of(body()[:, :, :1]), "one volume of several slices"),

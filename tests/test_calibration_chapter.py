@@ -126,7 +126,7 @@ def test_a_tier_runs_end_to_end_on_a_tiny_model(tier):
     [
         (["--models", "nope"], "unknown model 'nope'"),
         (["-p", "question=3"], "attention_calibration has no parameter 'question'"),
-        (["-p", "questions=-1"], "questions must be a number from 0, not -1"),
+        (["-p", "questions=-1"], "questions must be a number from 0 to 10^9, not -1"),
         (["-p", "items=no-such-file.csv"], "no file 'no-such-file.csv': give a CSV or JSON file"),
         (["--models", "smollm2-135m,gemma-3-270m"], "one model at a time"),
     ],

@@ -51,7 +51,7 @@ def test_draws_are_disjoint_and_seeded(seed, choose, judge):
 def test_draws_are_shuffled_and_too_few_items_are_refused():
     items = [item(f"item {i}") for i in range(40)]
     assert tasks.split(items, 0, 20, 20).choose != items[:20]
-    with pytest.raises(ClaimbookError, match="draw 2 needs 60 items, there are 40"):
+    with pytest.raises(ClaimbookError, match="draw 2 needs 60 items, there are 40 whose options"):
         tasks.split(items, 2, 10, 10)
 
 

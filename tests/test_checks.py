@@ -81,7 +81,7 @@ def other_kernel(nb):
         (add_error, "stored error ValueError"),
         (add_warning, "stderr"),
         (inject, "injected parameters"),
-        (untag_parameters, "one cell tagged 'parameters', it has 0"),
+        (untag_parameters, "one code cell tagged 'parameters', it has 0"),
         (empty_claim_cell, "a claim cell must show"),
         (skip_comparison, "escape the comparison"),
         (other_kernel, "not named python3"),

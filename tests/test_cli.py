@@ -80,6 +80,13 @@ def test_what_torch_would_log_is_no_part_of_a_run(monkeypatch, capsys):
     assert capsys.readouterr().out == "[]\n"
 
 
+def test_a_module_of_ones_own_hides_none_of_pythons(book, tmp_path):
+    (tmp_path / "random.py").write_text("guess = 7")
+    command = [sys.executable, "-m", "claimbook", "rerun", "nothing"]
+    done = subprocess.run(command, cwd=tmp_path, env=own_environment(book), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("claimbook: no chapter 'nothing'")
+
+
 WAITS = """
 import time
 from claimbook import cli, commands

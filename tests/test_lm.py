@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, processors
+from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from claimbook.assets import catalogue
@@ -104,6 +104,17 @@ def test_a_text_begins_as_its_tokenizer_begins_it(lm, prose, tmp_path):
     file.write_text("abc" * 100)
     assert [(int(part.ids[0]), len(part.ids)) for part in corpora.own_text(begun, str(file), 101, 9)] == [(7, 101)] * 3
     assert attention.mean_map(lm, [first.ids], 16, 4).shape[1:] == (16, 16)
+
+
+def test_a_piece_gets_no_space_that_a_tokenizer_begins_every_text_with(lm):
+    """As Llama-2's does: a line break alone would be two tokens, and a word in the middle would stand off."""
+    core = Tokenizer(models.BPE(vocab={one: i for i, one in enumerate("▁ab\n")}, merges=[]))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    begins = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=core))
+    assert begins.document("a b").tolist() == [0, 1, 0, 2], "a whole text begins as it was trained to"
+    assert begins.encode("ab").tolist() == [1, 2] and begins.encode(" a").tolist() == [0, 1]
+    assert begins.single("\n") == 3 and len(begins.start) == 0
+    assert lm.encode("\na").tolist() == lm.document("\na").tolist()
 
 
 @pytest.mark.parametrize("special", ["", "<s> "])

@@ -8,14 +8,12 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, BertForMaskedLM
 
 from claimbook.assets import local
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
-from claimbook.lm.attention import observed
 from claimbook.lm.load import load
-from claimbook.metrics.attention import KeyMass
 from claimbook.papers import secondary_sinks, sink_emergence, streaming_llm
 from claimbook.provenance import machine, seals
 from claimbook.runs import families, grid, parameters, proofs, runner
@@ -233,15 +231,34 @@ def test_a_model_without_layers_is_refused_by_name():
     assert proofs.refusal(secondary_sinks.prove, model).startswith("it has fewer than two layers")
 
 
-@torch.no_grad()
-def test_values_may_be_wider_than_keys():
-    model = families.build("deepseek_v3")
-    assert model.config.v_head_dim > model.config.qk_head_dim
-    ids = proof.sample(model)
-    plain, mass = model(ids, use_cache=False).logits, KeyMass(2)
-    with observed(model, mass, block=10):
-        assert proof.distance(model(ids, use_cache=False).logits, plain) < proof.TOLERANCE
-    assert mass.result().shape == (2, 4, len(ids[0]), 2)
+def test_values_wider_than_keys_are_refused_by_name(tmp_path):
+    wide = {**families._COMPRESSED, "v_head_dim": 24}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("deepseek_v3", **wide)).eval()
+    assert "are of another width than its keys" in proofs.refusal(sink_emergence.prove, model)
+    assert proofs.refusal(sink_emergence.prove, families.build("deepseek_v3")) == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_reads_both_ways_is_refused_in_every_dtype(tmp_path, dtype):
+    options = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+    BertForMaskedLM(AutoConfig.for_model("bert", **options)).save_pretrained(tmp_path)
+    tiny.byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ClaimbookError, match="'bert' attends to later tokens too: take a model that predicts the next"):
+        load(str(tmp_path), "cpu", dtype)
+
+
+def test_a_context_that_is_said_to_be_endless_is_no_change_of_frequencies():
+    options = {**SMALL, "max_position_embeddings": 10**9}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **options)).eval().requires_grad_(False)
+    assert proofs.refusal(streaming_llm.prove, model) == ""
+
+
+def test_a_folder_without_a_tokenizer_is_told_whole(tmp_path):
+    folder = make(tmp_path / "model")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(ClaimbookError, match=r"the tokenizer of model .*; copy tokenizer.json from the model that it"):
+        load(str(folder), "cpu")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -87,6 +87,27 @@ def test_a_folder_for_runs_that_cannot_be(no_runs, tmp_path):
         runner.rerun(CHAPTER, {})
 
 
+def test_a_parameter_that_was_deleted_or_became_a_text(no_runs):
+    file = paths.notebook(CHAPTER)
+    nb = files.read_notebook(file)
+    (cell,) = [cell for cell in nb["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    whole = "".join(cell["source"])
+    cell["source"] = "\n".join(line for line in whole.splitlines() if not line.startswith("n_seeds"))
+    files.write_text(file, json.dumps(nb))
+    with pytest.raises(ClaimbookError, match=f"{CHAPTER}: the parameters cell has no n_seeds: write it there again"):
+        runner.rerun(CHAPTER, {})
+    cell.update(source=whole, cell_type="markdown")
+    files.write_text(file, json.dumps(nb))
+    with pytest.raises(ClaimbookError, match="needs one code cell tagged 'parameters', it has 0"):
+        runner.rerun(CHAPTER, {})
+
+
+def test_few_open_files_are_told_first(no_runs, monkeypatch):
+    monkeypatch.setattr(runner.resource, "getrlimit", lambda kind: (32, 32))
+    with pytest.raises(ClaimbookError, match="only 32 files may be open at once, a run needs 256: say `ulimit -n 256`"):
+        runner.rerun(CHAPTER, {})
+
+
 def test_a_value_is_quoted_in_a_few_words(no_runs):
     for given in ({"models": "x" * 9999}, {"text": "y" * 9999}, {"n_seeds": "z" * 9999}, {"w" * 9999: 1}):
         with pytest.raises(ClaimbookError) as refused:

@@ -90,7 +90,7 @@ def _json_rows(path: str, text: str, columns: tuple[str, ...], more: tuple[str, 
         rows = json.loads(text, object_pairs_hook=tuple)
         json.dumps(rows, ensure_ascii=False).encode()  # half a character is no text
     except (ValueError, RecursionError) as error:
-        refuse(path, f"it cannot be read as JSON: {error}")
+        refuse(path, f"it cannot be read as JSON ({error}): give one list of objects, [{{…}}, {{…}}]")
     if not isinstance(rows, list) or not rows:
         refuse(path, f"it holds no rows: give a list of objects, each with {', '.join(columns)}")
     refuse_any(path, [f"row {i} is no object" for i, row in enumerate(rows, 1) if not isinstance(row, tuple)])

@@ -67,7 +67,7 @@ def observed(model, *reducers, block: int = 128) -> Iterator[None]:
     """
 
     def function(module, query, key, value, mask, scaling=None, **options):
-        out = query.new_empty(*query.shape[:3], value.shape[3])  # values may be of another width than keys
+        out = torch.empty_like(query)
         for start in range(0, query.shape[2], block):
             stop = min(start + block, query.shape[2])
             probs = causal_probs(query[:, :, start:stop], key[:, :, :stop], start, scaling, **options)

@@ -12,6 +12,7 @@ from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.lm import proof, tiny
 
+SAID = 160  # characters of a library's error that are passed on
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -25,6 +26,17 @@ class LM:
 
     def encode(self, text: str) -> Tensor:
         """Token ids (T,) of ``text``, nothing added: a piece of a text."""
+        before = self._before
+        return self._ids(before + text)[len(self._ids(before)) :] if before else self._ids(text)
+
+    @cached_property
+    def _before(self) -> str:
+        """What a piece is put behind, and cut off again: Llama-2's tokenizer begins every text with a space."""
+        one, two = (self._ids("\n" * count).tolist() for count in (1, 2))
+        return "\n" if len(one) > 1 and two[: len(one)] == one else ""
+
+    def _ids(self, text: str) -> Tensor:
+        """Token ids (T,) of ``text`` as its tokenizer begins one, but for special tokens."""
         ids = torch.tensor(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
         rows = self.model.get_input_embeddings().weight.shape[0]
         if len(ids) and int(ids.max()) >= rows:  # a token that was added to the tokenizer and never to the model
@@ -36,7 +48,7 @@ class LM:
     def start(self) -> Tensor:
         """Ids (0,) or (1,) that the tokenizer puts before a text: BOS for Gemma and Llama, nothing for SmolLM2."""
         for text in self._texts():
-            plain, whole = self.encode(text).tolist(), self.tokenizer(text).input_ids
+            plain, whole = self._ids(text).tolist(), self.tokenizer(text).input_ids
             if plain and plain[0] in whole:
                 return torch.tensor(whole[: whole.index(plain[0])], dtype=torch.long)
         raise ClaimbookError(f"the tokenizer of {self.name} turns no text into tokens: it is not whole")
@@ -48,13 +60,13 @@ class LM:
 
     def document(self, text: str) -> Tensor:
         """Token ids (T,) of a whole ``text``, begun as the model was trained to see it: with BOS where there is one."""
-        return torch.cat([self.start, self.encode(text)])
+        return torch.cat([self.start, self._ids(text)])
 
     def single(self, text: str) -> int:
         """The id of a text that is one token; ClaimbookError when it is not."""
         ids = self.encode(text).tolist()
         if len(ids) != 1:
-            raise ClaimbookError(f"{text!r} is {len(ids)} tokens for {self.name}, not one")
+            raise ClaimbookError(f"{text!r} is {len(ids)} tokens for {self.name}, not one: take another model")
         return ids[0]
 
     @property
@@ -79,6 +91,12 @@ class LM:
         learned = any(0 <= count - self.trained_context <= 2 for count in rows)  # OPT has two rows more, for padding
         return self.trained_context if learned else None
 
+    def check_length(self, tokens: int, what: str) -> None:
+        """ClaimbookError for a text that is longer than there are learned positions."""
+        if self.longest and tokens > self.longest:
+            has = f"{self.name} has {self.longest} positions"
+            raise ClaimbookError(f"{what} has {tokens} tokens, and {has}: take a model that reads longer texts")
+
 
 def load(name: str, device: str = "auto", dtype: str = "float32", prove: Callable | None = None) -> LM:
     """Load ``name``: a key of data/assets.yaml, ``tiny-random-<architecture>``, a local folder, or a hub id.
@@ -96,6 +114,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32", prove: Callabl
     model = model.eval().requires_grad_(False).to(place)
     proof.finite(name, model)
     proof.vocabulary(name, model, tokenizer)
+    proof.one_way(name, model)
     lm = LM(name, model, tokenizer)
     lm.start  # noqa: B018  (a tokenizer that knows no text is refused here)
     if prove:
@@ -129,11 +148,13 @@ def _from_pretrained(name: str, dtype: torch.dtype):
     source, local = _source(name)
     options = {"local_files_only": local, "trust_remote_code": False}  # by word: else a terminal would be asked
     whole = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that the tensor can be named
+    what, way_out = "model", ""
     try:
         model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **whole, **options)
+        what, way_out = "the tokenizer of model", "; copy tokenizer.json from the model that it was made of"
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # each file format and each family has errors of its own
-        raise ClaimbookError(f"model '{name}' could not be loaded from {_where(local, error)}") from error
+        raise ClaimbookError(f"{what} '{name}' could not be loaded from {_where(local, error)}{way_out}") from error
     proof.complete(name, info)
     return model, tokenizer
 
@@ -142,7 +163,7 @@ def _where(local: bool, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "its files: it asks for code of its own, which is never run; take a family that transformers holds"
     place = "the folder" if local else "the hub (is there a network, and access to the model?)"
-    return f"{place}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return f"{place}: {' '.join(str(error).split())[:SAID] or type(error).__name__}"
 
 
 def _source(name: str) -> tuple[str, bool]:

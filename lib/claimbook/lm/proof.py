@@ -95,6 +95,16 @@ def vocabulary(name: str, model, tokenizer) -> None:
         )
 
 
+def one_way(name: str, model) -> None:
+    """Refuse a model that reads a text both ways (BERT, T5's encoder): what it predicts it has seen."""
+    attentions = [module for module in model.modules() if hasattr(module, "layer_idx")]  # not of a tower for images
+    if any(getattr(module, "is_causal", True) is False for module in attentions):
+        raise ClaimbookError(
+            f"model '{name}': '{model.config.model_type}' attends to later tokens too: take a model that predicts the "
+            "next token"
+        )
+
+
 def sample(model, length: int = LENGTH) -> Tensor:
     """Ids (1, length), the same for every model of a vocabulary."""
     size = model.get_input_embeddings().weight.shape[0]
@@ -119,6 +129,8 @@ def attention(model) -> None:
 
     def dense(module, query, key, value, mask, scaling=None, **options):
         calls.append(module.layer_idx)
+        if value.shape[-1] != query.shape[-1]:
+            raise ClaimbookError(f"the values of '{kind}' are of another width than its keys: take one of equal widths")
         return grouped_matmul(causal_probs(query, key, 0, scaling, **options), value).transpose(1, 2), None
 
     ids = sample(model)

@@ -12,6 +12,7 @@ from torch import Tensor
 from claimbook.errors import ClaimbookError
 from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
 
+COUNTED = 2**23  # positions that float32 tells apart by half a step; a configuration may speak of a thousand million
 FAR = 0.1  # relative tolerance far out, where a model's own float32 angles are coarse; other frequencies miss by 1
 
 _known: WeakKeyDictionary = WeakKeyDictionary()
@@ -103,7 +104,7 @@ def _trained(model) -> int:
 def _fixed(model, rotary: Rotary) -> bool:
     """Are the frequencies past the longest text the same? Schemes that change them put others into the module."""
     before = [x if x is None else x.clone() for x in _inverse_frequencies(model)]
-    agrees = _agrees(model, rotary, _trained(model), FAR, layers=1)
+    agrees = _agrees(model, rotary, min(_trained(model), COUNTED), FAR, layers=1)
     pairs = zip(before, _inverse_frequencies(model), strict=True)
     return agrees and all(a is b or torch.equal(a, b) for a, b in pairs)
 

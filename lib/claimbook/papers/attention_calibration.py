@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from claimbook.errors import ClaimbookError
-from claimbook.lm import losses, proof
+from claimbook.lm import block_outputs, losses, proof
 from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
 
 ALPHA, BETA = 5.0, 0.4
@@ -22,8 +22,9 @@ FIRST_LAYER, LAST_LAYERS = 2, 1  # layers left alone at the bottom and at the to
 
 
 def prove(model) -> None:
-    """Refuse, with ClaimbookError, a model whose attention cannot be replaced by ours."""
+    """Refuse, with ClaimbookError, a model whose attention cannot be replaced or whose outputs do not add up."""
     proof.attention(model)
+    block_outputs.writers(model)
 
 
 # --- the method: one attention map -----------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class Stream:
         far_query = self._turn(query, self.scheme.sink_angle(steps), layer)
         far_key = self._turn(sink_key, torch.arange(sink_key.shape[2], device=query.device), layer)
 
-        out = query.new_empty(*query.shape[:3], value.shape[3])  # values may be of another width than keys
+        out = torch.empty_like(query)
         for start in range(0, length, self.block):
             rows = slice(start, min(start + self.block, length))
             left = max(self._apart() - first, 0, self.seen + start - self.scheme.recent - first)

@@ -54,7 +54,7 @@ _COMPRESSED = {  # keys and values through a narrow layer (DeepSeek)
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 8,
     "qk_head_dim": 16,
-    "v_head_dim": 24,  # wider than keys
+    "v_head_dim": 16,
     "kv_lora_rank": 16,
     "q_lora_rank": 16,
     "first_k_dense_replace": 1,

@@ -8,7 +8,6 @@ import codecs
 import contextlib
 import difflib
 import importlib
-import math
 import os
 import re
 from pathlib import Path
@@ -22,6 +21,7 @@ from claimbook.errors import ClaimbookError
 from claimbook.provenance import codehash
 
 TINY = "tiny-random-"
+MOST = 1e9  # of anything that is counted
 SHOWN = 120  # characters of a value in a message
 LONGEST = 60  # characters of the models in a file's name, which may have 255 bytes
 BYTES = re.compile("[\ud800-\udfff]")  # a file's name may hold any; a result that names it could not be stored
@@ -31,7 +31,8 @@ Text = Annotated[str, Field(description="must be text, not {}")]
 
 def defaults(chapter: str) -> dict[str, object]:
     """Names and default values in the cell tagged ``parameters``; ClaimbookError when there is none or it computes."""
-    source = "".join(parameters_cell(files.read_notebook(notebook(chapter)), chapter)["source"])
+    nb = files.read_notebook(notebook(chapter))
+    source = "".join(parameters_cell(nb, chapter)["source"])
     values, only = {}, f"{chapter}: the parameters cell may only hold `name = value` lines"
     try:
         lines = ast.parse(source).body
@@ -43,7 +44,21 @@ def defaults(chapter: str) -> dict[str, object]:
             values[target.id] = ast.literal_eval(node.value)
         except (AttributeError, ValueError) as error:
             raise ClaimbookError(f"{only}, not `{ast.unparse(node).splitlines()[0]}`") from error
+    if lacking := sorted(_handed_on(nb) - values.keys()):
+        raise ClaimbookError(f"{chapter}: the parameters cell has no {', '.join(lacking)}: write it there again")
     return values
+
+
+def _handed_on(nb: dict) -> set[str]:
+    """Names that a notebook hands to ``chapter.start`` as what they are: its parameters."""
+    found = set()
+    for source in codehash.code_cells(nb):
+        with contextlib.suppress(SyntaxError, ValueError):  # a magic; a run will tell
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+            starts = [call for call in calls if ast.unparse(call.func) == "chapter.start"]
+            given = [word for call in starts for word in call.keywords]
+            found |= {word.arg for word in given if ast.unparse(word.value) == word.arg}
+    return found
 
 
 def notebooks(chapter: str | None = None) -> list[str]:
@@ -64,10 +79,11 @@ def notebook(chapter: str) -> Path:
 
 
 def parameters_cell(nb: dict, chapter: str) -> dict:
-    """The one cell tagged ``parameters``."""
-    cells = [cell for cell in nb["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    """The one code cell tagged ``parameters``."""
+    tagged = [cell for cell in nb["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    cells = [cell for cell in tagged if cell["cell_type"] == "code"]  # a slip of a key makes it a text
     if len(cells) != 1:
-        raise ClaimbookError(f"{chapter}: the notebook needs one cell tagged 'parameters', it has {len(cells)}")
+        raise ClaimbookError(f"{chapter}: the notebook needs one code cell tagged 'parameters', it has {len(cells)}")
     return cells[0]
 
 
@@ -169,7 +185,7 @@ def _text_fault(path: Path) -> str:
 
 def _own(value: object) -> object:
     """A chapter's own parameter; the path of a file or folder is made absolute: a notebook runs in another folder."""
-    if type(value) in (int, float) and not 0 <= value < math.inf:
+    if type(value) in (int, float) and not 0 <= value <= MOST:
         raise ValueError
     if isinstance(value, str) and value and os.path.exists(paths.expanded(value)):
         return str(paths.expanded(value).resolve())
@@ -211,7 +227,7 @@ def _mistake(errors: list) -> str:
     common, name, value = Parameters.model_fields, errors[0]["loc"][0], errors[0]["input"]
     if missing := [error["loc"][0] for error in errors if error["type"] == "missing"]:
         return f"a chapter's notebook needs the parameters {', '.join(common)}; missing: {', '.join(missing)}"
-    said = common[name].description if name in common else "must be a number from 0, not {}"
+    said = common[name].description if name in common else "must be a number from 0 to 10^9, not {}"
     return f"{name} {said.format(shown(value))}"
 
 

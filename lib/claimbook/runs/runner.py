@@ -21,6 +21,12 @@ from claimbook.errors import AGREES, BAD_INPUT, FAILED, MOVED, ClaimbookError
 from claimbook.provenance import codehash, fingerprints, machine, seals
 from claimbook.runs import compare, parameters, proofs
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
+NEEDED_FILES = 256  # open at once; a kernel and torch hold about a hundred
 NEEDED_DISK = 200 * 2**20  # bytes; an executed notebook with its figures takes a few MB
 STARTS = 3  # a kernel that dies while it starts is started again
 
@@ -59,7 +65,7 @@ def prepare(chapter: str, given: dict[str, object]) -> dict[str, object]:
     """All parameters of a run, after every check that needs no kernel; missing packaged assets are fetched."""
     values = parameters.resolve(chapter, given)
     parameters.check_device(values["device"])
-    _check_disk()
+    _check_machine()
     fetch_missing(parameters.needed_assets(chapter, values))
     proofs.check(chapter, values)
     return values
@@ -83,7 +89,11 @@ def fetch_missing(keys: list[str]) -> None:
             catalogue.get(key)
 
 
-def _check_disk() -> None:
+def _check_machine() -> None:
+    """ClaimbookError where a run would end in the middle: the disk is nearly full, or few files may be open at once."""
+    if resource and (files_open := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < NEEDED_FILES:
+        said = f"only {files_open} files may be open at once, a run needs {NEEDED_FILES}"
+        raise ClaimbookError(f"{said}: say `ulimit -n {NEEDED_FILES}` first")
     place = paths.runs() if paths.runs().exists() else paths.root()
     free = shutil.disk_usage(place).free
     if free < NEEDED_DISK:

@@ -1,5 +1,7 @@
 """A folder of DICOM slices as one volume. Places come from the position of each slice, not from a stated thickness."""
 
+import struct
+from collections import Counter
 from pathlib import Path
 from typing import Never
 
@@ -13,6 +15,7 @@ from claimbook.errors import ClaimbookError
 
 NEEDED = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 NUMBERS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}  # how many each has
+DAMAGED = (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError, struct.error)
 UNEVEN = 0.1  # share of the usual distance of slices by which one may depart
 
 
@@ -28,6 +31,7 @@ def read(folder: Path) -> nibabel.Nifti1Image:
         _refuse(folder, "its slices differ in size: give each series a folder of its own")
     across, down = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(float)
     slices.sort(key=lambda one: float(np.dot(np.cross(across, down), _position(one))))
+    _one_scale(folder, slices)
     step = _step(folder, np.array([_position(one) for one in slices]))
     height, width = map(float, slices[0].PixelSpacing)  # of a row, of a column
     affine = np.eye(4)
@@ -38,9 +42,15 @@ def read(folder: Path) -> nibabel.Nifti1Image:
 
 def _slice(path: Path, folder: Path) -> pydicom.Dataset:
     try:
-        one = pydicom.dcmread(path)
+        return _checked(pydicom.dcmread(path), path, folder)
     except (InvalidDicomError, OSError) as error:
         _refuse(folder, f"{path.name} is no DICOM file ({type(error).__name__}): leave only slices there")
+    except DAMAGED as error:  # pydicom reads an element when it is asked for it
+        _refuse(folder, f"{path.name} is damaged ({str(error).splitlines()[0]}): export the series anew")
+
+
+def _checked(one: pydicom.Dataset, path: Path, folder: Path) -> pydicom.Dataset:
+    """A slice that has all that a volume is made of, and stands for itself in what is said later."""
     if one.get("Modality") != "CT":
         _refuse(folder, f"{path.name} is of modality {one.get('Modality', 'unknown')}, not CT")
     if int(one.get("NumberOfFrames") or 1) > 1:
@@ -50,9 +60,33 @@ def _slice(path: Path, folder: Path) -> pydicom.Dataset:
     for name, count in NUMBERS.items():
         if not _are_numbers(one, name, count):
             _refuse(folder, f"{path.name}: {name} is not {count} numbers: export the series anew")
+    if min(one.PixelSpacing) <= 0 or not (isinstance(one.Rows, int) and isinstance(one.Columns, int)):
+        _refuse(folder, f"{path.name}: its pixels have no size, or no number: export the series anew")
+    along = np.reshape(one.ImageOrientationPatient, (2, 3)).astype(float)
+    if not np.allclose(along @ along.T, np.eye(2), atol=0.01):
+        _refuse(folder, f"{path.name}: its rows and columns do not stand at right angles: export the series anew")
     if one.get("PhotometricInterpretation") != "MONOCHROME2":
         _refuse(folder, f"{path.name} is {one.get('PhotometricInterpretation')}, where a CT is MONOCHROME2")
     return one
+
+
+def _one_scale(folder: Path, slices: list[pydicom.Dataset]) -> None:
+    """Refuse slices of a CT that are scaled differently: one without its intercept lies 1,024 HU off, unseen."""
+    scales = [_scale(one) for one in slices]
+    if len(set(scales)) > 1:
+        ((usual, _),) = Counter(scales).most_common(1)
+        odd = [one for one, scale in zip(slices, scales, strict=True) if scale != usual]
+        said = f"{Path(odd[0].filename).name} has another rescale slope or intercept than most slices"
+        _refuse(folder, f"{said} ({len(odd)} of {len(slices)} do): export the series anew")
+
+
+def _scale(one: pydicom.Dataset) -> tuple[object, ...]:
+    """Slope and intercept, as numbers where they are: "1" and "1.0" are one slope."""
+    values = [one.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
+    try:
+        return tuple(None if value is None else float(value) for value in values)
+    except (TypeError, ValueError):
+        return tuple(map(str, values))
 
 
 def _are_numbers(one: pydicom.Dataset, name: str, count: int) -> bool:
@@ -80,12 +114,14 @@ def _position(one: pydicom.Dataset) -> np.ndarray:
 
 def _hu(one: pydicom.Dataset, folder: Path) -> np.ndarray:
     """Pixels (rows, columns) times slope plus intercept; without either they are as stored, and `own_files` judges."""
+    name = Path(one.filename).name
     try:
         return np.asarray(apply_rescale(one.pixel_array, one), dtype=np.float32)
     except TypeError:
-        _refuse(folder, "its rescale slope or intercept is empty: export the series anew")
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
-        _refuse(folder, f"pixels cannot be read ({str(error).splitlines()[0]}): convert it, for example with dcm2niix")
+        _refuse(folder, f"{name}: its rescale slope or intercept is no number: export the series anew")
+    except DAMAGED as error:
+        why = str(error).splitlines()[0]
+        _refuse(folder, f"pixels of {name} cannot be read ({why}): convert it, for example with dcm2niix")
 
 
 def _refuse(folder: Path, said: str) -> Never:

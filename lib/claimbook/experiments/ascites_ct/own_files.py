@@ -10,6 +10,7 @@ volume without a word is refused in one line that names the file and the way out
 import gzip
 import os
 import re
+import warnings
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Never
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 
 from claimbook import paths
@@ -47,9 +49,11 @@ class Scan:
 
     def open(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[float, float, float]]:
         """Image (X, Y, Z) in HU, the two masks on its grid, and the sides of a voxel in mm; ClaimbookError."""
-        image = _image(self.image)
-        hu = _hu(self.image, image)
-        masks = [path and _mask(path, image) for path in (self.label, self.prediction)]
+        with LoggingOutputSuppressor(), warnings.catch_warnings():  # what is wrong is said below, in one line
+            warnings.simplefilter("ignore")
+            image = _image(self.image)
+            hu = _hu(self.image, image)
+            masks = [path and _mask(path, image) for path in (self.label, self.prediction)]
         return hu, *masks, spacing(image.affine)
 
 
@@ -83,10 +87,12 @@ def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]
     place = paths.expanded(folder)
     if not os.path.isdir(place):
         raise ClaimbookError(f"{parameter}: no folder '{folder}'")
-    entries = sorted(place.iterdir())
-    found = [path for path in entries if path.name.lower().endswith((".nii", ".nii.gz"))]
+    entries = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]  # a Mac leaves ._a.nii.gz
+    found = [path for path in entries if path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()]
+    if odd := [path.name for path in found if not path.is_file()]:  # a pipe would be waited for, for ever
+        raise ClaimbookError(f"{parameter}: {_listed(odd)} is no ordinary file: put the file itself there")
     if series:
-        found += [path for path in entries if path.is_dir() and not path.name.startswith(".")]
+        found += [path for path in entries if path.is_dir()]
         slices = [path for path in entries if path.name.lower().endswith(".dcm") and path.is_file()]
         if found and slices:
             raise ClaimbookError(f"{parameter}: '{folder}' holds scans and loose slices too: give the slices a folder")
@@ -164,10 +170,12 @@ def _nifti(path: Path) -> nibabel.Nifti1Image:
     except MemoryError:
         _refuse(path, "its header asks for more memory than there is: it is damaged, or too large for this machine")
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        _refuse(path, f"it cannot be read ({str(error).splitlines()[0] if str(error) else 'it ends early'})")
+        why = str(error).splitlines()[0] if str(error) else "it ends early"
+        _refuse(path, f"it cannot be read ({why}): copy or export it anew")
     if not (image.header["qform_code"] or image.header["sform_code"]):
         _refuse(path, "its header does not say where it lies (qform and sform code 0): export it anew")
-    if (unit := image.header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+    if (unit := int(image.header["xyzt_units"]) % 8) not in (0, 2):  # unsaid, mm
+        unit = {1: "metres", 3: "micrometres"}.get(unit, f"a unit {unit}, which there is not")
         _refuse(path, f"its header counts in {unit}: export it in mm")
     return image
 
@@ -197,8 +205,7 @@ def spacing(affine: np.ndarray) -> tuple[float, float, float]:
 
 def _hu(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
     """The image in HU, padding and what is brighter than metal cut off. Refused where it cannot be HU."""
-    if np.issubdtype(image.get_data_dtype(), np.complexfloating) or image.get_data_dtype().fields:
-        _refuse(path, "its voxels are colours or complex numbers, no HU")
+    _plain(path, image, "give HU")
     hu = np.asarray(image.dataobj, dtype=np.float32)
     if not np.isfinite(hu).all():
         _refuse(path, "it holds voxels that are no numbers: export it anew")
@@ -208,9 +215,15 @@ def _hu(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
     return np.clip(hu, -1024, 3071)
 
 
+def _plain(path: Path, image: nibabel.Nifti1Image, wanted: str) -> None:
+    if np.issubdtype(image.get_data_dtype(), np.complexfloating) or image.get_data_dtype().fields:
+        _refuse(path, f"its voxels are colours or complex numbers: {wanted}")
+
+
 def _mask(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
     """A mask of 0 and 1 on the grid of the image."""
     mask = _image(path)
+    _plain(path, mask, "give 0 and 1, 1 for ascites")
     if mask.shape != image.shape:
         _refuse(path, f"{mask.shape} voxels, and its image has {image.shape}: resample it to the image")
     if not np.allclose(mask.affine, image.affine, atol=NEAR):

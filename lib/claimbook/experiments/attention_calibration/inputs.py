@@ -1,6 +1,7 @@
 """What is measured live, by tier, where no stored run speaks for the model; the authors' head lists."""
 
 import ast
+from pathlib import Path
 
 from claimbook import paths
 from claimbook.assets import catalogue
@@ -116,14 +117,20 @@ def there(names) -> list[str]:
     return [name for name in names if name not in FOREIGN or catalogue.present(FOREIGN[name])]
 
 
-def own_rows(run, lm) -> list:
-    """The reader's items, or the example's: half choose the heads, half judge."""
+def own_items(run, lm) -> tuple[str, int]:
+    """The file of the reader's items, or the example's, and how many can be put to the model; enough, or refused."""
     file = run.parameters["items"] or str(paths.chapter_data("attention_calibration") / "example.csv")
     usable = len(tasks.usable(lm, own_files.task(file)))
     if usable < own_files.FEWEST:
         raise ClaimbookError(
-            f"{file}: {usable} items have options that begin with different tokens of {lm.name}, "
-            f"{own_files.FEWEST} are needed"
+            f"'{Path(file).name}': {usable} items have options that begin with different tokens of {lm.name}, "
+            f"{own_files.FEWEST} are needed: word the options so that their first words differ"
         )
+    return file, usable
+
+
+def own_rows(run, lm) -> list:
+    """The reader's items, or the example's: half choose the heads, half judge."""
+    file, usable = own_items(run, lm)
     half = 2 if run.smoke else usable // 2
     return now(run, lm, task=file, choose=half, judge=half, arms=OWN_ARMS)

@@ -61,13 +61,5 @@ RUNS |= _arms(GEMMA, splits=2, random=2) | {"sinks_gemma": _sinks(GEMMA)}
 
 # Runs that are not made yet; what they decide is untested, and the page says so. To make one: take its name out, then
 # `claimbook sweeps attention_calibration --name NAME`.
-TO_COME = (
-    "arms_sentiment_gemma",
-    "arms_trivia_gemma",
-    "arms_hypernyms_gemma",
-    "arms_arc_easy_gemma",
-    "arms_commonsense_gemma",
-    "arms_counting_gemma",
-    "sinks_gemma",
-)
+TO_COME = ()
 STORED = {name: run for name, run in RUNS.items() if name not in TO_COME}

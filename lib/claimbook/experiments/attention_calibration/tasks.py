@@ -79,7 +79,8 @@ def split(items: list[Item], number: int, choose: int, judge: int, seed: int = 0
     """The ``number``-th of disjoint draws of ``choose`` and ``judge`` items. ClaimbookError where too few are left."""
     size = choose + judge
     if len(items) < size * (number + 1):
-        raise ClaimbookError(f"draw {number} needs {size * (number + 1)} items, there are {len(items)}: take fewer")
+        there = f"there are {len(items)} whose options the model's tokenizer tells apart"
+        raise ClaimbookError(f"draw {number} needs {size * (number + 1)} items, {there}: take fewer, or another model")
     order = random.Random(seed).sample(range(len(items)), len(items))[size * number : size * (number + 1)]
     drawn = [items[i] for i in order]
     return Split(drawn[:choose], drawn[choose:])
@@ -95,11 +96,7 @@ def prompt(lm: LM, task: Task, content: str, shots: list[Item] | tuple = ()) -> 
     """Ids (T,) of a prompt, behind ``shots`` solved items; ClaimbookError where the model has no positions for it."""
     solved = [f"{task.template.format(one.content)} {one.options[one.gold]}\n\n" for one in shots]
     ids = torch.cat([lm.document("".join(solved) + task.template.format(content)), _space(lm)])
-    if lm.longest and len(ids) > lm.longest:
-        raise ClaimbookError(
-            f"a prompt of {task.name} has {len(ids)} tokens, and {lm.name} has {lm.longest} positions: take a model "
-            "that reads longer texts"
-        )
+    lm.check_length(len(ids), f"a prompt of {task.name}")
     return ids
 
 

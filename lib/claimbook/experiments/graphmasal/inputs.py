@@ -15,6 +15,8 @@ def check(parameters: dict[str, object]) -> None:
     """ClaimbookError, before a kernel starts, for files that the chapter cannot read and for several models."""
     if "," in parameters["models"]:
         raise ClaimbookError(f"graphmasal prompts one model at a time, not '{parameters['models']}'")
+    if parameters["text"]:
+        raise ClaimbookError("graphmasal reads no text: leave it empty; topics= and answers= take files of your own")
     own_files.load(parameters)
 
 

@@ -146,6 +146,7 @@ class Reading:
     def __init__(self, lm: LM, text: str):
         self.lm, self.device = lm, next(lm.model.parameters()).device
         self.ids = lm.document(text)
+        lm.check_length(len(self.ids), "a prompt")
         self.cache, self.logits = self._read(self.ids[None], DynamicCache())  # all keys, whatever a layer's window
 
     @torch.no_grad()
@@ -158,6 +159,7 @@ class Reading:
         """The same with ``text`` behind it; what was read stays as it is."""
         longer = copy.copy(self)
         ids = self.lm.encode(text)
+        self.lm.check_length(len(self.ids) + len(ids), "a prompt")
         longer.cache, longer.logits = self._read(ids[None], copy.deepcopy(self.cache))
         longer.ids = torch.cat([self.ids, ids])
         return longer
@@ -185,6 +187,7 @@ class Reading:
         All are read at once, in one row: each sees what was read and itself, at the places that it would have alone.
         """
         lengths, read = [len(text) for text in texts], len(self.ids)
+        self.lm.check_length(read + max(lengths), "a prompt with its answer")
         ids = torch.cat(list(texts)).to(self.device)
         places = torch.cat([read + torch.arange(length) for length in lengths]).to(self.device)
         own = torch.block_diag(*(torch.ones(length, length).tril() for length in lengths)).bool().to(self.device)
