@@ -1614,4 +1614,25 @@ MUTATIONS = [
         '        files.write_json(note, {"model": name})\n        if refused := _ask(method, name, values):',
         "test_proof.py -k is_not_kept",
     ),
+    (
+        "a piece of a text gets the space that a tokenizer begins every text with",
+        "lm/load.py",
+        "two[: len(one)] == one else",
+        "two[: len(one)] != one else",
+        "test_lm.py -k piece_gets",
+    ),
+    (
+        "a model that reads both ways is measured as if it did not",
+        "lm/load.py",
+        "    proof.one_way(name, model)\n",
+        "",
+        "test_proof.py -k both_ways",
+    ),
+    (
+        "a slice that lost its intercept is stacked among the others",
+        "experiments/ascites_ct/dicom.py",
+        "if len(set(scales)) > 1:",
+        "if len(set(scales)) > 2:",
+        "test_ascites_files.py -k scaled_by_itself",
+    ),
 ]

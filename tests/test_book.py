@@ -604,7 +604,7 @@ def test_totals_are_honest(project):
     assert "2 claims were tried: 1 reproduced (✓), 1 not transferred (≠: did not hold on what we could run).**" in text
     assert "On toys, which show a mechanism at most, 1 claim was tried: 1 reproduced (✓)." in text
     assert "2 could not be tested, 5 are not run yet." in text
-    assert "4 more, premises and claims of our own, are shown and in no total" in text
+    assert "4 more are premises or claims of our own: shown, and not counted" in text
 
 
 def test_criteria_revised_after_a_verdict_are_counted(project):

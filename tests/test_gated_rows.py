@@ -253,8 +253,9 @@ def test_the_gap_is_shown_as_it_grows_and_shrinks():
     assert [round(one.value, 3) for one in found.values()] == [0.0, -0.3, -0.1] and list(found) == [0, 61, 122]
     title = figures.gains(arms).title
     assert figures.gains(arms | {"independent": arms["elementwise"]}).title.endswith(
-        "the input changes it by -0.30 and -0.10."
+        "its input changes it by -0.30 and -0.10: as much, so the gain need not come from what the gate reads."
     )
+    assert figures.gains(arms | {"independent": arm(7.8, 4.9, 4.0)}).title.endswith("changes it by -0.10 and +0.00.")
     assert "changes the loss by -0.30 nats at step 61 and by -0.10 at the last" in title
     assert evidence.ahead(arms) == round(122 - (61 + 61 * 0.7 / 0.8)), "4.0 lies at seven eighths of the way down"
     assert evidence.ahead({"none": arms["elementwise"], "elementwise": arms["none"]}) is None

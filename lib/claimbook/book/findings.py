@@ -172,12 +172,15 @@ def _drawn(card: Card, chapter: Chapter, standing: Standing, values: dict[str, V
     sentence = escape(" ".join(card.sentence.split())).format(**bold)
     address = f"../notebooks/{card.chapter}.html#{anchor_id(standing.anchor)}"
     about = scoreboard.by_line(chapter)
+    whose = "our own claim" if standing.claim.source == "ours" else "the paper's claim"
     return (
         f'<article class="finding"><p class="finding-paper">{escape(about)}</p>'
         f'<p class="finding-sentence">{sentence}</p>'
         f"{bars(list(values.values()), card.plot, describe=' '.join(card.sentence.split()).format(**values))}"
-        f'<p class="finding-link">{badge(standing.entry)} <span class="tag">{escape(standing.fidelity)}</span> '
-        f'<a href="{address}">{standing.claim.id}: {escape(standing.claim.title)}</a></p></article>'
+        f'<p class="finding-verdict">{badge(standing.entry)} <span class="tag">{escape(standing.fidelity)}</span> '
+        f'<span class="tag">{whose}</span></p>'
+        f'<p class="finding-link"><a href="{address}">{standing.claim.id}: {escape(standing.claim.title)}</a></p>'
+        "</article>"
     )
 
 

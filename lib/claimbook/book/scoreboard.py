@@ -154,7 +154,7 @@ def summary(book: list[Chapter]) -> str:
     untried += [f"{total.not_run} {_are(total.not_run)} not run yet"] if total.not_run else []
     lines.append(f"{', '.join(untried)}.")
     if total.shown:
-        lines.append(f"{total.shown} more, premises and claims of our own, {_are(total.shown)} shown and in no total.")
+        lines.append(f"{total.shown} more {_are(total.shown)} premises or claims of our own: shown, and not counted.")
     return " ".join(lines)
 
 
@@ -185,9 +185,9 @@ def revised(book: list[Chapter]) -> str:
     if not changed:
         return f"No criterion of the {several(len(standings), 'claims')} was revised after a verdict."
     return (
-        f"**Not every criterion lasted.** Of {several(len(standings), 'claims')}, {len(changed)} had their criterion, "
-        f"or how it is judged, revised after a verdict; {len(moved)} of these have another verdict now. Each carries "
-        "a mark, the old verdict and the reason."
+        f"**Not every criterion lasted.** Of {several(len(standings), 'claims')} in all, {len(changed)} had their "
+        f"criterion, or how it is judged, revised after a verdict; {len(moved)} of these have another verdict now. "
+        "Each carries a mark, the old verdict and the reason."
     )
 
 
@@ -201,8 +201,8 @@ def controls_due(book: list[Chapter]) -> str:
     due = sum((chapter.totals for chapter in book), Totals()).due
     if not due:
         return (
-            f"Before it judged, each of {several(parts, 'parts')} was tried on answers known beforehand: the paper's "
-            "own figure, and what is seen where the claim is false."
+            f"A claim is judged by its parts, {parts} in all. Each part was first tried on known answers: the paper's "
+            "own figure must meet it, and what is seen where the claim is false must not."
         )
     by_chapter = ", ".join(f"`{one.key}` {one.totals.due}" for one in book if one.totals.due)
     return (

@@ -310,8 +310,8 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
         return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
     first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
     return (
-        f"Small decoders on text are stopped before a sink arises: the first token draws {first:.3f} of the attention, "
-        f"an even share is {even:.3f}. {head_start(arms)}"
+        f"Our small decoders on text are trained too briefly for a sink: the first token draws {first:.3f} of the "
+        f"attention, where an even share is {even:.3f}. So they speak of the loss alone. {head_start(arms)}"
     )
 
 
@@ -321,14 +321,16 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
     if not gaps:
         return ""
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
-    start = f" In steps the gate is {steps} of {last} ahead." if steps else ""
+    start = f" It reaches the same loss {steps} of {last} steps sooner." if steps else ""
     if constant := evidence.gaps(arms, "independent"):
         start += (
-            f" A gate that ignores the input changes it by {constant[most].value:+.2f} and {constant[last].value:+.2f}."
+            f" A gate that ignores its input changes it by {constant[most].value:+.2f} and {constant[last].value:+.2f}"
         )
+        alike = constant[last].low <= gaps[last].high and gaps[last].low <= constant[last].high
+        start += ": as much, so the gain need not come from what the gate reads." if alike else "."
     return (
-        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} "
-        f"at the last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
+        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} at the "
+        f"last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
     )
 
 
@@ -339,4 +341,4 @@ def to_come() -> str:
     said = [f"{missing} of {words.several(planned, 'trainings')} on text"] if missing else []
     said += [f"toys of {words.several(len(FAMILIES_TO_COME), 'kinds')}"] if FAMILIES_TO_COME else []
     said += [", ".join(REAL_TO_COME)] if REAL_TO_COME else []
-    return f"Not made yet: {' and '.join(said)}. What needs them is marked untested." if said else ""
+    return f"Not made yet: {' and '.join(said)}. Claims that need them are marked untested." if said else ""
