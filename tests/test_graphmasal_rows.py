@@ -370,11 +370,13 @@ def test_what_is_wrong_is_one_line(tmp_path, name, text, said):
 
 def test_files_that_are_missing_and_models_that_are_several(tmp_path):
     with pytest.raises(ClaimbookError, match="edges needs topics, answers too"):
-        inputs.check(dict.fromkeys(own_files.FILES, "") | {"edges": str(tmp_path), "models": ""})
+        inputs.check(dict.fromkeys(own_files.FILES, "") | {"edges": str(tmp_path), "models": "", "text": ""})
     with pytest.raises(ClaimbookError, match=r"no file .*none.csv': give a CSV or JSON file with id"):
         inputs.check(given(tmp_path) | {"topics": str(tmp_path / "none.csv")})
     with pytest.raises(ClaimbookError, match="one model at a time"):
         inputs.check(dict.fromkeys(own_files.FILES, "") | {"models": "a,b"})
+    with pytest.raises(ClaimbookError, match="graphmasal reads no text"):
+        inputs.check(given(tmp_path) | {"text": "wikipedia-excerpt"})
 
 
 def test_tables_are_read_as_spreadsheets_and_scripts_write_them(tmp_path):
