@@ -5,10 +5,9 @@ from types import SimpleNamespace as Row
 import numpy as np
 import pytest
 
-from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import counts, evidence, figures, inputs, stored
+from claimbook.experiments.trim_kv import counts, evidence, figures, inputs
 
 pytestmark = pytest.mark.numeric
 
@@ -571,11 +570,3 @@ def test_rows_are_measured_of_the_model_that_has_gates():
 
     assert inputs.settings(run())["n_texts"] == 2
     assert inputs.settings(run(tier="gpu")) == inputs.settings(run(models=("tiny-random-llama",))) == {}
-
-
-def test_what_is_to_come_is_said_and_not_declared():
-    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.RUNS)
-    assert not set(stored.TO_COME) & set(stored.STORED)
-    made = {path.stem for path in paths.sweep("trim_kv", "x").parent.glob("*.json")}
-    assert not made & set(stored.TO_COME), "a run that is there is no longer to come"
-    assert all(figures.WAITED_FOR[name] in figures.to_come() for name in stored.TO_COME)
