@@ -601,9 +601,9 @@ def test_totals_are_honest(project):
     assert [(one.totals.not_tested, one.totals.not_run) for one in (run, never)] == [(1, 1), (1, 4)]
     text = scoreboard.summary(scoreboard.chapters())
     assert "**10 claims** from 2 papers; 7 more papers are planned and not counted" in text
-    assert "2 claims were tried: 1 reproduced (✓), 1 not transferred (≠: did not hold on what we could run).**" in text
-    assert "On toys, which show a mechanism at most, 1 claim was tried: 1 reproduced (✓)." in text
-    assert "2 could not be tested, 5 are not run yet." in text
+    assert "| ✓ reproduced | 1 | 1 |\n| ≠ not transferred: did not hold on what we could run | 1 | 0 |" in text
+    assert "| all | **2** | **1** |" in text and "partial" not in text
+    assert "Beside these, 2 could not be tested, 5 are not run yet." in text
     assert "4 more are premises or claims of our own: shown, and not counted" in text
 
 
