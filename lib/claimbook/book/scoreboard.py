@@ -4,7 +4,6 @@ Nothing here judges: verdicts come from result files, and a claim whose ledger e
 result counts as not run.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -170,131 +169,6 @@ def _outcomes(total: Totals) -> str:
             lines.append(f"| {VERDICTS[word][0]} {word}{more} | {' | '.join(str(n[word]) for n in tried.values())} |")
     lines.append(f"| all | {' | '.join(f'**{counts.total()}**' for counts in tried.values())} |")
     return "\n".join(lines)
-
-
-def revised(self) -> bool:
-        """Whether its criterion, or how it is judged, was changed after a verdict."""
-        return any(change.old_verdict for change in self.claim.changelog)
-
-    @property
-    def anchor(self) -> str:
-        return f"{self.chapter}.{self.claim.id}"
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A paper of the bibliography, with its ledger and reference run as far as there are any."""
-
-    key: str
-    title: str
-    year: str
-    ledger: ledgers.Ledger | None = None
-    result: dict = field(default_factory=dict)
-    authors: str = ""  # "Xiao et al."
-    subject: str = ""  # the field of research, as the bibliography says it
-
-    @cached_property
-    def standings(self) -> list[Standing]:
-        known = self.result.get("claims", {})
-        return [Standing(self.key, one, _current(one, known)) for one in (self.ledger.claims if self.ledger else [])]
-
-    @property
-    def state(self) -> str:
-        run, never, planned = STATES
-        return planned if self.ledger is None else run if self.result else never
-
-    @property
-    def totals(self) -> Totals:
-        return count((one.claim, one.entry) for one in self.standings)
-
-
-def _current(claim: ledgers.Claim, known: dict) -> dict:
-    entry = known.get(claim.id, {})
-    return entry if entry.get("version") == claim.version else {}
-
-
-def chapters() -> list[Chapter]:
-    """All papers in the one order of the book: with results first, then with a ledger, then planned.
-
-    Among these, papers that the bibliography marks as chapters stand in its order, then any other ledger by name.
-    """
-    entries = parse_file(str(paths.root() / "book" / "references.bib")).entries
-    marked = {key: entry for key, entry in entries.items() if "chapter" in _keywords(entry)}
-    keys = [*marked, *(key for key in paths.chapters() if key not in marked)]
-    found = [_chapter(key, marked.get(key)) for key in keys]
-    return sorted(found, key=lambda chapter: STATES.index(chapter.state))
-
-
-def _chapter(key: str, entry) -> Chapter:
-    ledger = ledgers.load(key) if paths.ledger(key).is_file() else None
-    result = seals.read(paths.result(key)) if paths.result(key).is_file() else {}
-    title = ledger.paper.title if ledger else entry.fields["title"].replace("{", "").replace("}", "")
-    year = str(ledger.paper.year if ledger else entry.fields["year"])
-    subject = ", ".join(word for word in _keywords(entry) if word != "chapter") if entry else ""
-    return Chapter(key, title, year, ledger, result, _authors(ledger, entry), subject)
-
-
-def _keywords(entry) -> list[str]:
-    """What the bibliography says of a paper beside its reference: "chapter", and its field of research."""
-    return [word.strip() for word in entry.fields.get("keywords", "").split(",")]
-
-
-def _authors(ledger: ledgers.Ledger | None, entry) -> str:
-    """The authors as a reference names them: "Nath and Sen", "Xiao et al."."""
-    if entry:
-        names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
-    else:
-        listed = ledger.paper.authors
-        names = [listed] if isinstance(listed, str) else [name.split()[-1] for name in listed]
-    return f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
-
-
-def by_line(chapter: Chapter) -> str:
-    """Who wrote a paper, when, and in which field: "Xiao et al. 2024 · language models"."""
-    return " · ".join(filter(None, [f"{chapter.authors} {chapter.year}".strip(), chapter.subject]))
-
-
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-def summary(book: list[Chapter]) -> str:
-    """The outcome in a few sentences; every claim with a ledger is in the total, run or not."""
-    total = sum((chapter.totals for chapter in book), Totals())
-    with_ledger = sum(chapter.state != "planned" for chapter in book)
-    planned = len(book) - with_ledger
-    lines = [
-        f"The book takes **{several(total.claims, 'claims')}** from {several(with_ledger, 'papers')}"
-        + (f"; {several(planned, 'more papers')} {_are(planned)} planned and not counted." if planned else ".")
-    ]
-    if total.real:
-        lines.append(f"**On real models, data or arithmetic, {_outcome(total.real)}**")
-    if total.toys:
-        lines.append(f"On toys, which show a mechanism at most, {_outcome(total.toys)}")
-    untried = [f"{total.not_tested} could not be tested"]
-    untried += [f"{total.not_run} {_are(total.not_run)} not run yet"] if total.not_run else []
-    lines.append(f"{', '.join(untried)}.")
-    if total.shown:
-        lines.append(f"{total.shown} more {_are(total.shown)} premises or claims of our own: shown, and not counted.")
-    return " ".join(lines)
-
-
-EXPLAINED = {  # verdicts in the order of a summary, and what the words alone do not say
-    "reproduced": "",
-    "partial": "",
-    "not transferred": ": did not hold on what we could run",
-    "contradicted": "",
-    "inconclusive": "",
-}
-
-
-def _outcome(counts: Counter) -> str:
-    """ "43 claims were tried: 11 reproduced (✓), 32 inconclusive (?)."; verdicts that no claim got are left out."""
-    tried = counts.total()
-    signs = {word: sign for word, (sign, _) in VERDICTS.items()}
-    listed = ", ".join(
-        f"{counts[word]} {word} ({signs[word]}{more})" for word, more in EXPLAINED.items() if counts[word]
-    )
-    return f"{several(tried, 'claims')} {'was' if tried == 1 else 'were'} tried: {listed or 'none was judged'}."
 
 
 def revised(book: list[Chapter]) -> str:
