@@ -891,6 +891,7 @@ def test_faults_come_from_their_file(project):
     rows = {
         "kill -9": {"times": 10, "ended": {"killed": 9, "exit 0": 1}, "failed": ""},
         "a full disk": {"times": 1, "ended": {"exit 2: the disk | is full": 1}, "failed": ""},
+        "a proxy": {"times": 1, "ended": {"exit 2: use --mirror, `fetch --mirror a_b`": 1}, "failed": ""},
         "Ctrl-C": {"times": 0, "ended": {}, "failed": "left in the temporary folder: x"},
     }
     rows = {name: row | {"made": "2026-11-27"} for name, row in rows.items()}
@@ -898,6 +899,7 @@ def test_faults_come_from_their_file(project):
     text = pages.faults()
     assert "| kill -9 | 10 | 9 ×: killed; exit 0 |" in text and "Done on 2026-11-27." in text
     assert "| a full disk | 1 | exit 2: the disk \\| is full |" in text
+    assert "| a proxy | 1 | exit 2: use \\--mirror, `fetch --mirror a_b` |" in text
     assert "**did not hold:** left in the temporary folder: x |" in text
 
 
