@@ -131,7 +131,7 @@ def test_what_gates_hold_of_texts(lm, stand_ins, monkeypatch):
     monkeypatch.setattr(learned, "stored_gates", rules.stored_gates)
     rows = learned.EXPERIMENT.now(lm, SHAPE | {"length": 40, "budget": 8})
     for row in rows:
-        assert len(row.gates) == 2
+        assert len(row.gates) == len(row.expected) == 2
         for kept in (*row.gates, row.untrained):
             old = [n + m for n, m in zip(kept.period_n, kept.other_n, strict=True)]
             assert old == [40 - 8 - 1] * 4

@@ -345,11 +345,15 @@ def classes(ratio):
     return {"kept": kept.tolist(), "n": n.tolist(), "all_kept": old.tolist(), "all_n": [4500, 4500]}
 
 
-def learned(ratio=1.2, **changed):
+def learned(ratio=1.2, expected=0.2, **changed):
     untrained = kept(0, windows=0)
     untrained.recent, untrained.size = np.ones(HEADS), 400.0 + np.arange(HEADS)
     gates = [[kept(i, g, **changed) for g in range(5)] for i in range(20)]
-    return [Row(gates=one, untrained=untrained, classes={} if i else classes(ratio)) for i, one in enumerate(gates)]
+    by_place = [[expected] * HEADS] * 5
+    return [
+        Row(gates=one, untrained=untrained, expected=by_place, classes={} if i else classes(ratio))
+        for i, one in enumerate(gates)
+    ]
 
 
 def test_what_was_learned_both_ways():
@@ -381,12 +385,18 @@ def test_secondary_sinks_are_compared_with_all_others_as_old():
     found = evidence.secondary(learned())
     kept_by = 81 * 2 / (90 * 4)  # window heads hold none
     others = 81 * (21 + 20 - 2) / (90 * (450 - 4))
-    assert found.value == pytest.approx(kept_by / others, rel=0.02)
+    assert found.parts["kept_more"].value == pytest.approx(kept_by / others, rel=0.02)
+    assert found.nulls["kept_more"].value == pytest.approx(0.2 / 4 / others, rel=0.02)
+    held_by_place = evidence.learned(learned(secondary=3, expected=2.5))["C28"]
+    assert states("C28", held_by_place) == {"kept_more": "void"}, "whatever stands there is held as often"
+    (alone,) = learned()[:1]
+    alone.expected = []
+    assert evidence.secondary([alone]) == {"kept_more": None}
     rows = learned()
     for row in rows[:10]:
         for one in row.gates:
             one.secondary_kept = one.secondary_n = [0] * HEADS
-    assert evidence.secondary(rows).n == 10, "documents without a secondary sink have nothing to say"
+    assert evidence.secondary(rows).parts["kept_more"].n == 10, "documents without a secondary sink have nothing to say"
 
 
 def test_a_gist_head_is_measured_on_other_documents_than_it_is_chosen_on():
