@@ -4,6 +4,7 @@ from types import SimpleNamespace as Row
 
 import numpy as np
 import pytest
+import torch
 
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
@@ -562,8 +563,9 @@ def test_what_has_no_gates_is_refused(changed, said):
         inputs.check({"tier": "cpu", "models": "smollm2-135m", "gates": ""} | changed)
 
 
-def test_what_has_gates_is_run(tmp_path):
-    (tmp_path / "own.pth").touch()
+def test_what_has_gates_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs.catalogue, "get", lambda key: key)
+    torch.save({"gate": torch.ones(2)}, tmp_path / "own.pth")
     for tier, models, gates in (
         ("cpu", "smollm2-135m", ""),
         ("smoke", "tiny-random-llama", ""),
@@ -572,6 +574,34 @@ def test_what_has_gates_is_run(tmp_path):
         ("gpu", "owner/model", "owner/gates"),
     ):
         inputs.check({"tier": tier, "models": models, "gates": gates})
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([torch.ones(2)], "are no state dict"),
+        ({1: torch.ones(2)}, "are no state dict"),
+        ({"gate": [1.0]}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2, dtype=torch.int8)}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2, dtype=torch.complex64)}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.tensor([1.0, float("nan")])}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2).to_sparse()}, "gate holds no finite floating-point numbers"),
+        (b"no tensors", "neither a file that torch.save wrote of tensors alone nor on the hub"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_gates_that_cannot_be_used_are_refused_before_a_model_is_loaded(tmp_path, monkeypatch, held, said):
+    monkeypatch.setattr(inputs.catalogue, "get", lambda key: key)
+    path = tmp_path / "own.pth"
+    path.write_bytes(held) if isinstance(held, bytes) else torch.save(held, path)
+    with pytest.raises(ClaimbookError, match=said):
+        inputs.check({"tier": "gpu", "models": "tiny-random-llama", "gates": str(path)})
+
+
+def test_problems_that_are_not_fetched_are_missed_before_a_model_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLAIMBOOK_CACHE", str(tmp_path))
+    with pytest.raises(ClaimbookError, match="gsm8k-test"):
+        inputs.check({"tier": "gpu", "models": "Qwen/Qwen3-4B", "gates": ""})
 
 
 def test_rows_are_measured_of_the_model_that_has_gates():
