@@ -151,8 +151,6 @@ def attention(model) -> None:
     kind, count = model.config.model_type, config.num_hidden_layers
     if not count:
         raise ClaimbookError(f"this '{kind}' has no layers: take a model with attention")
-    if not any(hasattr(part, "layer_idx") for part in layers(model)[0].modules()):
-        raise ClaimbookError(f"this '{kind}' has as many layers for images as for text: take its language model alone")
     calls: list[int] = []
 
     def dense(module, query, key, value, mask, scaling=None, **options):
@@ -189,6 +187,8 @@ def attention(model) -> None:
             f"the attention of '{kind}' is of a kind not known here: computed by us, its states differ by {gap:.2g} "
             "(relative)"
         )
+    if not any(hasattr(part, "layer_idx") for part in layers(model)[0].modules()):
+        raise ClaimbookError(f"this '{kind}' has as many layers for images as for text: take its language model alone")
 
 
 def _past_window(config) -> int:
