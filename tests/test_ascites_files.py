@@ -135,6 +135,11 @@ def test_stored_rescaling_is_applied_and_padding_is_air(folder):
     np.testing.assert_allclose(hu[2:], body()[2:], atol=1)
 
 
+def test_a_mask_that_is_nearly_one_is_one(folder):
+    write(folder / "labels" / "a.nii.gz", pool() * np.float32(0.9999999))
+    assert_right(opened(folder))
+
+
 def test_an_empty_mask_is_a_scan_without_ascites(folder):
     write(folder / "labels" / "a.nii.gz", np.zeros(SHAPE, np.uint8))
     (row,) = own.rows(own_files.load(given(folder)), {})
@@ -249,12 +254,27 @@ def test_a_tilted_gantry_keeps_the_volume(dicoms):
         ({"PixelSpacing": 2.0}, "PixelSpacing is not 2 numbers"),
         ({"ImagePositionPatient": [0.0, 1.0]}, "ImagePositionPatient is not 3 numbers"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 1]}, "ImageOrientationPatient is not 6 numbers"),
+        ({"RescaleSlope": 0}, "with no tissue"),
+        ({"RescaleSlope": 0.01}, "with no tissue"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
 def test_a_series_that_lies_is_refused(dicoms, change, said):
     series(dicoms / "ct" / "a", **change)
     assert said in refused(dicoms)
+
+
+def test_a_direction_may_be_written_in_several_ways(dicoms):
+    place = series(dicoms / "ct" / "a")
+    for number, written in enumerate(("1.0", "1.00000001", "1")):
+        one = pydicom.dcmread(place / f"00{number}.dcm")
+        one.ImageOrientationPatient = [written, "-0", "0", "0.0", "1", "-0.0"]
+        one.save_as(place / f"00{number}.dcm")
+    (place / ".DS_Store").write_bytes(b"Bud1")
+    assert_right(opened(dicoms))
+    one.ImageOrientationPatient = [0.8, 0.6, 0, -0.6, 0.8, 0]
+    one.save_as(place / "002.dcm")
+    assert "slices of several orientations" in refused(dicoms)
 
 
 def test_decimal_commas_in_a_header_are_refused(dicoms):
@@ -353,6 +373,12 @@ def changed_within(folder: Path) -> None:
     path.write_bytes(held)
 
 
+def padded(values: np.ndarray) -> np.ndarray:
+    values = values.astype(np.int16)
+    values[:2] = -2000  # as some scanners fill what lies outside of what they saw
+    return values
+
+
 def bent(folder: Path) -> None:
     path = folder / "ct" / "a.nii.gz"
     held = bytearray(path.read_bytes())
@@ -382,6 +408,8 @@ FAULTS = {
     "four dimensions": (image_of(np.stack([body()] * 2, axis=-1)), "one volume of several slices"),
     "one slice": (image_of(body()[:, :, :1]), "one volume of several slices"),
     "no rescaling": (image_of((body().astype(int) + 1024).astype(np.int16)), "rescale slope and intercept"),
+    "no rescaling, padded": (image_of(padded(body().astype(int) + 1024)), "with no air"),
+    "rescaled twice": (image_of((body() * 0.01 - 1024).astype(np.int16)), "with no tissue"),
     "normalised": (image_of(np.interp(body(), (-160, 240), (0, 1)).astype(np.float32)), "no air"),
     "not a number": (image_of(NAN), "no numbers"),
     "cut short": (cut_short, "cannot be read"),

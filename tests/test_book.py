@@ -601,9 +601,9 @@ def test_totals_are_honest(project):
     assert [(one.totals.not_tested, one.totals.not_run) for one in (run, never)] == [(1, 1), (1, 4)]
     text = scoreboard.summary(scoreboard.chapters())
     assert "**10 claims** from 2 papers; 7 more papers are planned and not counted" in text
-    assert "2 claims were tried: 1 reproduced (✓), 1 not transferred (≠: did not hold on what we could run).**" in text
-    assert "On toys, which show a mechanism at most, 1 claim was tried: 1 reproduced (✓)." in text
-    assert "2 could not be tested, 5 are not run yet." in text
+    assert "| ✓ reproduced | 1 | 1 |\n| ≠ not transferred: did not hold on what we could run | 1 | 0 |" in text
+    assert "| all | **2** | **1** |" in text and "partial" not in text
+    assert "Beside these, 2 could not be tested, 5 are not run yet." in text
     assert "4 more are premises or claims of our own: shown, and not counted" in text
 
 
@@ -891,6 +891,7 @@ def test_faults_come_from_their_file(project):
     rows = {
         "kill -9": {"times": 10, "ended": {"killed": 9, "exit 0": 1}, "failed": ""},
         "a full disk": {"times": 1, "ended": {"exit 2: the disk | is full": 1}, "failed": ""},
+        "a proxy": {"times": 1, "ended": {"exit 2: use --mirror, `fetch --mirror a_b`": 1}, "failed": ""},
         "Ctrl-C": {"times": 0, "ended": {}, "failed": "left in the temporary folder: x"},
     }
     rows = {name: row | {"made": "2026-11-27"} for name, row in rows.items()}
@@ -898,6 +899,7 @@ def test_faults_come_from_their_file(project):
     text = pages.faults()
     assert "| kill -9 | 10 | 9 ×: killed; exit 0 |" in text and "Done on 2026-11-27." in text
     assert "| a full disk | 1 | exit 2: the disk \\| is full |" in text
+    assert "| a proxy | 1 | exit 2: use \\--mirror, `fetch --mirror a_b` |" in text
     assert "**did not hold:** left in the temporary folder: x |" in text
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from claimbook import paths
-from claimbook.experiments.attention_calibration import evidence, figures, inputs, own_files, stored
+from claimbook.experiments.attention_calibration import evidence, inputs, own_files, stored
 from claimbook.lm import tiny
 from claimbook.lm.load import LM
 from claimbook.papers import attention_calibration as method
@@ -59,16 +59,6 @@ def configured(heads):
     return SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config))
 
 
-def test_what_is_to_come_is_said_and_not_declared(monkeypatch):
-    assert set(stored.STORED) == set(stored.RUNS) - set(stored.TO_COME)
-    monkeypatch.setattr(figures, "TO_COME", ("arms_trivia_gemma", "arms_counting_gemma", "cost"))
-    assert figures.to_come() == (
-        "Not run yet: accuracy of gemma-3-270m; time of smollm2-135m. What needs them is untested."
-    )
-    monkeypatch.setattr(figures, "TO_COME", ())
-    assert figures.to_come() == ""
-
-
 def test_variants_stand_beside_the_arms_of_the_same_items(monkeypatch):
     rows = [SimpleNamespace(task=task, split=split, arm="top") for task in ("trivia", "arc_easy") for split in (0, 1)]
     frozen = SimpleNamespace(task="trivia", split=0, arm="frozen")
@@ -87,7 +77,7 @@ def test_prompts_are_measured_again_in_the_stored_order(monkeypatch):
         rows=lambda name, lm, again, **live: asked.update(live | again),
     )
     inputs.prompts(reads, None)
-    assert asked["tasks"] == stored.RUNS["sinks"].config["tasks"] and asked["prompts"] == inputs.AGAIN
+    assert asked["tasks"] == stored.STORED["sinks"].config["tasks"] and asked["prompts"] == inputs.AGAIN
 
 
 def test_own_items_are_halved(lm):

@@ -302,7 +302,7 @@ def test_cost_times_each_way(lm):
 
 
 def test_stored_runs_say_what_they_need_and_begin_with_their_prefix():
-    for name, one in stored.RUNS.items():
+    for name, one in stored.STORED.items():
         assert one.config["model"] in one.assets, name
         if one.run.startswith("measure.arms"):
             assert set(stored.ASSETS[one.config["task"]]) <= set(one.assets), name

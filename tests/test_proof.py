@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,6 +93,52 @@ def test_weights_of_a_quantised_model_that_lost_its_scales_are_refused(tmp_path,
     change_weights(folder, lambda w: {k: v.mul(9).to(kind) if v.ndim == 2 else v for k, v in w.items()})
     with pytest.raises(ClaimbookError, match=r"lm_head\.weight is stored as (I8|F8_E4M3), .*before it was quantised"):
         load(str(folder), "cpu")
+
+
+def test_whole_numbers_in_a_pickle_are_refused_too(tmp_path):
+    folder = make(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    load(str(folder), "cpu")
+    torch.save(
+        {k: v.mul(9).to(torch.int8) if v.ndim == 2 else v for k, v in weights.items()}, folder / "pytorch_model.bin"
+    )
+    with pytest.raises(ClaimbookError, match=r"weight is stored as int8, .*before it was quantised"):
+        load(str(folder), "cpu")
+
+
+def test_an_adapter_beside_its_base_is_refused(tmp_path):
+    (make(tmp_path / "m") / "adapter_config.json").write_text("{}")
+    with pytest.raises(ClaimbookError, match=r"an adapter .* which is not read: merge it"):
+        load(str(tmp_path / "m"), "cpu")
+
+
+def test_a_tokenizer_that_merges_at_random_is_refused():
+    model, tokenizer = tiny.build("tiny-random-llama")
+    proof.vocabulary("m", model, tokenizer)
+    backend = SimpleNamespace(model=SimpleNamespace(dropout=0.5))
+    with pytest.raises(ClaimbookError, match="leaves out 50% of its merges at random: set dropout to null"):
+        proof.vocabulary("m", model, SimpleNamespace(backend_tokenizer=backend, vocab_size=300))
+
+
+def test_a_window_that_a_family_keeps_to_itself_is_noticed():
+    """Phi-MoE masks its window and does not tell the attention function of it."""
+    sizes = families._SIZES | families._EXPERTS | {"initializer_range": 0.2}
+    model = {
+        window: AutoModelForCausalLM.from_config(AutoConfig.for_model("phimoe", **sizes, sliding_window=window))
+        for window in (64, 100_000)
+    }
+    proof.attention(model[100_000].eval().requires_grad_(False))
+    with pytest.raises(ClaimbookError, match="the attention of 'phimoe' is of a kind not known here"):
+        proof.attention(model[64].eval().requires_grad_(False))
+
+
+def test_as_many_blocks_for_images_as_for_text_are_refused(monkeypatch):
+    model = tiny.build("tiny-random-llama")[0].requires_grad_(False)
+    monkeypatch.setattr(proof, "layers", lambda model: [torch.nn.Linear(2, 2)])
+    with pytest.raises(ClaimbookError, match="as many layers for images as for text: take its language model alone"):
+        proof.attention(model)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

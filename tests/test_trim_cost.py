@@ -1,9 +1,11 @@
 """TRIM-KV: what gates cost, what the real cache holds, released gates, problems; all on tiny random models."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GPT2Config
 
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.trim_kv import cost, gsm8k, latency, learned, proof, rules, steps, texts
@@ -131,7 +133,7 @@ def test_what_gates_hold_of_texts(lm, stand_ins, monkeypatch):
     monkeypatch.setattr(learned, "stored_gates", rules.stored_gates)
     rows = learned.EXPERIMENT.now(lm, SHAPE | {"length": 40, "budget": 8})
     for row in rows:
-        assert len(row.gates) == 2
+        assert len(row.gates) == len(row.expected) == 2
         for kept in (*row.gates, row.untrained):
             old = [n + m for n, m in zip(kept.period_n, kept.other_n, strict=True)]
             assert old == [40 - 8 - 1] * 4
@@ -187,8 +189,19 @@ def test_gates_that_do_not_fit_are_refused(lm, weights, tmp_path):
     with pytest.raises(ClaimbookError, match="holds no retention gates"):
         gsm8k.released(lm, str(place))
     (place := tmp_path / "text.pth").write_text("no tensors")
-    with pytest.raises(ClaimbookError, match="neither a file of tensors nor on the hub"):
+    with pytest.raises(ClaimbookError, match="neither a file that torch"):
         gsm8k.released(lm, str(place))
+    twice = state | {f"module.{key}": x + 1 for key, x in state.items()}
+    torch.save(twice, place := tmp_path / "twice.pth")
+    with pytest.raises(ClaimbookError, match="twice, under several names"):
+        gsm8k.released(lm, str(place))
+    flat = {key: torch.tensor(1.0) for key in state}
+    torch.save(flat, place := tmp_path / "flat.pth")
+    with pytest.raises(ClaimbookError, match="holds no retention gates"):
+        gsm8k.released(lm, str(place))
+    gpt2 = SimpleNamespace(name="gpt2", model=SimpleNamespace(config=GPT2Config()))
+    with pytest.raises(ClaimbookError, match="for models of the Llama and Qwen families"):
+        gsm8k.released(gpt2, str(path))
 
 
 def test_problems_are_solved_by_every_arm(lm, weights, monkeypatch):

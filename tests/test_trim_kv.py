@@ -374,3 +374,9 @@ def test_kept_counts_by_hand():
     assert (kept.first_kept, kept.recent, kept.size) == ([1], [0.5], [2.5])
     assert (kept.period_kept, kept.period_n, kept.other_kept, kept.other_n) == ([1], [2], [0], [1])
     assert (kept.secondary_kept, kept.secondary_n) == ([1], [2])
+
+
+def test_what_stands_at_a_place_is_counted_in_the_other_texts_alone():
+    stays = torch.tensor([[[[1, 1, 0]], [[0, 1, 1]], [[1, 1, 1]]]], dtype=torch.bool)  # three texts of three tokens
+    marked = [torch.tensor(one, dtype=torch.bool) for one in ([1, 0, 1], [1, 1, 1], [0, 0, 0])]
+    assert learned.by_place(stays, marked) == [[0.5 + 1], [1 + 1 + 0.5], [0]]

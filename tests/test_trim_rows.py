@@ -4,11 +4,11 @@ from types import SimpleNamespace as Row
 
 import numpy as np
 import pytest
+import torch
 
-from claimbook import paths
 from claimbook.claims import ledgers, verdicts
 from claimbook.errors import ClaimbookError
-from claimbook.experiments.trim_kv import counts, evidence, figures, inputs, stored
+from claimbook.experiments.trim_kv import counts, evidence, figures, inputs
 
 pytestmark = pytest.mark.numeric
 
@@ -346,11 +346,15 @@ def classes(ratio):
     return {"kept": kept.tolist(), "n": n.tolist(), "all_kept": old.tolist(), "all_n": [4500, 4500]}
 
 
-def learned(ratio=1.2, **changed):
+def learned(ratio=1.2, expected=0.2, **changed):
     untrained = kept(0, windows=0)
     untrained.recent, untrained.size = np.ones(HEADS), 400.0 + np.arange(HEADS)
     gates = [[kept(i, g, **changed) for g in range(5)] for i in range(20)]
-    return [Row(gates=one, untrained=untrained, classes={} if i else classes(ratio)) for i, one in enumerate(gates)]
+    by_place = [[expected] * HEADS] * 5
+    return [
+        Row(gates=one, untrained=untrained, expected=by_place, classes={} if i else classes(ratio))
+        for i, one in enumerate(gates)
+    ]
 
 
 def test_what_was_learned_both_ways():
@@ -382,12 +386,18 @@ def test_secondary_sinks_are_compared_with_all_others_as_old():
     found = evidence.secondary(learned())
     kept_by = 81 * 2 / (90 * 4)  # window heads hold none
     others = 81 * (21 + 20 - 2) / (90 * (450 - 4))
-    assert found.value == pytest.approx(kept_by / others, rel=0.02)
+    assert found.parts["kept_more"].value == pytest.approx(kept_by / others, rel=0.02)
+    assert found.nulls["kept_more"].value == pytest.approx(0.2 / 4 / others, rel=0.02)
+    held_by_place = evidence.learned(learned(secondary=3, expected=2.5))["C28"]
+    assert states("C28", held_by_place) == {"kept_more": "void"}, "whatever stands there is held as often"
+    (alone,) = learned()[:1]
+    alone.expected = []
+    assert evidence.secondary([alone]) == {"kept_more": None}
     rows = learned()
     for row in rows[:10]:
         for one in row.gates:
             one.secondary_kept = one.secondary_n = [0] * HEADS
-    assert evidence.secondary(rows).n == 10, "documents without a secondary sink have nothing to say"
+    assert evidence.secondary(rows).parts["kept_more"].n == 10, "documents without a secondary sink have nothing to say"
 
 
 def test_a_gist_head_is_measured_on_other_documents_than_it_is_chosen_on():
@@ -553,8 +563,9 @@ def test_what_has_no_gates_is_refused(changed, said):
         inputs.check({"tier": "cpu", "models": "smollm2-135m", "gates": ""} | changed)
 
 
-def test_what_has_gates_is_run(tmp_path):
-    (tmp_path / "own.pth").touch()
+def test_what_has_gates_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs.catalogue, "get", lambda key: key)
+    torch.save({"gate": torch.ones(2)}, tmp_path / "own.pth")
     for tier, models, gates in (
         ("cpu", "smollm2-135m", ""),
         ("smoke", "tiny-random-llama", ""),
@@ -565,17 +576,37 @@ def test_what_has_gates_is_run(tmp_path):
         inputs.check({"tier": tier, "models": models, "gates": gates})
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([torch.ones(2)], "are no state dict"),
+        ({1: torch.ones(2)}, "are no state dict"),
+        ({"gate": [1.0]}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2, dtype=torch.int8)}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2, dtype=torch.complex64)}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.tensor([1.0, float("nan")])}, "gate holds no finite floating-point numbers"),
+        ({"gate": torch.ones(2).to_sparse()}, "gate holds no finite floating-point numbers"),
+        (b"no tensors", "neither a file that torch.save wrote of tensors alone nor on the hub"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_gates_that_cannot_be_used_are_refused_before_a_model_is_loaded(tmp_path, monkeypatch, held, said):
+    monkeypatch.setattr(inputs.catalogue, "get", lambda key: key)
+    path = tmp_path / "own.pth"
+    path.write_bytes(held) if isinstance(held, bytes) else torch.save(held, path)
+    with pytest.raises(ClaimbookError, match=said):
+        inputs.check({"tier": "gpu", "models": "tiny-random-llama", "gates": str(path)})
+
+
+def test_problems_that_are_not_fetched_are_missed_before_a_model_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLAIMBOOK_CACHE", str(tmp_path))
+    with pytest.raises(ClaimbookError, match="gsm8k-test"):
+        inputs.check({"tier": "gpu", "models": "Qwen/Qwen3-4B", "gates": ""})
+
+
 def test_rows_are_measured_of_the_model_that_has_gates():
     def run(tier="cpu", models=("smollm2-135m",)):
         return Row(tier=tier, models=models, text="", seed=0)
 
     assert inputs.settings(run())["n_texts"] == 2
     assert inputs.settings(run(tier="gpu")) == inputs.settings(run(models=("tiny-random-llama",))) == {}
-
-
-def test_what_is_to_come_is_said_and_not_declared():
-    assert set(stored.TO_COME) | set(stored.STORED) == set(stored.RUNS)
-    assert not set(stored.TO_COME) & set(stored.STORED)
-    made = {path.stem for path in paths.sweep("trim_kv", "x").parent.glob("*.json")}
-    assert not made & set(stored.TO_COME), "a run that is there is no longer to come"
-    assert all(figures.WAITED_FOR[name] in figures.to_come() for name in stored.TO_COME)

@@ -3,6 +3,7 @@
 Functions, not constants, so that a test can point ``CLAIMBOOK_ROOT`` at a doctored copy.
 """
 
+import functools
 import importlib.util
 import os
 from pathlib import Path
@@ -12,7 +13,13 @@ from claimbook.errors import ClaimbookError
 
 def root() -> Path:
     """Repository root: ``$CLAIMBOOK_ROOT``, else the checkout this package is installed from."""
-    return Path(os.environ.get("CLAIMBOOK_ROOT") or Path(__file__).parents[2]).resolve()
+    return _resolved(os.environ.get("CLAIMBOOK_ROOT") or str(Path(__file__).parents[2]), os.getcwd())
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(path: str, folder: str) -> Path:
+    """An absolute path; it is asked for some hundred thousand times while hashes of code are made."""
+    return Path(folder, path).resolve()
 
 
 def cache() -> Path:

@@ -236,5 +236,5 @@ def _codes(names: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A sentence that stands as it is in a cell of a Markdown table."""
-    return re.sub(r"([|<>_*])", r"\\\1", text)
+    """A sentence that stands as it is in a cell of a Markdown table; two hyphens are an option, no dash."""
+    return re.sub(r"`[^`|]*`|[|<>_*]|-(?=-)", lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", text)

@@ -4,7 +4,6 @@ Nothing here judges: verdicts come from result files, and a claim whose ledger e
 result counts as not run.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -138,24 +137,18 @@ def by_line(chapter: Chapter) -> str:
 
 
 def summary(book: list[Chapter]) -> str:
-    """The outcome in a few sentences; every claim with a ledger is in the total, run or not."""
+    """The outcome in a table between two sentences; every claim with a ledger is in the total, run or not."""
     total = sum((chapter.totals for chapter in book), Totals())
     with_ledger = sum(chapter.state != "planned" for chapter in book)
     planned = len(book) - with_ledger
-    lines = [
-        f"The book takes **{several(total.claims, 'claims')}** from {several(with_ledger, 'papers')}"
-        + (f"; {several(planned, 'more papers')} {_are(planned)} planned and not counted." if planned else ".")
-    ]
-    if total.real:
-        lines.append(f"**On real models, data or arithmetic, {_outcome(total.real)}**")
-    if total.toys:
-        lines.append(f"On toys, which show a mechanism at most, {_outcome(total.toys)}")
+    first = f"The book takes **{several(total.claims, 'claims')}** from {several(with_ledger, 'papers')}"
+    first += f"; {several(planned, 'more papers')} {_are(planned)} planned and not counted." if planned else "."
     untried = [f"{total.not_tested} could not be tested"]
     untried += [f"{total.not_run} {_are(total.not_run)} not run yet"] if total.not_run else []
-    lines.append(f"{', '.join(untried)}.")
+    last = f"Beside these, {', '.join(untried)}."
     if total.shown:
-        lines.append(f"{total.shown} more {_are(total.shown)} premises or claims of our own: shown, and not counted.")
-    return " ".join(lines)
+        last += f" {total.shown} more {_are(total.shown)} premises or claims of our own: shown, and not counted."
+    return f"{first}\n\n{_outcomes(total)}\n\n{last}"
 
 
 EXPLAINED = {  # verdicts in the order of a summary, and what the words alone do not say
@@ -167,14 +160,15 @@ EXPLAINED = {  # verdicts in the order of a summary, and what the words alone do
 }
 
 
-def _outcome(counts: Counter) -> str:
-    """ "43 claims were tried: 11 reproduced (✓), 32 inconclusive (?)."; verdicts that no claim got are left out."""
-    tried = counts.total()
-    signs = {word: sign for word, (sign, _) in VERDICTS.items()}
-    listed = ", ".join(
-        f"{counts[word]} {word} ({signs[word]}{more})" for word, more in EXPLAINED.items() if counts[word]
-    )
-    return f"{several(tried, 'claims')} {'was' if tried == 1 else 'were'} tried: {listed or 'none was judged'}."
+def _outcomes(total: Totals) -> str:
+    """Table of verdicts by what was tried; verdicts that no claim got are left out."""
+    tried = {"real models, data or arithmetic": total.real, "toys, which show a mechanism at most": total.toys}
+    lines = [f"| claims tried on | {' | '.join(tried)} |", "|---|--:|--:|"]
+    for word, more in EXPLAINED.items():
+        if any(counts[word] for counts in tried.values()):
+            lines.append(f"| {VERDICTS[word][0]} {word}{more} | {' | '.join(str(n[word]) for n in tried.values())} |")
+    lines.append(f"| all | {' | '.join(f'**{counts.total()}**' for counts in tried.values())} |")
+    return "\n".join(lines)
 
 
 def revised(book: list[Chapter]) -> str:

@@ -6,6 +6,7 @@ line. A method's own checks stand beside the method (``claimbook.papers.<chapter
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from claimbook.errors import ClaimbookError
 from claimbook.lm.attention import causal_probs, grouped_matmul, replaced
+from claimbook.lm.geometry import layers
 
 LENGTH = 24  # tokens of a check
+WIDEST = 1024  # a window of attention as wide as this is looked past
 TOLERANCE = 1e-3  # relative, in float32
 HALF = 0.25  # in half precision, which rounds anew in every layer (Gemma-3-270M: 0.09); another computation misses by 1
 
@@ -73,21 +76,43 @@ def _plain(name: str, model) -> None:
     So it is where a quantised model has lost the part of its config that says by what to scale them.
     """
     folder = Path(model.name_or_path)
-    if not model.name_or_path or not folder.is_dir() or getattr(model, "is_quantized", False):
+    if not model.name_or_path or not folder.is_dir():
         return
-    for path in sorted(folder.glob("*.safetensors")):
+    if (folder / "adapter_config.json").exists():
+        raise ClaimbookError(
+            f"model '{name}': beside its weights lies an adapter (adapter_config.json), which is not read: merge it "
+            "into the weights, or take it away"
+        )
+    if getattr(model, "is_quantized", False):
+        return
+    for key, kind in _stored(folder):
+        if key.endswith(".weight") and kind not in ("F16", "BF16", "F32", "F64"):
+            raise ClaimbookError(
+                f"model '{name}': {key} is stored as {kind}, and its config.json does not say by what to scale it: "
+                "take the model before it was quantised"
+            )
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and type of each stored weight, of the files that transformers reads: safetensors, else pickles."""
+    paths = sorted(folder.glob("*.safetensors"))
+    for path in paths:
         with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118  (it is no dict)
-                kind = file.get_slice(key).get_dtype()
-                if key.endswith(".weight") and kind not in ("F16", "BF16", "F32", "F64"):
-                    raise ClaimbookError(
-                        f"model '{name}': {key} is stored as {kind}, and its config.json does not say by what to scale "
-                        "it: take the model before it was quantised"
-                    )
+            yield from ((key, file.get_slice(key).get_dtype()) for key in file.keys())  # noqa: SIM118  (it is no dict)
+    kinds = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+    for path in [] if paths else sorted(folder.glob("pytorch_model*.bin")):
+        state = torch.load(path, map_location="meta", weights_only=True)
+        yield from ((key, kinds.get(one.dtype, str(one.dtype).removeprefix("torch."))) for key, one in state.items())
 
 
 def vocabulary(name: str, model, tokenizer) -> None:
-    """Refuse a tokenizer that yields ids for which the model has no embedding."""
+    """Refuse a tokenizer that yields ids for which the model has no embedding, or other ids each time."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if dropout := getattr(backend and backend.model, "dropout", None):
+        raise ClaimbookError(
+            f"model '{name}': its tokenizer leaves out {dropout:.0%} of its merges at random: set dropout to null in "
+            "tokenizer.json"
+        )
     rows, ids = model.get_input_embeddings().weight.shape[0], tokenizer.vocab_size
     if ids > rows:
         raise ClaimbookError(
@@ -122,7 +147,8 @@ def attention(model) -> None:
 
     So are linear attention and other layers that keep a state, attention computed twice, and padded or two-way kinds.
     """
-    kind, count = model.config.model_type, model.config.get_text_config().num_hidden_layers
+    config = model.config.get_text_config()
+    kind, count = model.config.model_type, config.num_hidden_layers
     if not count:
         raise ClaimbookError(f"this '{kind}' has no layers: take a model with attention")
     calls: list[int] = []
@@ -133,7 +159,7 @@ def attention(model) -> None:
             raise ClaimbookError(f"the values of '{kind}' are of another width than its keys: take one of equal widths")
         return grouped_matmul(causal_probs(query, key, 0, scaling, **options), value).transpose(1, 2), None
 
-    ids = sample(model)
+    ids = sample(model, _past_window(config))
     try:
         own = _hidden(model, ids)
         with replaced(model, dense):
@@ -161,6 +187,18 @@ def attention(model) -> None:
             f"the attention of '{kind}' is of a kind not known here: computed by us, its states differ by {gap:.2g} "
             "(relative)"
         )
+    if not any(hasattr(part, "layer_idx") for part in layers(model)[0].modules()):
+        raise ClaimbookError(f"this '{kind}' has as many layers for images as for text: take its language model alone")
+
+
+def _past_window(config) -> int:
+    """Tokens of a text that is longer than the window of attention; `LENGTH` without one, or with a very wide one.
+
+    A family may mask its window by itself, and not tell the attention that is replaced.
+    """
+    window = getattr(config, "sliding_window", None) or 0
+    room = getattr(config, "max_position_embeddings", None) or WIDEST
+    return LENGTH + (window if window <= min(WIDEST, room - LENGTH) else 0)
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:

@@ -21,13 +21,17 @@ UNEVEN = 0.1  # share of the usual distance of slices by which one may depart
 
 def read(folder: Path) -> nibabel.Nifti1Image:
     """The one series in a folder, float32 in HU; ClaimbookError names the folder, what is wrong and the way out."""
-    slices = [_slice(path, folder) for path in sorted(folder.iterdir()) if path.is_file() and path.name != "DICOMDIR"]
+    files = [
+        path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "DICOMDIR"))
+    ]
+    slices = [_slice(path, folder) for path in files]
     if len(slices) < 2:
         _refuse(folder, f"it holds {len(slices)} DICOM slices: put the slices of one series there")
-    for name, word in (("SeriesInstanceUID", "series"), ("ImageOrientationPatient", "orientations")):
-        if (count := len({str(one.get(name)) for one in slices})) > 1:
-            _refuse(folder, f"it holds {count} {word}: give each series a folder of its own")
-    if len({(one.Rows, one.Columns, *one.PixelSpacing) for one in slices}) > 1:
+    series = len({str(one.SeriesInstanceUID) for one in slices})
+    if series > 1 or not _alike([one.ImageOrientationPatient for one in slices]):
+        word = f"{series} series" if series > 1 else "slices of several orientations"
+        _refuse(folder, f"it holds {word}: give each series a folder of its own")
+    if not _alike([(one.Rows, one.Columns, *one.PixelSpacing) for one in slices]):
         _refuse(folder, "its slices differ in size: give each series a folder of its own")
     across, down = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(float)
     slices.sort(key=lambda one: float(np.dot(np.cross(across, down), _position(one))))
@@ -70,6 +74,12 @@ def _checked(one: pydicom.Dataset, path: Path, folder: Path) -> pydicom.Dataset:
     return one
 
 
+def _alike(of_slices: list) -> bool:
+    """Whether numbers of all slices are those of the first, but for how they were rounded and written."""
+    numbers = np.array(of_slices, dtype=float)
+    return np.allclose(numbers, numbers[0], rtol=0, atol=1e-4)
+
+
 def _one_scale(folder: Path, slices: list[pydicom.Dataset]) -> None:
     """Refuse slices of a CT that are scaled differently: one without its intercept lies 1,024 HU off, unseen."""
     scales = [_scale(one) for one in slices]
@@ -102,7 +112,7 @@ def _step(folder: Path, positions: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(steps, axis=1)
     usual = float(np.median(lengths))
     if usual == 0 or lengths.min() < UNEVEN * usual:
-        _refuse(folder, "several slices lie at one place: give each series a folder of its own")
+        _refuse(folder, "several slices lie at one place: keep one of each, and give each series a folder")
     if (far := np.abs(lengths - usual).max()) > UNEVEN * usual:
         _refuse(folder, f"slices are {usual:.3g} mm apart, and some {far:.3g} mm more or less: are some missing?")
     return steps.mean(axis=0)

@@ -31,6 +31,7 @@ from claimbook.experiments.ascites_ct import dicom
 NOT_A_DEVICE = "Not a medical device: nothing here may guide the care of a patient."
 FOLDERS = ("ct_dir", "label_dir", "prediction_dir")  # parameters
 SIDE_MM = (0.1, 20.0)  # sides of a voxel that a CT of a body can have
+LEAST_HU = -1024.0  # below is no HU but padding about what was scanned, which says nothing of the calibration
 AIR_HU = -300.0  # a CT that holds nothing below has lost its calibration, or shows no patient
 NEAR = 1e-2  # mm, or share: how far two headers may lie apart
 
@@ -209,10 +210,12 @@ def _hu(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
     hu = np.asarray(image.dataobj, dtype=np.float32)
     if not np.isfinite(hu).all():
         _refuse(path, "it holds voxels that are no numbers: export it anew")
-    if hu.min() > AIR_HU:
-        said = f"its values run from {hu.min():.0f} to {hu.max():.0f}, with no air"
-        _refuse(path, f"{said}: give HU; a rescale slope and intercept may be missing, or it was normalised")
-    return np.clip(hu, -1024, 3071)
+    inside = hu[hu >= LEAST_HU]
+    for lacks, what in ((not (inside <= AIR_HU).any(), "air"), (not (inside > AIR_HU).any(), "tissue")):
+        if lacks:
+            said = f"its values run from {hu.min():.0f} to {hu.max():.0f}, with no {what}"
+            _refuse(path, f"{said}: give HU; a rescale slope and intercept may be missing, or applied twice")
+    return np.clip(hu, LEAST_HU, 3071)
 
 
 def _plain(path: Path, image: nibabel.Nifti1Image, wanted: str) -> None:
@@ -228,10 +231,11 @@ def _mask(path: Path, image: nibabel.Nifti1Image) -> np.ndarray:
         _refuse(path, f"{mask.shape} voxels, and its image has {image.shape}: resample it to the image")
     if not np.allclose(mask.affine, image.affine, atol=NEAR):
         _refuse(path, "its header places it elsewhere than its image: resample it to the image")
-    values = np.unique(np.asarray(mask.dataobj))
-    if not np.isin(values, (0, 1)).all():
+    voxels = np.asarray(mask.dataobj)
+    values = np.unique(voxels)
+    if not np.isclose(values[:, None], (0, 1), rtol=0, atol=1e-4).any(axis=1).all():  # 255 / 255 may be 0.9999999
         _refuse(path, f"it holds {_listed([f'{value:g}' for value in values])}: give 0 and 1, 1 for ascites")
-    return np.asarray(mask.dataobj) == 1
+    return voxels > 0.5
 
 
 def _refuse(path: Path, said: str) -> Never:

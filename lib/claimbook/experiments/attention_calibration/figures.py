@@ -7,7 +7,7 @@ from claimbook import plotting, stats
 from claimbook.experiments.attention_calibration import evidence
 from claimbook.experiments.attention_calibration.evidence import SIX, Arms, auc, loss, right
 from claimbook.experiments.attention_calibration.measure.sinks import COLUMN
-from claimbook.experiments.attention_calibration.stored import RUNS, TO_COME, VARIED
+from claimbook.experiments.attention_calibration.stored import VARIED
 from claimbook.papers import attention_calibration as method
 from claimbook.plotting import Plot
 
@@ -245,24 +245,6 @@ VARIANTS = {
     "towards_all": "all heads, towards sinks",
     "temperature_all": "all heads, temperature 1.1",
 }
-
-
-KINDS = {
-    "sinks": "where hidden sinks are",
-    "arms": "accuracy",
-    "variants": "variants of the method",
-    "exact": "single heads",
-    "cost": "time",
-}
-
-
-def to_come() -> str:
-    """Which stored runs are not made yet, in a sentence or two."""
-    waited: dict[str, dict] = {}
-    for name in TO_COME:
-        waited.setdefault(RUNS[name].config["model"], {})[KINDS[name.split("_")[0]]] = None
-    said = "; ".join(f"{', '.join(kinds)} of {model}" for model, kinds in waited.items())
-    return f"Not run yet: {said}. What needs them is untested." if said else ""
 
 
 def first_order(rows: list) -> Plot:

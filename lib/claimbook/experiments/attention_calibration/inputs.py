@@ -8,7 +8,7 @@ from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.attention_calibration import own_files, tasks
 from claimbook.experiments.attention_calibration.measure import arms, choice, sinks
-from claimbook.experiments.attention_calibration.stored import RUNS, STORED, VARIED
+from claimbook.experiments.attention_calibration.stored import STORED, VARIED
 
 PAPERS = ("llama-2-7b-chat", "mistral-7b-instruct-v0.2")
 TEXTS = dict.fromkeys(("smoke", "cpu", "gpu"), "wikipedia-excerpt")
@@ -84,7 +84,7 @@ def live_arms(run, lm) -> list:
 
 def now(run, lm, **live) -> list:
     """Arms of the first draw, measured here and now."""
-    config = RUNS["arms_trivia"].config | {"splits": [0], "seed": run.seed, "top": sixth(lm)} | live
+    config = STORED["arms_trivia"].config | {"splits": [0], "seed": run.seed, "top": sixth(lm)} | live
     return arms.EXPERIMENT.now(lm, config)
 
 
@@ -105,7 +105,7 @@ def varied_rows(run, arms_by_model: dict[str, list]) -> dict[str, list]:
 def prompts(run, lm) -> dict[str, list]:
     """Rows of prompts by model: stored ones, the run's own measured where none speaks for it; ``questions`` of them."""
     few = 2 if run.smoke else run.parameters["questions"] or None
-    config = RUNS["sinks"].config
+    config = STORED["sinks"].config
     live = {"prompts": few, "text": run.text, "tasks": there(config["tasks"])}
     if "sinks" not in STORED:
         return {lm.name: sinks.EXPERIMENT.now(lm, config | live)}

@@ -46,20 +46,15 @@ def _sinks(model: str) -> Stored:
     return Stored("measure.sinks:run", config | {"prompts": None, "seed": 0}, assets, {"prompts": 12})
 
 
-RUNS = {"sinks": _sinks(MODEL), **_arms(MODEL, splits=3, random=4)}
+STORED = {"sinks": _sinks(MODEL), **_arms(MODEL, splits=3, random=4)}
 for _task in VARIED:
     _varied = [*VARIANTS, *(SHOTS if _task in SOLVED else [])]
-    RUNS[f"variants_{_task}"] = _run("arms", MODEL, _task, {"arms": _varied[:1]}, splits=[0], arms=_varied)
+    STORED[f"variants_{_task}"] = _run("arms", MODEL, _task, {"arms": _varied[:1]}, splits=[0], arms=_varied)
 for _task in SOLVED:
-    RUNS[f"exact_{_task}"] = _run("exact", MODEL, _task, {"heads": 3}, split=0, items=48, random=30, heads=None)
-RUNS["cost"] = Stored(
+    STORED[f"exact_{_task}"] = _run("exact", MODEL, _task, {"heads": 3}, split=0, items=48, random=30, heads=None)
+STORED["cost"] = Stored(
     "measure.cost:run",
     {"model": MODEL, "text": TEXT, "length": 256, "rounds": 20, "top": TOP[MODEL]},
     [MODEL, TEXT],
 )
-RUNS |= _arms(GEMMA, splits=2, random=2) | {"sinks_gemma": _sinks(GEMMA)}
-
-# Runs that are not made yet; what they decide is untested, and the page says so. To make one: take its name out, then
-# `claimbook sweeps attention_calibration --name NAME`.
-TO_COME = ()
-STORED = {name: run for name, run in RUNS.items() if name not in TO_COME}
+STORED |= _arms(GEMMA, splits=2, random=2) | {"sinks_gemma": _sinks(GEMMA)}

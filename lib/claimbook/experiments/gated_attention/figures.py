@@ -12,9 +12,7 @@ from claimbook.experiments.gated_attention import evidence
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, text, toys
 from claimbook.experiments.gated_attention.stored import (
     ARMS,
-    FAMILIES_TO_COME,
     RATES,
-    REAL_TO_COME,
     TRAINED,
     at_rate,
     seeds,
@@ -335,10 +333,10 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
 
 
 def to_come() -> str:
-    """Which stored runs are still to come, in a sentence or two."""
+    """How many trainings are still to come, in two sentences; nothing when all are made."""
     planned = sum(len(seeds(arm)) for arm in ARMS)
     missing = planned - sum(TRAINED.get(arm, 0) for arm in ARMS)
-    said = [f"{missing} of {words.several(planned, 'trainings')} on text"] if missing else []
-    said += [f"toys of {words.several(len(FAMILIES_TO_COME), 'kinds')}"] if FAMILIES_TO_COME else []
-    said += [", ".join(REAL_TO_COME)] if REAL_TO_COME else []
-    return f"Not made yet: {' and '.join(said)}. Claims that need them are marked untested." if said else ""
+    said = (
+        f"Not made yet: {missing} of {words.several(planned, 'trainings')} on text. Claims that need them are untested."
+    )
+    return said if missing else ""

@@ -31,8 +31,6 @@ TOYS = {
     },
 }
 SEEDS = {"plain": 20, "variants": 10, "heads": 10, "strict": 10, "others": 5}
-# Families that are not trained yet; what they decide is untested, and the page says so.
-FAMILIES_TO_COME: tuple[str, ...] = ("heads", "strict", "others")
 
 TOY_RUNS = {
     f"toys_{family}": Stored(
@@ -157,12 +155,6 @@ LOGS = Stored(
     prefix={},
 )
 REAL["logs"] = LOGS
-# Take a name out when its run is there: what is declared and missing is refused.
-REAL_TO_COME: tuple[str, ...] = ()
 
-TO_COME = [
-    *(f"toys_{family}" for family in FAMILIES_TO_COME),
-    *(text_run(arm, seed) for arm in ARMS for seed in seeds(arm)[TRAINED.get(arm, 0) :]),
-    *REAL_TO_COME,
-]
+TO_COME = [text_run(arm, seed) for arm in ARMS for seed in seeds(arm)[TRAINED.get(arm, 0) :]]
 STORED = {name: run for name, run in (TOY_RUNS | TEXT_RUNS | REAL).items() if name not in TO_COME}

@@ -368,7 +368,7 @@ def learned(rows) -> Parts:
             },
             nulls={"heads_differ": of_one(percentiles(untrained, rows)[0], "trainings")},
         ),
-        "C28": {"kept_more": secondary(rows)},
+        "C28": secondary(rows),
     }
 
 
@@ -377,15 +377,20 @@ def of_one(value: float, unit: str, n: int = 5) -> Estimate:
     return Estimate(float(value), np.nan, np.nan, n, "one value", unit=unit)
 
 
-def secondary(rows) -> Estimate | None:
-    """How often secondary sinks are held, over all other tokens as old; None where no document has any."""
-    rows = [row for row in rows if np.sum(row.gates[0].secondary_n)]
+def secondary(rows) -> Evidence | dict:
+    """How often secondary sinks are held, over all other tokens as old; nothing where no document has any.
+
+    The null: tokens at the same places in the other documents, over the same.
+    """
+    rows = [row for row in rows if np.sum(row.gates[0].secondary_n) and row.expected]
     if not rows:
-        return None
+        return {"kept_more": None}
     kept, n = (held(rows, f"secondary_{of}").sum(axis=-1) for of in ("kept", "n"))  # (documents, trainings)
     all_kept, all_n = ((held(rows, f"period_{of}") + held(rows, f"other_{of}")).sum(axis=-1) for of in ("kept", "n"))
-    rate, others = kept / n, (all_kept - kept) / (all_n - n)
-    return ratio_of_means(rate.mean(axis=1), others.mean(axis=1), unit="documents")
+    there = np.array([row.expected for row in rows]).sum(axis=-1)
+    others = ((all_kept - kept) / (all_n - n)).mean(axis=1)
+    at_sinks, at_places = (ratio_of_means((one / n).mean(axis=1), others, unit="documents") for one in (kept, there))
+    return Evidence({"kept_more": at_sinks}, nulls={"kept_more": at_places})
 
 
 def steps(rows, budget: int, head_size: int) -> Parts:

@@ -8,7 +8,6 @@ import numpy as np
 from claimbook import plotting
 from claimbook.experiments.trim_kv import evidence
 from claimbook.experiments.trim_kv.evidence import ATTENTION, HEURISTICS, Costs
-from claimbook.experiments.trim_kv.stored import TO_COME
 from claimbook.experiments.units import columns
 from claimbook.plotting import COLOURS, LINES, MARKERS, SOFT, Plot
 from claimbook.stats import mean, ratio_of_means
@@ -37,11 +36,6 @@ ARMS = {
     "printed": "capacity as printed",
     "budget 6": "trained at 6",
     "budget 24": "trained at 24",
-}
-WAITED_FOR = {
-    "learned": "what the gates of SmolLM2-135M keep",
-    "steps": "a cache that evicts on SmolLM2-135M",
-    "latency": "the time of a step",
 }
 SCORES = ("trim", *ATTENTION, "key norm", "keydiff", "rarity", "untrained")
 
@@ -231,12 +225,6 @@ def sizes(rows, layers: int) -> Plot | str:
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
-
-
-def to_come() -> str:
-    """Which stored runs are not made yet, in a sentence or two."""
-    kinds = ", ".join(WAITED_FOR[name] for name in TO_COME)
-    return f"Not run yet: {kinds}. What needs them is untested." if kinds else ""
 
 
 def on_text(needles, articles, long_needles, long_articles, times: float) -> str:

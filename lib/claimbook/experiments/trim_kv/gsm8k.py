@@ -130,16 +130,20 @@ def released(lm: LM, place: str) -> method.Gates:
     The file holds those entries of a state dict that contain ``self_attn.retention_gate``; nothing in it is executed.
     ClaimbookError when there is no such file, or when it fits another model or another gate.
     """
-    state = _read(place)
+    state = read(place)
     inner = f"'{place}' does not fit {lm.name}:"
-    widths = {x.shape[0] for key, x in state.items() if key.endswith("retention_gate.linear1.weight")}
+    if not hasattr(lm.model.config.get_text_config(), "num_key_value_heads"):
+        raise ClaimbookError(f"{inner} gates are released for models of the Llama and Qwen families")
+    widths = {len(x) for key, x in state.items() if key.endswith("retention_gate.linear1.weight") and x.ndim}
     if len(widths) != 1:
         raise ClaimbookError(f"{inner} it holds no retention gates with a hidden layer of one width")
     gates = method.gates_for(lm.model, widths.pop(), 18.0, 0)
     given = {}
     for key, tensor in state.items():
         if found := re.search(r"layers\.(\d+)\.self_attn\.retention_gate\.(.+)$", key):
-            given[f"{found[1]}.{found[2]}"] = tensor
+            if (name := f"{found[1]}.{found[2]}") in given:
+                raise ClaimbookError(f"{inner} it has {key} twice, under several names: keep one of each")
+            given[name] = tensor
     shapes = {key: tuple(x.shape) for key, x in gates.state_dict().items()}
     if wrong := {key for key in shapes | given if shapes.get(key) != tuple(given.get(key, torch.empty(0)).shape)}:
         raise ClaimbookError(f"{inner} {len(wrong)} tensors are missing, unknown or of another shape, as {min(wrong)}")
@@ -147,16 +151,26 @@ def released(lm: LM, place: str) -> method.Gates:
     return gates.requires_grad_(False)
 
 
-def _read(place: str) -> dict[str, Tensor]:
+def read(place: str) -> dict[str, Tensor]:
+    """The tensors of released gates by name, from a file or from the hub; ClaimbookError for what is none."""
     try:
         if not (path := Path(place).expanduser()).is_file():
             from huggingface_hub import hf_hub_download
 
             path = hf_hub_download(place, WEIGHTS)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the hub and pickle each have errors of their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ClaimbookError(f"gates '{place}' are neither a file of tensors nor on the hub: {reason}") from error
+        reason = type(error).__name__
+        raise ClaimbookError(
+            f"gates '{place}' are neither a file that torch.save wrote of tensors alone nor on the hub ({reason})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ClaimbookError(f"gates '{place}' are no state dict (names with their tensors): save gates.state_dict()")
+    for key, one in state.items():
+        plain = isinstance(one, Tensor) and one.layout == torch.strided and one.device.type == "cpu"
+        if not plain or not one.is_floating_point() or not one.isfinite().all():
+            raise ClaimbookError(f"gates '{place}': {key} holds no finite floating-point numbers: save them anew")
+    return state
 
 
 EXPERIMENT = ModelExperiment("problems", Row, problems, measure)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from claimbook.assets import catalogue
 from claimbook.errors import ClaimbookError
+from claimbook.experiments.trim_kv import gsm8k
 from claimbook.lm import corpora
 from claimbook.lm.load import LM
 
@@ -66,3 +67,7 @@ def check(parameters: dict) -> None:
         raise ClaimbookError(f"no gates are released for '{model}': take {' or '.join(PAPERS)}, or `-p gates=FILE`")
     if gates and not os.path.isfile(gates) and gates.count("/") != 1:
         raise ClaimbookError(f"gates '{gates}' are neither a file nor a hub id (owner/name)")
+    if tier == "gpu":
+        catalogue.get(gsm8k.ASSET)
+    if gates and os.path.isfile(gates):
+        gsm8k.read(gates)

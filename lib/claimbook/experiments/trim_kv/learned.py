@@ -46,6 +46,8 @@ class Kept:
 class Row:
     """One article. ``gates``: one for each seed.
 
+    ``expected``, for each seed, over layers and heads: how many of the article's secondary sinks would be held if they
+    were held as often as whatever stands at their places in the other articles; empty where there is one article only.
     ``classes``, of the first article only: sums over even [0] and odd [1] articles of older tokens: "n" [2][20] in
     each random class, "kept" [2][seeds][20][heads]
     of them, "all_n" [2], "all_kept" [2][seeds][heads].
@@ -54,6 +56,7 @@ class Row:
     document: int
     gates: list[Kept]
     untrained: Kept | None
+    expected: list[list[float]]
     classes: dict
 
 
@@ -71,13 +74,19 @@ def units(lm: LM, config: dict) -> dict[Place, Callable[[], list]]:
 
     pieces: dict[Place, Callable[[], list]] = {("gates", i): partial(kept, i) for i in range(len(names))}
     pieces["untrained",] = partial(kept, len(names))
+    if len(ids) > 1:
+        marked = lambda: [kind["secondary"] for kind in kinds()]  # noqa: E731
+        pieces |= {("expected", i): lambda i=i: by_place(stays(i), marked()) for i in range(len(names))}
     found = lambda: classes(lm, ids, [stays(i) for i in range(len(names))], budget)  # noqa: E731
     pieces["classes",] = lambda: [found(), *({} for _ in ids[1:])]
     return pieces
 
 
 def rows(pieces: dict[Place, list], config: dict) -> list[Row]:
-    found = [{"gates": [], "untrained": None, "classes": {}} | assembled(pieces, i) for i in range(config["n_texts"])]
+    found = [
+        {"gates": [], "untrained": None, "expected": [], "classes": {}} | assembled(pieces, i)
+        for i in range(config["n_texts"])
+    ]
     for row in found:
         row["gates"] = [Kept(**one) for one in row["gates"]]
         row["untrained"] = row["untrained"] and Kept(**row["untrained"])
@@ -136,6 +145,16 @@ def _kept(stays: Tensor, sizes: Tensor, kinds: dict[str, Tensor]) -> Kept:
     return Kept(
         first_kept=counts["first"], recent=share, size=[round(one, 4) for one in sizes.flatten().tolist()], **old
     )
+
+
+def by_place(stays: Tensor, marked: list[Tensor]) -> list[list[float]]:
+    """Of each article's marked tokens (T,), how many each head holds of what stands at their places in the others.
+
+    stays (L, B, K, T), B at least 2; a mean over the other articles for each place, summed: over layers and heads.
+    """
+    others = (stays.sum(dim=1, keepdim=True) - stays.int()) / (stays.shape[1] - 1)
+    found = [(others[:, j] * mark).sum(dim=-1).flatten() for j, mark in enumerate(marked)]
+    return [[round(one, 4) for one in row.tolist()] for row in found]
 
 
 def classes(lm: LM, ids: Tensor, stays: list[Tensor], budget: int) -> dict:

@@ -37,7 +37,7 @@ def _begun(recipe: dict, steps: int) -> dict:
     return {"recipe": recipe | {"steps": steps, "horizon": recipe["steps"]}}
 
 
-RUNS = {
+STORED = {
     f"toy_base_{seed}": Stored(
         "delayed_recall:run_base",
         _BASE | {"recipe": _BASE_RECIPE, "seed": seed},
@@ -45,7 +45,7 @@ RUNS = {
     )
     for seed in SEEDS
 }
-RUNS |= {
+STORED |= {
     f"toy_gates_{seed}": Stored(
         "delayed_recall:run_gates",
         _GATES | {"recipe": _GATES_RECIPE, "base": seed},
@@ -54,7 +54,7 @@ RUNS |= {
     )
     for seed in SEEDS
 }
-RUNS |= {
+STORED |= {
     f"toy_{seed}": Stored(
         "recall:run",
         _RECALL | {"base": seed},
@@ -82,7 +82,7 @@ def _measured(run: str, config: dict, prefix: dict, gates: list[str] = _NAMES) -
     return Stored(run, config, assets=_ASSETS, prefix=prefix, reads=tuple(f"trim_kv/{name}" for name in gates))
 
 
-RUNS |= {
+STORED |= {
     f"gates_{seed}": Stored(
         "gates:run",
         _HELD_OUT | _SHAPE | _TRAINING | {"recipe": _TRAINING_RECIPE, "seed": seed},
@@ -93,7 +93,7 @@ RUNS |= {
 }
 # twenty-two times as many tokens, on a GPU: does more training make gates that keep more?
 _LONG_RECIPE = _TRAINING_RECIPE | {"steps": 500, "warmup": 50}
-RUNS |= {
+STORED |= {
     LONG: Stored(
         "gates:run",
         _HELD_OUT | _SHAPE | _TRAINING | {"batch": 16, "recipe": _LONG_RECIPE, "seed": 0},
@@ -103,7 +103,7 @@ RUNS |= {
 }
 _ARTICLES = {"n_texts": 22, "length": 320, "from": 128, "budgets": [32, 64, 128], "printed_budgets": [64]}
 _FACTS = {"n_needles": 40, "n_articles": 40, "length": 1024, "tokens": 320, "least": 132, "seed": 0, "budgets": [64]}
-RUNS |= {
+STORED |= {
     "texts": _measured(
         "texts:run",
         _ARTICLES | {"rules": _RULES, "renumbered": ["snapkv"], "renumbered_budgets": [64]},
@@ -130,7 +130,7 @@ RUNS |= {
     ),
 }
 
-RUNS |= {
+STORED |= {
     "latency": Stored(
         "latency:run",
         {"model": _MODEL, "text": _TEXT, "context": 8192, "chunk": 512, "budget": 128, "width": 512, "rounds": 20}
@@ -138,8 +138,3 @@ RUNS |= {
         assets=_ASSETS,
     ),
 }
-
-# Runs that are not made yet; what they decide is untested, and the page says so. To make one: take its name out, then
-# `claimbook sweeps trim_kv --name NAME`.
-TO_COME = ("learned", "steps", "latency")
-STORED = {name: run for name, run in RUNS.items() if name not in TO_COME}
