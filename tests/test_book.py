@@ -15,13 +15,14 @@ import pytest
 import yaml
 
 import browser
-from claimbook import paths
+from claimbook import commands, paths
 from claimbook.book import build, drawing, every, example, findings, freshness, htmlcheck, pages, scoreboard, share
 from claimbook.claims import words
 from claimbook.display.tables import anchor_id
 from claimbook.errors import ClaimbookError
 from claimbook.plotting import FOR_BOOK
 from claimbook.provenance import seals
+from claimbook.runs import checks
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -542,6 +543,18 @@ def test_missing_values_are_red_and_stay_red(project, capsys):
             build.build()
         told = capsys.readouterr().err
         assert "No key 'headline'" in told and str(project) not in told
+
+
+def test_a_book_that_does_not_build_names_the_chapter_behind_it(project, monkeypatch, capsys):
+    def fail(stale):
+        raise ClaimbookError("the book does not build: 208 warnings or errors, listed above")
+
+    monkeypatch.setattr(build, "build", fail)
+    monkeypatch.setattr(commands, "stale_chapters", dict)
+    monkeypatch.setattr(checks, "problems", lambda name: ["5 of 5 code cells were never executed"])
+    with pytest.raises(ClaimbookError, match="does not build"):
+        commands.book("show")
+    assert "streaming_llm: 5 of 5 code cells were never executed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -56,6 +56,22 @@ def test_a_mistyped_command_is_one_line(monkeypatch, capsys, words):
     assert code == 2 and said.count("\n") == 1 and said.endswith(": see `claimbook --help`\n")
 
 
+@pytest.mark.parametrize("words", ["--seed 3 -p seed=4", "-p seed=4 -p seed=5", "--tier smoke -p tier=cpu"])
+def test_a_parameter_that_is_given_twice_is_refused(monkeypatch, capsys, words):
+    code, said = ends(monkeypatch, capsys, "rerun", "streaming_llm", *words.split())
+    assert code == 2 and said.endswith(" is given twice: say it once\n")
+
+
+def test_folders_of_the_environment_are_those_of_the_front_process(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"CACHE": "models", "MIRROR": "https://example.org", "ROOT": str(tmp_path)}.items():
+        monkeypatch.setenv(f"CLAIMBOOK_{name}", value)
+    monkeypatch.setattr(commands, "status", fails_with(ClaimbookError("enough")))
+    ends(monkeypatch, capsys, "status")
+    assert os.environ["CLAIMBOOK_CACHE"] == str(tmp_path / "models"), "a kernel stands in another folder"
+    assert os.environ["CLAIMBOOK_MIRROR"] == "https://example.org" and paths.root() == tmp_path
+
+
 def test_a_check_that_is_red_is_no_verdict_that_moved(monkeypatch, capsys):
     assert commands._all_of(("a check", lambda: False)) == RED != MOVED
     done = subprocess.CompletedProcess([], 1)

@@ -397,6 +397,15 @@ def test_accept_refuses_a_run_of_other_code(book):
         runner.accept(CHAPTER)
 
 
+def test_accept_refuses_code_of_the_notebook_that_is_not_committed(book):
+    edit(paths.notebook(CHAPTER), "seed = 0", "seed = 3")
+    finished_run(parameters={"seed": 3})
+    before = reference_files()
+    with pytest.raises(ClaimbookError, match=r"coin_flips\.ipynb has code that is not committed: commit it first"):
+        runner.accept(CHAPTER)
+    assert reference_files() == before
+
+
 def test_accept_needs_git(book):
     finished_run()
     shutil.rmtree(book / ".git")
@@ -408,6 +417,14 @@ def test_machine_paths_are_taken_out(book):
     home = os.path.expanduser("~")
     data = {"a": [f"{book}/x", f"{paths.cache()}/y", f"{home}/z", 3]}
     assert runner.without_paths(data) == {"a": ["./x", "<cache>/y", "~/z", 3]}
+    written = f"'\\n{home}/z', file://{home}/z, x{home}/z, {home}z"
+    assert runner.without_paths(written) == f"'\\n~/z', file://~/z, x{home}/z, {home}z"
+
+
+def test_a_home_that_is_the_root_of_all_folders_hides_nothing(book, monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setenv("CLAIMBOOK_CACHE", "learners")
+    assert runner.without_paths("<th>learners</th>, iVBORw0KGgo/AAA") == "<th>learners</th>, iVBORw0KGgo/AAA"
 
 
 # --- book and all chapters ---------------------------------------------------------------------------------------

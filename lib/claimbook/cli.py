@@ -22,6 +22,7 @@ parameters; 2 bad input, with one line that says what to do; 3 a run failed; 4 a
 itself; 130 interrupted.
 """
 
+FOLDERS = ("CLAIMBOOK_CACHE", "CLAIMBOOK_MIRROR", "CLAIMBOOK_ROOT")
 LOGS = ("TORCH_LOGS", "TORCH_LOGS_FORMAT", "TORCH_LOGS_OUT", "TORCH_TRACE", "TRANSFORMERS_VERBOSITY")
 
 app = typer.Typer(help=HELP, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -39,6 +40,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     # for all that is drawn here or started from here: our look of figures, and words that are read as UTF-8
     os.environ |= {"MATPLOTLIBRC": str(paths.matplotlibrc()), "PYTHONUTF8": "1"}
+    for name in FOLDERS:  # kernels stand in another folder
+        if (value := os.environ.get(name)) and "://" not in value:
+            os.environ[name] = os.path.abspath(paths.expanded(value))
     for name in LOGS:  # what they say would stand among a notebook's outputs, and a wrong value is an error of torch's
         os.environ.pop(name, None)
     try:
@@ -125,7 +129,8 @@ def rerun(
     from claimbook import commands
 
     common = {"tier": tier, "models": models, "seed": seed, "device": device, "dtype": dtype, "text": text}
-    given = {name: value for name, value in common.items() if value is not None} | commands.pairs(p or [])
+    options = [f"{name}={value}" for name, value in common.items() if value is not None]
+    given = commands.pairs([*options, *(p or [])])
     raise typer.Exit(commands.rerun(chapter, given, result))
 
 

@@ -24,6 +24,9 @@ def pairs(words: list[str]) -> dict[str, str]:
     wrong = [word for word in words if "=" not in word]
     if wrong:
         raise ClaimbookError(f"-p takes name=value, not '{wrong[0]}'")
+    names = [word.partition("=")[0] for word in words]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ClaimbookError(f"{twice[0]} is given twice: say it once")
     return dict(word.split("=", 1) for word in words)
 
 
@@ -62,12 +65,19 @@ def accept(chapter: str) -> None:
 def book(stale: str) -> int:
     """Run what is stale (or only mark it), then build."""
     from claimbook.book import build as pages
+    from claimbook.runs import checks
 
     if stale not in ("run", "show"):
         raise ClaimbookError(f"--stale is run or show, not '{stale}'")
     names = stale_chapters()
     code = _run_stale(names) if stale == "run" else 0
-    print(f"book: {pages.build(stale=names).relative_to(paths.root())}")
+    try:
+        print(f"book: {pages.build(stale=names).relative_to(paths.root())}")
+    except ClaimbookError:
+        for name in parameters.notebooks():  # what lies behind it is often a notebook without its outputs
+            for line in checks.problems(name):
+                print(f"{name}: {line}", file=sys.stderr)
+        raise
     return code
 
 

@@ -209,7 +209,7 @@ class Parameters(BaseModel):
 
     tier: Literal["smoke", "cpu", "gpu"] = Field(description=UNKNOWN + "smoke, cpu, gpu")
     models: Annotated[Text, AfterValidator(lambda names: ",".join(map(_model, model_names(names))))]
-    seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0, not {}")
+    seed: int = Field(ge=0, lt=2**31, description="must be a whole number from 0 to 2147483647, not {}")
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$", description=UNKNOWN + "auto, cpu, cuda, mps")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description=UNKNOWN + "float32, bfloat16, float16")
     text: Annotated[Text, AfterValidator(_text)]

@@ -7,8 +7,10 @@ folder without ``result.json`` is a run that did not end: its notebook stays for
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -241,6 +243,8 @@ def accept(chapter: str) -> list[Path]:
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]
     commit = _clean_commit([*written, paths.root() / "README.md"])  # whose scoreboard follows
+    if _cells(machine.committed(notebook)) != _cells(notebook.read_text(encoding="utf-8")):
+        raise ClaimbookError(f"{_short(notebook)} has code that is not committed: commit it first")
     current = fingerprints.chapter_parts(chapter, result["tier"])
     if target != paths.result(chapter):
         current["packages"] = result["provenance"]["parts"]["packages"]  # a GPU's machine has a build of its own
@@ -330,6 +334,11 @@ def _clean_commit(written: list[Path]) -> str:
     return commit
 
 
+def _cells(text: str) -> str:
+    """Hash of a notebook's code cells, "" for none."""
+    return codehash.notebook_hash(json.loads(text)) if text else ""
+
+
 def with_outputs(nb: dict, executed: dict) -> dict:
     """``nb`` as it stands, prose edits included, with the outputs of its executed copy; cells must match in code."""
     ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
@@ -358,15 +367,23 @@ def _is_injected(cell: dict) -> bool:
 
 def without_paths(data):
     """JSON data in which this machine's folders are replaced: a stored file must not name them."""
-    for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (Path(os.path.expanduser("~")), "~")):
-        data = replaced(data, str(place), name)  # "~" itself, and not an error, where there is no home
+    for place, name in ((paths.cache(), "<cache>"), (paths.root(), "."), (paths.expanded("~"), "~")):
+        # a home may be missing, or "/" as in a container: then there is nothing to hide
+        if place.is_absolute() and place.parent != place:
+            folder = re.compile(rf"((?<![\w.])|(?<=\\n)){re.escape(str(place))}(?![\w-])")  # whole, not part of a word
+            data = _mapped(data, lambda text, folder=folder, name=name: folder.sub(name, text))
     return data
 
 
 def replaced(data, old: str, new: str):
     """JSON data with a text replaced in all its strings."""
+    return _mapped(data, lambda text: text.replace(old, new))
+
+
+def _mapped(data, change: Callable[[str], str]):
+    """JSON data with all its strings changed."""
     if isinstance(data, str):
-        return data.replace(old, new)
+        return change(data)
     if isinstance(data, list):
-        return [replaced(item, old, new) for item in data]
-    return {key: replaced(value, old, new) for key, value in data.items()} if isinstance(data, dict) else data
+        return [_mapped(item, change) for item in data]
+    return {key: _mapped(value, change) for key, value in data.items()} if isinstance(data, dict) else data
