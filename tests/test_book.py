@@ -551,7 +551,7 @@ def test_a_book_that_does_not_build_names_the_chapter_behind_it(project, monkeyp
 
     monkeypatch.setattr(build, "build", fail)
     monkeypatch.setattr(commands, "stale_chapters", dict)
-    monkeypatch.setattr(checks, "problems", lambda name: ["5 of 5 code cells were never executed"])
+    monkeypatch.setattr(checks, "problems", lambda name: [f"{name}: 5 of 5 code cells were never executed"])
     with pytest.raises(ClaimbookError, match="does not build"):
         commands.book("show")
     assert "streaming_llm: 5 of 5 code cells were never executed" in capsys.readouterr().err

@@ -53,6 +53,10 @@ def add_warning(nb):
     nb["cells"][-1]["outputs"].append({"output_type": "stream", "name": "stderr", "text": ["careful"]})
 
 
+def add_nothing(nb):
+    nb["cells"][-1]["outputs"].append({"output_type": "stream", "name": "stdout", "text": ["a: 74% [nan%, nan%]"]})
+
+
 def inject(nb):
     cells(nb, "parameters")[0]["metadata"]["tags"].append("injected-parameters")
 
@@ -80,6 +84,7 @@ def other_kernel(nb):
         (swap_counts, "not executed in order"),
         (add_error, "stored error ValueError"),
         (add_warning, "stderr"),
+        (add_nothing, "prints nan or inf"),
         (inject, "injected parameters"),
         (untag_parameters, "one code cell tagged 'parameters', it has 0"),
         (empty_claim_cell, "a claim cell must show"),

@@ -76,7 +76,7 @@ def book(stale: str) -> int:
     except ClaimbookError:
         for name in parameters.notebooks():  # what lies behind it is often a notebook without its outputs
             for line in checks.problems(name):
-                print(f"{name}: {line}", file=sys.stderr)
+                print(line, file=sys.stderr)
         raise
     return code
 

@@ -72,6 +72,8 @@ def _cell_faults(cell: dict) -> list[str]:
             found.append(f"stored error {output['ename']}")
         if output.get("name") == "stderr":
             found.append("stored output on stderr (a warning or a progress bar)")
+        if re.search(r"\b(nan|inf)\b", "".join(output.get("text", ""))):
+            found.append("it prints nan or inf, which no reader can use: say what was not measured")
     if CLAIM_TAG in _tags(cell) and {output["output_type"] for output in cell["outputs"]} != {"display_data"}:
         found.append("a claim cell must show its cards and nothing else: measure in a cell before")
     return found
