@@ -174,7 +174,11 @@ def toy(arms: dict[str, list[toys.Row]]) -> Found:
     preconditions = {claim: {"has_a_sink": t.mean(ungated, *compared)} for claim, compared in sinks.items()}
     preconditions["C11"]["gate_removes"] = preconditions["C35"]["gate_removes"] = removes
     preconditions["C22"]["gate_removes"] = t.mean(less(0.31), "4 heads, elementwise", "4 heads")
-    return together(parts, preconditions=preconditions)
+    seen = {  # the same gates where a query sees itself
+        "elementwise_leaves": t.mean(less(0.5), "elementwise", "none"),
+        "headwise_leaves": t.mean(less(0.5), "headwise", "none"),
+    }
+    return together(parts, {"C34": seen}, preconditions)
 
 
 # --- decoders on text ------------------------------------------------------------------------------------------------

@@ -330,7 +330,13 @@ def most(seen: np.ndarray, expected: np.ndarray, kept: np.ndarray) -> np.ndarray
 
 
 def random_classes(rows) -> Estimate:
-    """The null of `sentence_ends`: the largest ratio of twenty random classes of as many tokens."""
+    """The null of `sentence_ends`: the largest of `class_ratios`."""
+    ratios = class_ratios(rows)
+    return of_one(max(ratios), "classes", len(ratios))
+
+
+def class_ratios(rows) -> list[float]:
+    """The ratio of `sentence_ends` for twenty random classes of about as many tokens."""
     found = next(row.classes for row in rows if row.classes)
     kept, n, all_kept, all_n = (np.array(found[name], dtype=float) for name in ("kept", "n", "all_kept", "all_n"))
     ratios = []
@@ -339,7 +345,7 @@ def random_classes(rows) -> Estimate:
         head = most(seen[0], expected[0], all_kept[0] / max(1, (len(rows) + 1) // 2))
         of_head = [np.take_along_axis(part[1], head, axis=1).mean() for part in (seen, expected)]
         ratios.append(of_head[0] / max(of_head[1], 1e-9))
-    return of_one(max(ratios), "classes", len(ratios))
+    return ratios
 
 
 def percentiles(of, rows) -> np.ndarray:
@@ -418,6 +424,11 @@ def steps(rows, budget: int, head_size: int) -> Parts:
             nulls={"same_evictions": mean([r.window_same for r in rows], unit="documents", within=(0, 1))},
         ),
     }
+
+
+def step_ratio(rows, rule: str) -> Estimate:
+    """Time of a step of TRIM-KV over that of another rule, by rounds."""
+    return median_ratio(*(np.log([row.ms[name] for row in rows]) for name in ("trim", rule)), unit="rounds")
 
 
 def latency(rows) -> Parts:
