@@ -13,13 +13,13 @@ from claimbook.errors import ClaimbookError
 
 def root() -> Path:
     """Repository root: ``$CLAIMBOOK_ROOT``, else the checkout this package is installed from."""
-    return _resolved(os.environ.get("CLAIMBOOK_ROOT") or str(Path(__file__).parents[2]), os.getcwd())
+    return _resolved(os.environ.get("CLAIMBOOK_ROOT") or "", os.getcwd())
 
 
 @functools.lru_cache(maxsize=16)
 def _resolved(path: str, folder: str) -> Path:
     """An absolute path; it is asked for some hundred thousand times while hashes of code are made."""
-    return Path(folder, path).resolve()
+    return Path(folder, path or Path(__file__).parents[2]).resolve()
 
 
 def cache() -> Path:

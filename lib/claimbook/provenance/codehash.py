@@ -22,6 +22,8 @@ from claimbook import files, paths
 # converter's version), and the proof of a model, which only refuses. What turns text into tokens is never plumbing.
 PLUMBING = {f"claimbook.{name}" for name in ("assets", "errors", "files", "lm.proof", "paths", "provenance", "runs")}
 
+LIBRARY = os.path.dirname(os.path.dirname(claimbook.__file__))  # where this package lies
+
 # Assignments left out of a module's hash: a release number, and the table of stored runs (each is hashed on its own).
 UNHASHED_NAMES = {"__version__", "STORED"}
 
@@ -113,7 +115,7 @@ def module_file(name: str) -> Path | None:
     """Source file of a claimbook module, without importing it; None when there is no such module."""
     # text and not Path: this is asked some hundred thousand times
     inner = name.replace(".", os.sep)
-    for folder in (os.path.join(paths.root(), "lib"), os.path.dirname(os.path.dirname(claimbook.__file__))):
+    for folder in dict.fromkeys((f"{paths.root()}{os.sep}lib", LIBRARY)):
         for path in (os.path.join(folder, inner, "__init__.py"), os.path.join(folder, f"{inner}.py")):
             if os.path.isfile(path):
                 return Path(path)
