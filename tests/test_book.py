@@ -912,7 +912,7 @@ def test_faults_come_from_their_file(project):
     text = pages.faults()
     assert "| kill -9 | 10 | 9 ×: killed; exit 0 |" in text and "Done on 2026-11-27." in text
     assert "| a full disk | 1 | exit 2: the disk \\| is full |" in text
-    assert "| a proxy | 1 | exit 2: use \\--mirror, `fetch --mirror a_b` |" in text
+    assert "| a proxy | 1 | exit 2: use `--mirror`, `fetch --mirror a_b` |" in text
     assert "**did not hold:** left in the temporary folder: x |" in text
 
 

@@ -236,5 +236,10 @@ def _codes(names: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A sentence that stands as it is in a cell of a Markdown table; two hyphens are an option, no dash."""
-    return re.sub(r"`[^`|]*`|[|<>_*]|-(?=-)", lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", text)
+    """A sentence that stands as it is in a cell of a Markdown table; a word with two hyphens is code, not a dash."""
+
+    def plain(found: re.Match) -> str:
+        word = found[0]
+        return word if word[0] == "`" else f"`{word}`" if "--" in word else f"\\{word}"
+
+    return re.sub(r"`[^`|]*`|[^\s`|;,]*--[^\s`|;,]*|[|<>_*]", plain, text)
