@@ -71,9 +71,9 @@ def finite(name: str, model) -> None:
 
 
 def _plain(name: str, model) -> None:
-    """Refuse a folder's weights that are stored in 8 bits and were read as if they were whole numbers or wide floats.
+    """Refuse a folder with an adapter that is not read, or with 8-bit weights that were read as whole numbers.
 
-    So it is where a quantised model has lost the part of its config that says by what to scale them.
+    The latter is where a quantised model has lost the part of its config that says by what to scale them.
     """
     folder = Path(model.name_or_path)
     if not model.name_or_path or not folder.is_dir():
@@ -102,7 +102,8 @@ def _stored(folder: Path) -> Iterator[tuple[str, str]]:
     kinds = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
     for path in [] if paths else sorted(folder.glob("pytorch_model*.bin")):
         state = torch.load(path, map_location="meta", weights_only=True)
-        yield from ((key, kinds.get(one.dtype, str(one.dtype).removeprefix("torch."))) for key, one in state.items())
+        tensors = {key: one for key, one in state.items() if isinstance(one, Tensor)}
+        yield from ((key, kinds.get(one.dtype, str(one.dtype).removeprefix("torch."))) for key, one in tensors.items())
 
 
 def vocabulary(name: str, model, tokenizer) -> None:

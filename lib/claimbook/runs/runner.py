@@ -243,7 +243,10 @@ def accept(chapter: str) -> list[Path]:
     notebook = paths.notebook(chapter)
     written = [notebook, target] if target == paths.result(chapter) else [target]
     commit = _clean_commit([*written, paths.root() / "README.md"])  # whose scoreboard follows
-    if _cells(machine.committed(notebook)) != _cells(notebook.read_text(encoding="utf-8")):
+    before = machine.committed(notebook)
+    if not before or codehash.notebook_hash(json.loads(before)) != codehash.notebook_hash(
+        files.read_notebook(notebook)
+    ):
         raise ClaimbookError(f"{_short(notebook)} has code that is not committed: commit it first")
     current = fingerprints.chapter_parts(chapter, result["tier"])
     if target != paths.result(chapter):
@@ -332,11 +335,6 @@ def _clean_commit(written: list[Path]) -> str:
             f"uncommitted changes ({', '.join(other[:3])}{' …' if other[3:] else ''}): commit them first"
         )
     return commit
-
-
-def _cells(text: str) -> str:
-    """Hash of a notebook's code cells, "" for none."""
-    return codehash.notebook_hash(json.loads(text)) if text else ""
 
 
 def with_outputs(nb: dict, executed: dict) -> dict:

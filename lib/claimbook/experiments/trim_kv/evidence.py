@@ -420,8 +420,8 @@ def steps(rows, budget: int, head_size: int) -> Parts:
             "with_positions": Exact(head_size * (one.extra + one.extra_positions) / one.key_bytes),
         },
         "C26": Evidence(
-            {"same_evictions": mean(same[lowest], unit="documents", within=(0, 1))},
-            nulls={"same_evictions": mean([r.window_same for r in rows], unit="documents", within=(0, 1))},
+            {"same_evictions": Exact(float(np.mean(same[lowest])), n)},
+            nulls={"same_evictions": Exact(float(np.mean([r.window_same for r in rows])), n)},
         ),
     }
 

@@ -215,8 +215,8 @@ def sizes(rows, layers: int) -> Plot | str:
     ax.grid(visible=False)
     return Plot(
         fig,
-        title=f"{int(sink.sum())} of {sink.size} heads hold the first token to the end, {int(window.sum())} learned a "
-        "window",
+        title=f"{int(sink.sum())} of {sink.size} heads hold the first token to the end, {int(window.sum())} are "
+        "windows",
         caption="Soft size: the sum of beta to the power of age, at the end of 512 tokens, mean over documents and "
         "trainings. S: the first token is held in nine documents of ten. W: nine in ten kept tokens are the most "
         "recent, and the soft size is below the budget of 64.",
