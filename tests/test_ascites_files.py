@@ -173,6 +173,18 @@ def test_cohorts_come_from_the_table(folder):
     assert own_files.load(given(folder))[0].cohort == "own scans"
 
 
+def test_a_table_may_name_files_as_they_are_called(folder):
+    """With their endings; and a Mac writes an accent of a file's name as a character of its own."""
+    for place in ("ct", "labels"):
+        (folder / place / "a.nii.gz").rename(folder / place / "e\u0301_0000.nii.gz")
+    table = folder / "cohorts.csv"
+    for name in ("\u00e9", "\u00e9.nii.gz", "e\u0301_0000.NII.GZ"):
+        table.write_text(f"stem,cohort\n{name},Ward 3\n", encoding="utf-8")
+        (scan,) = own_files.load(given(folder, cohort_csv=str(table)))
+        assert (scan.name, scan.patient, scan.cohort) == ("\u00e9", "\u00e9", "Ward 3")
+    assert_right(opened(folder))
+
+
 def test_names_of_nnunet_are_matched(folder):
     (folder / "ct" / "a.nii.gz").rename(folder / "ct" / "a_0000.nii.gz")
     assert_right(opened(folder))

@@ -347,6 +347,7 @@ def test_the_example_is_read_where_nothing_is_given():
     ("name", "text", "said"),
     [
         ("topics", "id,name\na,A\na,B\n", "line 3: the id 'a' stands twice"),
+        ("topics", "id,name\na,A\nA,B\n", "line 3: the id 'A' stands twice"),
         ("topics", "name\nA\n", "no column id"),
         ("topics", "id,name\n", "no rows"),
         ("edges", EDGES + "c,a\n", "circle: a → b → c → a"),
@@ -357,6 +358,7 @@ def test_the_example_is_read_where_nothing_is_given():
         ("answers", "student,topic,correct\nAnn,q,1\n", "the topic 'q' is not among"),
         ("ratings", "student,plan,rater,score\nBob,planner,Bo,1\n", "no answers of student 'Bob'"),
         ("ratings", "student,plan,rater,score\nAnn,mine,Bo,1\n", "no plan 'mine'; rate planner, closed"),
+        ("ratings", RATINGS + "ann, Planner,bo,2\n", "line 4: bo rates this plan of Ann twice"),
         ("ratings", "student,plan,rater,score\nAnn,planner,Bo,good\n", "score must be a number, not 'good'"),
         ("ratings", "student,plan,rater,score\nAnn,planner,Bo,nan\n", "score must be a number, not 'nan'"),
         ("ratings", "student,plan,rater,score\nAnn,planner,Bo,1e400\n", "score must be a number, not '1e400'"),
@@ -366,6 +368,31 @@ def test_what_is_wrong_is_one_line(tmp_path, name, text, said):
     with pytest.raises(ClaimbookError) as error:
         inputs.check(given(tmp_path, **{name: text}))
     assert said in str(error.value) and "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_names_that_differ_in_case_or_spaces_are_one(tmp_path):
+    answers = ANSWERS.replace("Ann,b", "ANN , B").replace("Ann,c,0\nAnn,c,0", "Ann,c,0\nann,C,1")
+    own = own_files.load(given(tmp_path, edges=EDGES.upper().replace("A,B", " A,b"), answers=answers))
+    assert own.course.ids == ("a", "b", "c") and own.course.graph.edges == [(0, 1), (1, 2)]
+    (ann,) = own.students
+    assert ann.name == "Ann" and ann.answers == ((1, 1, 1), (0,), (0, 1))
+
+
+def test_an_accent_is_one_character_or_two(tmp_path):
+    """As a Mac writes it beside what a spreadsheet writes; refused, the two would look the same."""
+    one, two = "alg\u00e8bre", "alge\u0300bre"
+    texts = (text.replace("a,", f"{name},") for text, name in ((TOPICS, one), (EDGES, two), (ANSWERS, two)))
+    own = own_files.load(given(tmp_path, **dict(zip(("topics", "edges", "answers"), texts, strict=True))))
+    assert own.course.ids[0] == one and own.students[0].answers == ((1, 1, 1), (0,), (0, 0))
+
+
+def test_a_long_circle_is_named_in_short(tmp_path):
+    ids = [f"t{i}" for i in range(3000)]
+    edges = [f"{u},{v}" for u, v in zip(ids, ids[1:] + ids[:1], strict=True)]
+    texts = {"topics": "\n".join(["id", *ids]), "edges": "\n".join(["prerequisite,topic", *edges])}
+    with pytest.raises(ClaimbookError, match="and 2981 more; leave one of these edges out") as error:
+        own_files.load(given(tmp_path, **texts))
+    assert len(str(error.value)) < 500
 
 
 def test_files_that_are_missing_and_models_that_are_several(tmp_path):

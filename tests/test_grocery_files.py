@@ -493,8 +493,17 @@ def test_without_a_file_the_recipes_are_those_of_wikibooks():
     assert inputs.WIKIBOOKS == recipes.ASSET
 
 
+def test_an_accent_written_in_two_characters_or_as_an_escape_is_the_letter(tmp_path):
+    decomposed = [
+        [unicodedata.normalize("NFD", cell) for cell in row] for row in [["caf\u00e9", *ROWS[0][1:]], *ROWS[1:]]
+    ]
+    assert read(tmp_path, as_csv(decomposed).encode())[0].title == "caf\u00e9"
+    rows = [dict(zip(own_files.RECIPES, row, strict=True)) for row in decomposed]
+    assert read(tmp_path, json.dumps(rows, ensure_ascii=True).encode(), "mine.json")[0].title == "caf\u00e9"
+
+
 def test_a_chapter_without_a_check_of_its_own_is_not_imported():
     """Its inputs would import torch, for seconds, before the first line is said."""
-    code = "import sys; from claimbook.runs import parameters; parameters.resolve('streaming_llm', {})"
-    code += "; assert 'torch' not in sys.modules and 'claimbook.experiments.streaming_llm.inputs' not in sys.modules"
+    code = "import sys; from claimbook.runs import parameters; parameters.resolve('sink_emergence', {})"
+    code += "; assert 'torch' not in sys.modules and 'claimbook.experiments.sink_emergence.inputs' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

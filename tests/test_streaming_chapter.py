@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from claimbook import paths
+from claimbook.errors import ClaimbookError
+from claimbook.experiments.streaming_llm import inputs
 from claimbook.runs import parameters
 
 
@@ -23,6 +25,14 @@ def book(tmp_path_factory):
     words = ["river", "past", "a", "village", "where", "nobody", "knows", "how", "deep", "it", "is"]
     file.write_text(" ".join(draw.choice(words) for _ in range(2000)))
     return str(file)
+
+
+def test_documents_too_short_for_the_cache_are_refused_before_a_kernel_starts():
+    values = parameters.defaults("streaming_llm")
+    with pytest.raises(ClaimbookError, match="length=1 is too short for a cache of 256: at least 513 tokens"):
+        inputs.check(values | {"length": 1})
+    inputs.check(values | {"length": 513})
+    inputs.check(values | {"tier": "smoke", "length": 257})
 
 
 def test_a_new_machine_fetches_what_a_run_opens_and_no_more():

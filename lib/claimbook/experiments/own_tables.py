@@ -1,9 +1,9 @@
 """Tables of a reader's own, CSV or JSON as spreadsheets and scripts write it: one reader for every chapter.
 
 What is clearly meant is taken as meant: any encoding that can be told, comma, semicolon or tab, a header in any case
-and order. Where a reader may want to know of it, one line is printed: an encoding that is a guess, columns that are not
-read. Whatever else is wrong is refused in one line that names the file, its lines and the way out, and nothing is
-dropped silently.
+and order, an accent with its letter or behind it. Where a reader may want to know of it, one line is printed: an
+encoding that is a guess, columns that are not read. Whatever else is wrong is refused in one line that names the file,
+its lines and the way out, and nothing is dropped silently.
 """
 
 import codecs
@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -36,7 +37,8 @@ Row = tuple[str, dict[str, object]]  # where it stands ("line 4", "row 3") and w
 def rows(path: str, columns: tuple[str, ...], more: tuple[str, ...] = ()) -> list[Row]:
     """The rows of a file, one or more, each with all of ``columns``; of ``more``, None where the file lacks it.
 
-    ClaimbookError for a file that cannot be read as a table with these columns.
+    Texts are in Unicode's composed form (NFC). ClaimbookError for a file that cannot be read as a table with these
+    columns.
     """
     text = _text(path, columns)
     is_json = Path(path).suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{")  # no CSV header begins so
@@ -87,7 +89,7 @@ def _cells(path: str, text: str, delimiter: str, strict: bool = True) -> Iterato
 
 def _json_rows(path: str, text: str, columns: tuple[str, ...], more: tuple[str, ...]) -> list[Row]:
     try:  # objects become tuples of pairs, which JSON has not: a dict would lose a name that comes twice
-        rows = json.loads(text, object_pairs_hook=tuple)
+        rows = _composed(json.loads(text, object_pairs_hook=tuple))
         json.dumps(rows, ensure_ascii=False).encode()  # half a character is no text
     except (ValueError, RecursionError) as error:
         refuse(path, f"it cannot be read as JSON ({error}): give one list of objects, [{{…}}, {{…}}]")
@@ -116,6 +118,13 @@ def key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def _composed(value: object) -> object:
+    """JSON data with composed texts: an escape may have written one in pieces."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    return type(value)(map(_composed, value)) if isinstance(value, (list, tuple)) else value
+
+
 def _plain(value: object) -> object:
     """JSON data in which objects are dicts again."""
     if isinstance(value, tuple):
@@ -133,7 +142,7 @@ def _say_ignored(path: str, names: list[str], columns: tuple[str, ...]) -> None:
 
 
 def _text(path: str, columns: tuple[str, ...]) -> str:
-    """The text of a file, with line breaks as they are."""
+    """The text of a file in composed form, with line breaks as they are."""
     data = _bytes(path, columns)
     encoding = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), None)
     if encoding is None and b"\0" in data:
@@ -146,7 +155,7 @@ def _text(path: str, columns: tuple[str, ...]) -> str:
         text = _windows_text(path, data)
     if not text.strip():
         refuse(path, f"it is empty: give {', '.join(columns)}")
-    return text
+    return unicodedata.normalize("NFC", text)
 
 
 def _bytes(path: str, columns: tuple[str, ...]) -> bytes:

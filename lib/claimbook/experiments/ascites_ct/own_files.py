@@ -10,6 +10,7 @@ volume without a word is refused in one line that names the file and the way out
 import gzip
 import os
 import re
+import unicodedata
 import warnings
 import zlib
 from collections import Counter
@@ -101,10 +102,15 @@ def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]
     if not found:
         kinds = ".nii or .nii.gz files" + (", or a folder of DICOM slices for each scan" if series else "")
         raise ClaimbookError(f"{parameter}: '{folder}' holds nothing to read: put {kinds} there")
-    stems = [re.sub(r"(_0000)?(\.nii(\.gz)?)?$", "", path.name, flags=re.IGNORECASE) for path in found]
+    stems = [_stem(path.name) for path in found]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{parameter}: several files are called {_listed(twice)}: keep one of each")
     return dict(zip(stems, found, strict=True))
+
+
+def _stem(name: str) -> str:
+    """By what an image and its masks go together; a Mac writes an é of a file's name in two characters."""
+    return unicodedata.normalize("NFC", re.sub(r"(_0000)?(\.nii(\.gz)?)?$", "", name, flags=re.IGNORECASE))
 
 
 def _matching(images: dict[str, Path], folder: object, parameter: str) -> dict[str, Path]:
@@ -125,17 +131,17 @@ def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]
     file = Path(str(path)).name
     table = own_tables.rows(str(path), ("stem", "cohort"), ("patient", "contrast"))
     rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for _, row in table]
-    stems = [row["stem"] for row in rows]
+    stems = [_stem(row["stem"]) for row in rows]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{file}: {_listed(twice)} on several lines: one line a scan")
     for lacking, where in ((images.keys() - set(stems), file), (set(stems) - images.keys(), "ct_dir")):
         if lacking:
             raise ClaimbookError(f"{where} has no {_listed(sorted(lacking))}: one line for each image")
-    if empty := [row["stem"] for row in rows if not row["cohort"]]:
+    if empty := [stem for stem, row in zip(stems, rows, strict=True) if not row["cohort"]]:
         raise ClaimbookError(f"{file}: no cohort for {_listed(empty)}")
     return {
-        row["stem"]: {"cohort": row["cohort"], "patient": row["patient"] or row["stem"], "contrast": row["contrast"]}
-        for row in rows
+        stem: {"cohort": row["cohort"], "patient": row["patient"] or stem, "contrast": row["contrast"]}
+        for stem, row in zip(stems, rows, strict=True)
     }
 
 

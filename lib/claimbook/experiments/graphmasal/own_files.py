@@ -1,8 +1,8 @@
 """A reader's own topics, prerequisites, answers and ratings, as CSV; whatever is wrong is one line with a way out.
 
-The example in ``data/graphmasal/example`` is real where it can be: topics and prerequisites are a part of the
-library's, answers and gains those of simulated learners. ``python -m claimbook.experiments.graphmasal.own_files``
-makes it.
+Ids and names that differ in case or spaces are one, as first spelt. The example in ``data/graphmasal/example`` is real
+where it can be: topics and prerequisites are a part of the library's, answers and gains those of simulated learners.
+``python -m claimbook.experiments.graphmasal.own_files`` makes it.
 """
 
 import csv
@@ -117,23 +117,21 @@ def _course(topics_file: str, edges_file: str) -> Course:
     listed = _rows(topics_file, Topic)
     at: dict[str, int] = {}
     for place, topic in listed:
-        if topic.id in at:
+        if own_tables.key(topic.id) in at:
             own_tables.refuse(
                 topics_file, f"{place}: the id '{topic.id}' stands twice; give each topic an id of its own"
             )
-        at[topic.id] = len(at)
+        at[own_tables.key(topic.id)] = len(at)
     edges = []
     for place, edge in _rows(edges_file, Edge):
-        for topic in (edge.prerequisite, edge.topic):
-            _known(edges_file, place, topic, at)
-        edges.append((at[edge.prerequisite], at[edge.topic]))
-    ids = tuple(at)
+        edges.append(tuple(_known(edges_file, place, topic, at) for topic in (edge.prerequisite, edge.topic)))
+    rows = [topic for _, topic in listed]
+    ids = tuple(row.id for row in rows)
     try:
         graph = Graph.of(len(at), edges)
     except ValueError:
-        round_ = " → ".join(ids[v] for v in _circle(edges))
+        round_ = own_tables.listed((ids[v] for v in _circle(edges)), " → ")
         own_tables.refuse(edges_file, f"prerequisites go round in a circle: {round_}; leave one of these edges out")
-    rows = [topic for _, topic in listed]
     return Course(ids, tuple(row.name or row.id for row in rows), tuple(row.description for row in rows), graph)
 
 
@@ -151,11 +149,12 @@ def _circle(edges: list[tuple[int, int]]) -> list[int]:
 
 
 def _students(file: str, course: Course) -> list[Student]:
-    at = {topic: i for i, topic in enumerate(course.ids)}
+    at = {own_tables.key(topic): i for i, topic in enumerate(course.ids)}
     answers: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    spelt: dict[str, str] = {}
     for place, answer in _rows(file, Answer):
-        _known(file, place, answer.topic, at)
-        answers[answer.student][at[answer.topic]].append(int(answer.correct))
+        name = spelt.setdefault(own_tables.key(answer.student), answer.student)
+        answers[name][_known(file, place, answer.topic, at)].append(int(answer.correct))
     return [_student(name, given, course.graph) for name, given in answers.items()]
 
 
@@ -168,23 +167,28 @@ def _student(name: str, given: dict[int, list[int]], graph: Graph) -> Student:
 
 
 def _ratings(file: str, students: list[Student]) -> list[Rating]:
-    names, found = {student.name for student in students}, []
+    names, ways = ({own_tables.key(one): one for one in of} for of in ([one.name for one in students], WAYS))
+    found: dict[tuple[str, ...], Rating] = {}
     for place, rating in _rows(file, Rating):
-        if rating.student not in names:
-            own_tables.refuse(
-                file, f"{place}: no answers of student '{rating.student}'; there are {', '.join(sorted(names))}"
-            )
-        if rating.plan not in WAYS:
+        who, plan, rater = map(own_tables.key, (rating.student, rating.plan, rating.rater))
+        if who not in names:
+            there = own_tables.listed(sorted(names.values()))
+            own_tables.refuse(file, f"{place}: no answers of student '{rating.student}'; there are {there}")
+        if plan not in ways:
             own_tables.refuse(file, f"{place}: no plan '{rating.plan}'; rate {', '.join(WAYS)}")
-        found.append(rating)
-    return found
+        if (who, plan, rater) in found:
+            own_tables.refuse(file, f"{place}: {rating.rater} rates this plan of {names[who]} twice; leave one out")
+        found[who, plan, rater] = rating.model_copy(update={"student": names[who], "plan": ways[plan]})
+    return list(found.values())
 
 
-def _known(file: str, place: str, topic: str, at: dict[str, int]) -> None:
-    if topic not in at:
+def _known(file: str, place: str, topic: str, at: dict[str, int]) -> int:
+    """The number of a topic by its name."""
+    if (key := own_tables.key(topic)) not in at:
         own_tables.refuse(
             file, f"{place}: the topic '{topic}' is not among the topics; add it there or correct it here"
         )
+    return at[key]
 
 
 def _rows(file: str, kind: type[_Row]) -> list[tuple[str, _Row]]:

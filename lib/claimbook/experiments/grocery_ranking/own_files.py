@@ -5,7 +5,6 @@ and the way out.
 """
 
 import re
-import unicodedata
 from dataclasses import replace
 
 from claimbook.experiments import own_tables
@@ -36,7 +35,7 @@ def recipes(path: str) -> tuple[Recipe, ...]:
             problems.append(f"{place}: {', '.join(wrong)}")
         else:
             places.append(place)
-            found.append(Recipe(*(unicodedata.normalize("NFC", text.strip()) for text in labels), items))
+            found.append(Recipe(*(text.strip() for text in labels), items))
     own_tables.refuse_any(path, problems)
     found = _spelt_once(found)
     own_tables.refuse_any(path, _unusable(places, found))

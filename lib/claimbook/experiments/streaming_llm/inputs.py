@@ -15,19 +15,29 @@ _FULL = {"n_documents": 20, "length": 8192, "cache": 1024, "sizes": [256, 512, 1
 SIZES = {"smoke": _SMALL, "cpu": _LIVE, "gpu": _FULL}
 
 
+def check(parameters: dict[str, object]) -> None:
+    """ClaimbookError, before a kernel starts, for documents too short for the tier's cache."""
+    _sizes(parameters["tier"], parameters["documents"], parameters["length"])
+
+
 def settings(run, n_documents: int = 0, length: int = 0) -> dict:
     """How documents are measured live at the run's tier; 0 keeps the tier's own count and length (tokens).
 
     ``at_most``: so long a text may be read whole; longer ones only where there is a GPU.
     """
-    config = SIZES[run.tier] | {"text": run.text, "seed": run.seed}
-    config |= {"n_documents": n_documents or config["n_documents"], "length": length or config["length"]}
+    config = _sizes(run.tier, n_documents, length) | {"text": run.text, "seed": run.seed}
+    return config | {"at_most": None if run.tier == "gpu" else config["length"]}
+
+
+def _sizes(tier: str, n_documents: int, length: int) -> dict:
+    config = SIZES[tier]
+    config = config | {"n_documents": n_documents or config["n_documents"], "length": length or config["length"]}
     if config["length"] < 2 * config["cache"] + 1:
         raise ClaimbookError(
             f"length={config['length']} is too short for a cache of {config['cache']}: at least "
             f"{2 * config['cache'] + 1} tokens are needed"
         )
-    return config | {"at_most": None if run.tier == "gpu" else config["length"]}
+    return config
 
 
 def documents(lm: LM, config: dict) -> dict[str, corpora.Document]:
