@@ -1246,8 +1246,8 @@ MUTATIONS = [
     (
         "a doubled id is taken for one topic",
         "experiments/graphmasal/own_files.py",
-        "if topic.id in at:",
-        "if topic.id in ():",
+        "if own_tables.key(topic.id) in at:",
+        "if own_tables.key(topic.id) in ():",
         "test_graphmasal_rows.py -k one_line",
     ),
     (
