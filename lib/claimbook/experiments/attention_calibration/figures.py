@@ -12,11 +12,11 @@ from claimbook.papers import attention_calibration as method
 from claimbook.plotting import Plot
 
 NAMES = {"arc_easy": "ARC-Easy", "commonsense": "CommonsenseQA"}
-WAYS = {  # arm, and how much of its prior is taken away
-    "as it is": ("vanilla", 0.0),
-    "prior corrected": ("vanilla", 1.0),
-    "ACT": ("top", 0.0),
-    "both": ("top", 1.0),
+REMEDIES = {  # as `evidence.changes` names them
+    "ACT": "act",
+    "prior corrected": "prior",
+    "ACT on top": "both",
+    "first token": "first",
 }
 HEADS = {
     "top heads": "top",
@@ -28,33 +28,45 @@ HEADS = {
 
 
 def accuracy(rows: list) -> Plot:
-    """The picture of the page: accuracy by task, four ways."""
+    """The picture of the page: what each remedy changes in accuracy, by task and over those that the model knows."""
     of, tasks = Arms(rows), shown_tasks(rows)
-    shares = {way: [_share(of(right, arm, [name], weight)) for name in tasks] for way, (arm, weight) in WAYS.items()}
-    fig, ax = plotting.figure(height=1.4 + 0.62 * max(len(tasks), 2))
-    for i, (way, values) in enumerate(shares.items() if tasks else ()):
-        look = {"color": plotting.COLOURS[i], "marker": plotting.MARKERS[i], "linestyle": "none", "markersize": 9}
-        ax.plot(values, np.arange(len(tasks)) + 0.12 * (i - 1.5), label=way, **look)
+    known = evidence.knows(of, SIX)
+    lines = {_task(name): [name] for name in tasks} | ({"mean": known} if known else {})
+    changed = [evidence.changes(of, names) for names in lines.values()]
+    fig, ax = plotting.figure(height=1.6 + 0.72 * max(len(lines), 2))
+    _side_by_side(ax, changed)
     title = ""
     if tasks:
-        ax.set_yticks(range(len(tasks)), [_task(name) for name in tasks])
-        ax.set(xlabel="right answers, %", ylim=(len(tasks) - 0.5, -0.5))
+        ax.set_yticks(range(len(lines)), lines)
+        ax.set(xlabel="change of accuracy, points", ylim=(len(lines) - 0.5, -0.5))
+        plotting.reference_line(ax, 0, "", axis="x")
         plotting.legend(ax)
-        known = evidence.knows(of, SIX)
-        at = [i for i, name in enumerate(tasks) if name in (known or tasks)]
-        plain, corrected, act, both = (np.mean(np.array(values)[at]) for values in shares.values())
-        title = (
-            f"ACT moves accuracy by {act - plain:+.1f} points, a one-line prior correction by "
-            f"{corrected - plain:+.1f}, both together by {both - plain:+.1f}: "
-            f"mean over {'tasks that the model knows' if known else 'these tasks'}"
-        )
+        means = evidence.changes(of, known or tasks)
+        said = {"act": "ACT", "prior": "a one-line prior correction", "first": "scaling the first token alone"}
+        told = [f"{words} {100 * np.mean(means[one]):+.1f}" for one, words in said.items() if means[one] is not None]
+        where = "tasks that the model knows" if known else "these tasks"
+        title = f"Points of accuracy, mean over {where}: {', '.join(told)}"
+    left_out = [_task(name) for name in tasks if known and name not in known]
     return Plot(
         fig,
         title=title,
-        caption="Items that chose no heads. The prior of an option is its probability behind contents that say "
-        "nothing; corrected, its logarithm is subtracted.",
-        alt="Accuracy of each task as it is, prior corrected, with ACT, and with both.",
+        caption="Against the model as it is, on items that chose no heads, with 95 % intervals. “ACT on top” is "
+        "against the corrected model. The prior of an option is its probability behind contents that say nothing; "
+        "corrected, its logarithm is subtracted. “First token”: only the attention to it is scaled."
+        + (f" Not in the mean, as the model does not know it: {', '.join(left_out)}." if left_out else ""),
+        alt="Change of accuracy by task: with ACT, the prior corrected, both, and the first token alone scaled.",
     )
+
+
+def _side_by_side(ax, changed: list[dict]) -> None:
+    """A group for each of ``changed``, from the top: what each remedy changes there, with its interval."""
+    for i, (label, remedy) in enumerate(REMEDIES.items()):
+        shown = {at: stats.mean(100 * one[remedy]) for at, one in enumerate(changed) if one[remedy] is not None}
+        if shown:
+            ends = np.transpose([(one.value - one.low, one.high - one.value) for one in shown.values()])
+            look = {"color": plotting.COLOURS[i], "markersize": 8, "capsize": 3, "linewidth": 1.8, "label": label}
+            places = [at + 0.17 * (i - 1.5) for at in shown]
+            ax.errorbar([one.value for one in shown.values()], places, xerr=ends, fmt=plotting.MARKERS[i], **look)
 
 
 def shown_tasks(rows: list) -> list[str]:
@@ -65,10 +77,6 @@ def shown_tasks(rows: list) -> list[str]:
 
 def _task(name: str) -> str:
     return NAMES.get(name, name if "/" not in name else "own items")
-
-
-def _share(values: np.ndarray | None) -> float:
-    return np.nan if values is None else 100 * float(np.mean(values))
 
 
 def which_heads(rows: list) -> Plot:
