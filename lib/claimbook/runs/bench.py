@@ -197,7 +197,7 @@ def sliding_windows() -> list[dict]:
         times = [[seconds(arm) for arm in arms] for _ in range(ROUNDS + 1)][1:]
     ours, whole = (statistics.median(of) for of in zip(*times, strict=True))
     size = " x ".join(map(str, training.PATCH))
-    method = f"medians of {ROUNDS} passes over 104 x 80 x 72 voxels in turn, windows of {size}, a quarter shared"
+    method = f"medians of {ROUNDS} passes over 104 x 80 x 72 voxels in turn, blocks of {size}, a quarter shared"
     return [row("CT, sliding windows", ours, "s", whole, "one pass", ours / whole, "at most 8", method)]
 
 
