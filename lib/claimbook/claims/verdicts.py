@@ -266,8 +266,9 @@ def _detail(verdict: Verdict, parts: Mapping[str, PartResult]) -> str | None:
         return f"{states.count('met')} of {len(states)}"
     if verdict != "inconclusive":
         return None
-    if any(part.precondition and part.precondition.state in ("not_met", "open") for part in parts.values()):
-        return "precondition failed"
+    needed = [part.precondition.state for part in parts.values() if part.precondition]
+    if "not_met" in needed or "open" in needed:
+        return "precondition failed" if "not_met" in needed else "precondition open"
     if "met" not in states and "not_met" in states:
         return "leans against"
     if "open" in states:
