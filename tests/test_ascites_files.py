@@ -185,6 +185,14 @@ def test_a_table_may_name_files_as_they_are_called(folder):
     assert_right(opened(folder))
 
 
+def test_cases_of_nnunet_may_be_counted_from_0000(folder):
+    (folder / "ct" / "a.nii.gz").rename(folder / "ct" / "case_0000_0000.nii.gz")
+    (folder / "labels" / "a.nii.gz").rename(folder / "labels" / "case_0000.nii.gz")
+    assert_right(opened(folder))
+    (folder / "ct" / "case_0000_0000.nii.gz").rename(folder / "ct" / "case_0000.nii.gz")  # without a channel
+    assert_right(opened(folder))
+
+
 def test_names_of_nnunet_are_matched(folder):
     (folder / "ct" / "a.nii.gz").rename(folder / "ct" / "a_0000.nii.gz")
     assert_right(opened(folder))
@@ -274,6 +282,21 @@ def test_a_tilted_gantry_keeps_the_volume(dicoms):
 def test_a_series_that_lies_is_refused(dicoms, change, said):
     series(dicoms / "ct" / "a", **change)
     assert said in refused(dicoms)
+
+
+def test_a_data_set_that_was_fetched_in_part_is_refused(dicoms):
+    """Its files are links, some of them to nothing: left out, they would take their part of the volume with them."""
+    place, store = series(dicoms / "ct" / "a"), dicoms / "store"
+    place.rename(store)
+    place.mkdir()
+    for path in sorted(store.iterdir()):
+        (place / path.name).symlink_to(path)
+    assert_right(opened(dicoms))
+    for name in ("006.dcm", "007.dcm"):
+        (store / name).unlink()
+    assert "2 of its slices are links to nothing, 006.dcm first" in refused(dicoms)
+    (dicoms / "ct" / "b").symlink_to(dicoms / "gone")
+    assert "ct_dir: b is a link to nothing" in refused(dicoms)
 
 
 def test_a_direction_may_be_written_in_several_ways(dicoms):

@@ -78,6 +78,17 @@ def test_a_parameters_cell_that_is_none_is_named(book, line, said):
         parameters.defaults(CHAPTER)
 
 
+def test_a_notebook_that_was_executed_with_other_parameters_is_refused(book):
+    """papermill leaves its cell in place where nothing is to be changed, and the run would be another than asked."""
+    nb = files.read_notebook(paths.notebook(CHAPTER))
+    at = nb["cells"].index(parameters.parameters_cell(nb, CHAPTER))
+    injected = nb["cells"][at] | {"metadata": {"tags": ["injected-parameters"]}, "source": 'tier = "smoke"'}
+    nb["cells"].insert(at + 1, injected)
+    files.write_json(paths.notebook(CHAPTER), nb)
+    with pytest.raises(ClaimbookError, match="delete the cell tagged 'injected-parameters'"):
+        parameters.resolve(CHAPTER, {})
+
+
 def test_a_magic_in_a_cell_stops_no_check(book):
     edit(paths.notebook(CHAPTER), "outcomes = np", "%time outcomes = np")
     assert any("stale" in line for line in checks.problems(CHAPTER))
@@ -140,6 +151,8 @@ TEXTS = {
     "Windows-1252": ("café".encode("cp1252"), "is not UTF-8 .byte 3 is e9.: save it as plain text"),
     "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is not UTF-8 .byte 10 is e2.: save it as plain text in UTF-8"),
     "zero bytes": (b"a\0b", "holds zero bytes, so it is no text"),
+    "RTF": (rb"{\rtf1\ansi\deff0 {\fonttbl{\f0 Times;}} A book.}", "is RTF, of which the marks would be read as text"),
+    "a web page": (b"\n<!DOCTYPE html><p>A book.", "is HTML, of which the marks"),
     "nothing": (b"", "is empty: give plain text in UTF-8"),
     "a byte-order mark alone": (b"\xef\xbb\xbf\r\n", "is empty"),
 }

@@ -378,6 +378,13 @@ def test_names_that_differ_in_case_or_spaces_are_one(tmp_path):
     assert ann.name == "Ann" and ann.answers == ((1, 1, 1), (0,), (0, 1))
 
 
+def test_two_pupils_stay_two(tmp_path):
+    """Weiß and Weiss are not spellings of one name, nor is what folding of case makes of other letters."""
+    answers = "student,topic,correct\nWei\u00df,a,1\nWeiss,a,0\n"
+    own = own_files.load(given(tmp_path, answers=answers, ratings="student,plan,rater,score\nWeiss,closed,Bo,1\n"))
+    assert [student.name for student in own.students] == ["Wei\u00df", "Weiss"]
+
+
 def test_an_accent_is_one_character_or_two(tmp_path):
     """As a Mac writes it beside what a spreadsheet writes; refused, the two would look the same."""
     one, two = "alg\u00e8bre", "alge\u0300bre"

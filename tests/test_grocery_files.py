@@ -502,6 +502,40 @@ def test_an_accent_written_in_two_characters_or_as_an_escape_is_the_letter(tmp_p
     assert read(tmp_path, json.dumps(rows, ensure_ascii=True).encode(), "mine.json")[0].title == "caf\u00e9"
 
 
+def test_bars_and_bullets_separate(tmp_path):
+    baskets = [read(tmp_path, f"items\nrice {mark} leek {mark} 2 eggs\n", reader=own_files.baskets) for mark in ";|•"]
+    assert baskets == [[frozenset({"rice", "leek", "egg"})]] * 3
+
+
+@pytest.mark.parametrize("between", [" / ", "/", " - ", " – "])
+def test_another_separator_is_told(tmp_path, between):
+    with pytest.raises(ClaimbookError, match=r"line 2: 'rice.*eggs' is one ingredient: put semicolons between several"):
+        read(tmp_path, f"items\n{between.join(['rice', 'leek', '2 eggs'])}\n", reader=own_files.baskets)
+
+
+@pytest.mark.parametrize("text", ["चावल;दाल", "鸡蛋;米", "หัวหอม;ข้าว", "рис;лук"])
+def test_another_script_is_refused_for_what_it_is(tmp_path, text):
+    with pytest.raises(ClaimbookError, match=f"line 2: '{text.split(';')[0]}' is not in Latin letters: write"):
+        read(tmp_path, f"items\n{text}\n", reader=own_files.baskets)
+
+
+def test_another_language_is_said(tmp_path, capsys):
+    read(tmp_path, "items\n200 g Mehl; 2 EL Zucker; 1 Prise Salz; eggs\n", reader=own_files.baskets)
+    assert (
+        "3 of 4 ingredients are none that the book's English recipes have ('el zucker', 'mehl'"
+        in capsys.readouterr().out
+    )
+    read(tmp_path, "items\n200 g flour; 2 tbsp sugar; jalape\u00f1o; m\u00e9lange\n", reader=own_files.baskets)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_column_that_only_its_rows_have_is_told(tmp_path):
+    lines = as_csv(ROWS).splitlines()
+    text = "\n".join([lines[0], *(f"{i},{line}" for i, line in enumerate(lines[1:], 1))])
+    with pytest.raises(ClaimbookError, match=r"no name for the first column: R leaves it out, say row.names = FALSE"):
+        read(tmp_path, text)
+
+
 def test_a_chapter_without_a_check_of_its_own_is_not_imported():
     """Its inputs would import torch, for seconds, before the first line is said."""
     code = "import sys; from claimbook.runs import parameters; parameters.resolve('sink_emergence', {})"

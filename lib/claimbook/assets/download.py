@@ -56,6 +56,8 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
     if catalogue.present(asset.key):
         return  # the other process has done it
     place = catalogue.folder(asset.key)
+    if place.is_symlink() and not place.exists():
+        raise ClaimbookError(f"{place} is a link to what is gone: mount the disk that holds it, or delete the link")
     for remains in place.parent.glob("partial-*"):
         shutil.rmtree(remains, ignore_errors=True)
     say(f"{asset.key}: {asset.title}. Licence: {asset.licence}, see {asset.terms}")

@@ -58,6 +58,8 @@ def _csv_rows(path: str, text: str, columns: tuple[str, ...], more: tuple[str, .
         refuse(path, "it holds no rows under its first line")
     odd = [(line, many(cells, "cell")) for line, cells in lines if len(cells) != len(names)]
     way_out = f"; a cell with a {DELIMITERS[delimiter]} in it stands in double quotes"
+    if all((len(cells), cells[0]) == (len(names) + 1, str(i)) for i, (_, cells) in enumerate(lines, 1)):
+        way_out = "; the first line has no name for the first column: R leaves it out, say row.names = FALSE"
     refuse_any(path, [f"line {line}: {cells} under {many(names, 'column')}" for line, cells in odd], way_out)
     _say_ignored(path, names, (*columns, *more))
     at = {column: names.index(column) for column in (*columns, *more) if column in names}
@@ -114,8 +116,8 @@ def shown(value: object) -> str:
 
 
 def key(text: str) -> str:
-    """What two spellings of a name have in common: no case, no outer or double spaces."""
-    return " ".join(text.casefold().split())
+    """What two spellings of a name have in common: no case, no outer or double spaces. Weiß and Weiss are two."""
+    return " ".join(text.lower().split())
 
 
 def _composed(value: object) -> object:

@@ -25,6 +25,14 @@ MOST = 1e9  # of anything that is counted
 SHOWN = 120  # characters of a value in a message
 LONGEST = 60  # characters of the models in a file's name, which may have 255 bytes
 BYTES = re.compile("[\ud800-\udfff]")  # a file's name may hold any; a result that names it could not be stored
+MARKUP = {
+    r"{\rtf": "RTF",
+    "<!doctype html": "HTML",
+    "<html": "HTML",
+    "<?xml": "XML",
+    "%!ps": "PostScript",
+    "%pdf": "PDF",
+}
 UNKNOWN = "{} is unknown: choose from "
 Text = Annotated[str, Field(description="must be text, not {}")]
 
@@ -44,6 +52,11 @@ def defaults(chapter: str) -> dict[str, object]:
             values[target.id] = ast.literal_eval(node.value)
         except (AttributeError, ValueError) as error:
             raise ClaimbookError(f"{only}, not `{ast.unparse(node).splitlines()[0]}`") from error
+    if any("injected-parameters" in cell["metadata"].get("tags", []) for cell in nb["cells"]):
+        raise ClaimbookError(
+            f"{chapter}: the notebook is one that was executed with other parameters: delete the cell tagged "
+            "'injected-parameters', or `git checkout` the notebook"
+        )
     if lacking := sorted(_handed_on(nb) - values.keys()):
         raise ClaimbookError(f"{chapter}: the parameters cell has no {', '.join(lacking)}: write it there again")
     return values
@@ -180,6 +193,8 @@ def _text_fault(path: Path) -> str:
         return f"is {kind} (byte {error.start} is {error.object[error.start]:02x}): save it as plain text in UTF-8"
     if "\0" in text:
         return "holds zero bytes, so it is no text: give plain text in UTF-8"
+    if kind := next((kind for begin, kind in MARKUP.items() if text.lstrip()[:99].lower().startswith(begin)), None):
+        return f"is {kind}, of which the marks would be read as text: save it as plain text in UTF-8"
     return "" if text.strip() else "is empty: give plain text in UTF-8"
 
 

@@ -21,9 +21,10 @@ UNEVEN = 0.1  # share of the usual distance of slices by which one may depart
 
 def read(folder: Path) -> nibabel.Nifti1Image:
     """The one series in a folder, float32 in HU; ClaimbookError names the folder, what is wrong and the way out."""
-    files = [
-        path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "DICOMDIR"))
-    ]
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "DICOMDIR"))]
+    if gone := [path.name for path in entries if not path.exists()]:  # a data set that was fetched in part
+        _refuse(folder, f"{len(gone)} of its slices are links to nothing, {gone[0]} first: fetch the files themselves")
+    files = [path for path in entries if path.is_file()]
     slices = [_slice(path, folder) for path in files]
     if len(slices) < 2:
         _refuse(folder, f"it holds {len(slices)} DICOM slices: put the slices of one series there")

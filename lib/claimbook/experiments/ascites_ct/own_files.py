@@ -14,6 +14,7 @@ import unicodedata
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
@@ -66,7 +67,7 @@ def load(parameters: dict[str, object]) -> list[Scan]:
         if given := [name for name in (*FOLDERS, "cohort_csv") if parameters[name]]:
             raise ClaimbookError(f"{' and '.join(given)} without ct_dir: name the folder of the images too")
         return []
-    images = _stems(folder, "ct_dir", series=True)
+    images = _named(_files(folder, "ct_dir", series=True), "ct_dir", _without_channel)
     labels, predictions = (_matching(images, other, name) for other, name in zip(others, FOLDERS[1:], strict=True))
     table = _cohorts(parameters["cohort_csv"], images)
     return [
@@ -84,13 +85,15 @@ def check(parameters: dict[str, object]) -> None:
 # --- which files ------------------------------------------------------------------------------------------------------
 
 
-def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]:
-    """Files of a folder by stem: ``a.nii.gz`` and nnU-Net's ``a_0000.nii.gz`` are "a", as is a folder of slices."""
+def _files(folder: str, parameter: str, series: bool = False) -> list[Path]:
+    """The scans of a folder, one or more: NIfTI files, with ``series`` also folders of DICOM slices."""
     place = paths.expanded(folder)
     if not os.path.isdir(place):
         raise ClaimbookError(f"{parameter}: no folder '{folder}'")
     entries = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]  # a Mac leaves ._a.nii.gz
     found = [path for path in entries if path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()]
+    if gone := [path.name for path in entries if not path.exists()]:  # of a data set that was fetched in part
+        raise ClaimbookError(f"{parameter}: {_listed(gone)} is a link to nothing: fetch the file itself")
     if odd := [path.name for path in found if not path.is_file()]:  # a pipe would be waited for, for ever
         raise ClaimbookError(f"{parameter}: {_listed(odd)} is no ordinary file: put the file itself there")
     if series:
@@ -102,7 +105,12 @@ def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]
     if not found:
         kinds = ".nii or .nii.gz files" + (", or a folder of DICOM slices for each scan" if series else "")
         raise ClaimbookError(f"{parameter}: '{folder}' holds nothing to read: put {kinds} there")
-    stems = [_stem(path.name) for path in found]
+    return found
+
+
+def _named(found: list[Path], parameter: str, named: Callable[[str], str]) -> dict[str, Path]:
+    """Files by their stems, as ``named`` makes them; ClaimbookError where two have one."""
+    stems = [named(_stem(path.name)) for path in found]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{parameter}: several files are called {_listed(twice)}: keep one of each")
     return dict(zip(stems, found, strict=True))
@@ -110,14 +118,25 @@ def _stems(folder: str, parameter: str, series: bool = False) -> dict[str, Path]
 
 def _stem(name: str) -> str:
     """By what an image and its masks go together; a Mac writes an é of a file's name in two characters."""
-    return unicodedata.normalize("NFC", re.sub(r"(_0000)?(\.nii(\.gz)?)?$", "", name, flags=re.IGNORECASE))
+    return unicodedata.normalize("NFC", re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE))
+
+
+def _without_channel(stem: str) -> str:
+    """nnU-Net calls the image of the case ``a`` ``a_0000``, for its first channel, and its mask ``a``."""
+    return stem.removesuffix("_0000")
+
+
+def _as_images(stems: list[str], images: dict[str, Path]) -> Callable[[str], str]:
+    """How stems of masks or of a table's rows are read: with a channel too where so they are those of the images."""
+    return _without_channel if set(map(_without_channel, stems)) == images.keys() else str
 
 
 def _matching(images: dict[str, Path], folder: object, parameter: str) -> dict[str, Path]:
     """Masks by the stems of the images, each with one; none without a folder."""
     if not folder:
         return {}
-    found = _stems(str(folder), parameter)
+    found = _files(str(folder), parameter)
+    found = _named(found, parameter, _as_images([_stem(path.name) for path in found], images))
     for lacking, where in ((images.keys() - found.keys(), parameter), (found.keys() - images.keys(), "ct_dir")):
         if lacking:
             raise ClaimbookError(f"{where} has no {_listed(sorted(lacking))}: images and masks go by equal names")
@@ -132,6 +151,7 @@ def _cohorts(path: object, images: dict[str, Path]) -> dict[str, dict[str, str]]
     table = own_tables.rows(str(path), ("stem", "cohort"), ("patient", "contrast"))
     rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for _, row in table]
     stems = [_stem(row["stem"]) for row in rows]
+    stems = list(map(_as_images(stems, images), stems))
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ClaimbookError(f"{file}: {_listed(twice)} on several lines: one line a scan")
     for lacking, where in ((images.keys() - set(stems), file), (set(stems) - images.keys(), "ct_dir")):

@@ -124,7 +124,8 @@ def own_items(run, lm) -> tuple[str, int]:
     if usable < own_files.FEWEST:
         raise ClaimbookError(
             f"'{Path(file).name}': {usable} items have options that begin with different tokens of {lm.name}, "
-            f"{own_files.FEWEST} are needed: word the options so that their first words differ"
+            f"{own_files.FEWEST} are needed: word the options so that their first words differ, or take a model whose "
+            "tokens hold whole letters of their script, such as gemma-3-270m"
         )
     return file, usable
 

@@ -4,9 +4,13 @@ Recipes that are alike are told in one line. Whatever cannot be used is refused 
 and the way out.
 """
 
+import csv
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 
+from claimbook import paths
 from claimbook.experiments import own_tables
 from claimbook.experiments.grocery_ranking import ingredients
 from claimbook.experiments.grocery_ranking.recipes import FEWEST, LARGEST, SMALLEST
@@ -14,17 +18,18 @@ from claimbook.papers.grocery_ranking import Recipe
 
 RECIPES = ("title", "category", "subcategory", "ingredients")  # columns
 BASKETS = ("items",)
-BETWEEN_INGREDIENTS = re.compile(r"[;\r\n]")
+BETWEEN_INGREDIENTS = re.compile(r"[;|•\r\n]")
+OTHERWISE = re.compile(r",|/|\s[-–—·]\s")  # what else people put between, and what a single ingredient may hold
 
 
 def recipes(path: str) -> tuple[Recipe, ...]:
     """Recipes of a CSV or JSON file with the columns `RECIPES`, in its order.
 
-    Ingredients stand between semicolons or line breaks, in JSON also as a list; they go through the same rules as
-    ours. Labels that differ in case or spaces are one, as first spelt; one title may be that of several recipes.
-    ClaimbookError for a file or rows that cannot be read, for a subcategory of fewer than `FEWEST` recipes, of equal
-    ones alone or in two categories, for fewer than two categories, and for a recipe of other than `SMALLEST` to
-    `LARGEST` items.
+    Ingredients stand between semicolons, bars, bullets or line breaks, in JSON also as a list; they go through the same
+    rules as ours, which are made for English. Labels that differ in case or spaces are one, as first spelt; one title
+    may be that of several recipes. ClaimbookError for a file or rows that cannot be read, for a subcategory of fewer
+    than `FEWEST` recipes, of equal ones alone or in two categories, for fewer than two categories, and for a recipe of
+    other than `SMALLEST` to `LARGEST` items.
     """
     places, found, problems = [], [], []
     for place, row in own_tables.rows(path, RECIPES):
@@ -40,6 +45,7 @@ def recipes(path: str) -> tuple[Recipe, ...]:
     found = _spelt_once(found)
     own_tables.refuse_any(path, _unusable(places, found))
     _say_alike(path, places, found)
+    _say_foreign(path, [recipe.items for recipe in found])
     return tuple(found)
 
 
@@ -50,7 +56,9 @@ def baskets(path: str) -> list[frozenset[str]]:
     """
     read = [(place, *_items(row["items"], "items")) for place, row in own_tables.rows(path, BASKETS)]
     own_tables.refuse_any(path, [f"{place}: {', '.join(wrong)}" for place, _, wrong in read if wrong])
-    return [items for _, items, _ in read]
+    found = [items for _, items, _ in read]
+    _say_foreign(path, found)
+    return found
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -66,10 +74,33 @@ def _items(value: object, name: str) -> tuple[frozenset[str], list[str]]:
     named = [text.strip() for text in named if text.strip()]  # a semicolon at the end begins no ingredient
     if not named:
         return frozenset(), [f"no {name}"]
+    if foreign := next((text for text in named if not _latin(text)), None):
+        return frozenset(), [f"{own_tables.shown(foreign)} is not in Latin letters: write ingredients in English"]
     wrong = [f"no item in the ingredient {own_tables.shown(text)}" for text in named if not ingredients.items(text)][:1]
-    if len(named) == 1 and sum(bool(ingredients.items(piece)) for piece in named[0].split(",")) > 1:
+    if len(named) == 1 and sum(bool(ingredients.items(piece)) for piece in OTHERWISE.split(named[0])) > 1:
         wrong.append(f"{own_tables.shown(named[0])} is one ingredient: put semicolons between several")
     return ingredients.item_set(named), wrong
+
+
+def _latin(text: str) -> bool:
+    """Whether a text is written in Latin letters, which the rules for ingredients are made for."""
+    return all(
+        unicodedata.name(letter, "").startswith(("LATIN", "FEMININE", "MASCULINE"))
+        for letter in text
+        if letter.isalpha()
+    )
+
+
+def _say_foreign(path: str, baskets: Iterable[frozenset[str]]) -> None:
+    """Say it where most of what is named is in none of our recipes: the rules for ingredients know English alone."""
+    with (paths.chapter_data("grocery_ranking") / "vocabulary.csv").open(encoding="utf-8", newline="") as file:
+        ours = {row["item"] for row in csv.DictReader(file)}
+    named = [item for basket in baskets for item in basket]
+    unknown = [item for item in named if item not in ours]
+    if 2 * len(unknown) > len(named):
+        some = ", ".join(f"'{item}'" for item in sorted(set(unknown))[:5])
+        said = f"{len(unknown)} of {len(named)} ingredients are none that the book's English recipes have ({some})"
+        own_tables.say(path, f"{said}: in another language, quantities and units are read as items too")
 
 
 def _first_odd(value: object) -> object:

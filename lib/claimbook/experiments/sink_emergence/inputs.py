@@ -26,7 +26,11 @@ def experiment(run, lm: LM, name: str, key: str) -> dict:
     for stored_name in alike:
         if key == TEXT and run.speaks(stored_name, lm.name) and (stored := run.stored(stored_name)):
             return stored["curves"]
-    return {} if run.smoke else protocol.measured(lm, name, key, next(iter(alike.values())).config)
+    config = next(iter(alike.values())).config
+    if run.smoke:
+        return {}
+    lm.check_length(max(config["length"], *config.get("lengths", [0])), "a text of this page")
+    return protocol.measured(lm, name, key, config)
 
 
 def text_rows(run) -> dict[str, list[trainings.Row]]:
