@@ -146,6 +146,18 @@ def test_every_form_of_asset_is_fetched_from_a_mirror(world):
     assert catalogue.revision("tiny-hub") is None
 
 
+def test_a_cache_that_lies_on_a_disk_that_is_gone_is_named(world, tmp_path):
+    for link in (world.cache / "tiny-data", world.cache):
+        shutil.rmtree(link, ignore_errors=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / "gone")
+        with pytest.raises(
+            ClaimbookError, match=f"^{link} is a link to what is gone: mount the disk .* delete the link"
+        ):
+            world.fetch("tiny-data")
+        link.unlink()
+
+
 def test_licence_is_shown_at_the_fetch(world):
     world.fetch("tiny-data")
     assert "Tiny Licence" in world.lines[0] and "https://example.org/terms" in world.lines[0]

@@ -96,6 +96,24 @@ def test_what_torch_would_log_is_no_part_of_a_run(monkeypatch, capsys):
     assert capsys.readouterr().out == "[]\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rerun", "x", "--result=~/a.json"),
+        ("sweeps", "x", "--name=y", "--result=~/a.json"),
+        ("sweeps", "x", "--confirm", "--before=~/a.json"),
+    ],
+)
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(monkeypatch, capsys, tmp_path, words):
+    """bash leaves it as it is; a folder called ~ in the repository invites whoever clears up to remove a home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    for name in ("rerun", "one_sweep", "confirm_sweeps"):
+        monkeypatch.setattr(commands, name, lambda *given: seen.extend(given) or 0)
+    code, _ = ends(monkeypatch, capsys, *words)
+    assert code == 0 and tmp_path / "a.json" in seen
+
+
 def test_a_module_of_ones_own_hides_none_of_pythons(book, tmp_path):
     (tmp_path / "random.py").write_text("guess = 7")
     command = [sys.executable, "-m", "claimbook", "rerun", "nothing"]

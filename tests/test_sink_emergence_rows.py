@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 
 from claimbook import paths, plotting
 from claimbook.claims import ledgers, verdicts
+from claimbook.errors import ClaimbookError
 from claimbook.experiments import drawing
-from claimbook.experiments.sink_emergence import evidence, figures, prose, stored
+from claimbook.experiments.sink_emergence import evidence, figures, inputs, prose, stored
 from claimbook.experiments.sink_emergence.measure import text, toys
 from claimbook.lm.decoder import Decoder
 from claimbook.lm.geometry import Geometry
+from claimbook.lm.load import LM, load
 from claimbook.lm.training import Recipe
 from claimbook.lm.variants import Attention
 from claimbook.runs import parameters
@@ -696,6 +699,15 @@ def test_windows_and_interventions():
     assert states(evidence.interventions(losses(0.0, 0.6)))["C29"] == {"non_informative": "met", "no_value": "not_met"}
     assert states(evidence.interventions(losses(0.1, 0.0)))["C29"] == {"non_informative": "not_met", "no_value": "met"}
     assert states(evidence.interventions(losses(0.0, 0.0)))["C29"]["non_informative"] == "void"
+
+
+def test_a_model_of_few_positions_is_refused(monkeypatch):
+    lm = load("tiny-random-gpt2", "cpu")
+    monkeypatch.setattr(LM, "longest", 128)
+    run = SimpleNamespace(speaks=lambda *name: False, smoke=False)
+    for name in ("domains", "interventions"):
+        with pytest.raises(ClaimbookError, match="a text of this page has 256 tokens, and tiny-random-gpt2 has 128"):
+            inputs.experiment(run, lm, name, inputs.TEXT)
 
 
 def test_learnt_positions_of_a_pre_trained_model():

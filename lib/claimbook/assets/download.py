@@ -56,8 +56,6 @@ def _install(asset: Asset, mirror: Path | None, say: Say) -> None:
     if catalogue.present(asset.key):
         return  # the other process has done it
     place = catalogue.folder(asset.key)
-    if place.is_symlink() and not place.exists():
-        raise ClaimbookError(f"{place} is a link to what is gone: mount the disk that holds it, or delete the link")
     for remains in place.parent.glob("partial-*"):
         shutil.rmtree(remains, ignore_errors=True)
     say(f"{asset.key}: {asset.title}. Licence: {asset.licence}, see {asset.terms}")
@@ -262,6 +260,8 @@ def _last_line(run: subprocess.CompletedProcess) -> str:
 def _locked(asset: Asset, say: Say):
     """One process at a time per asset; released by the system when a process dies."""
     home = paths.cache() / asset.key
+    if gone := next((path for path in (paths.cache(), home) if path.is_symlink() and not path.exists()), None):
+        raise ClaimbookError(f"{gone} is a link to what is gone: mount the disk that holds it, or delete the link")
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / "lock")
     try:
