@@ -2,6 +2,8 @@
 
 import pytest
 
+from claimbook import files, paths
+from claimbook.claims import ledgers
 from claimbook.runs import checks, parameters
 
 CHAPTERS = parameters.notebooks()
@@ -20,3 +22,18 @@ def test_stored_chapter_is_fresh(chapter):
 
 def test_there_are_chapters():
     assert CHAPTERS
+
+
+# measured at the gpu tier on the paper's own models alone, whatever model the page is run with
+RELEASED = {"gated_attention": {"C10", "C12", "C13", "C19"}}  # in the folder that `released` names
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_exact_is_what_ran_on_the_papers_own_models(chapter):
+    """Else any model at the gpu tier, a tiny random one too, would read "exact"."""
+    starts = "".join("".join(cell["source"]) for cell in files.read_notebook(paths.notebook(chapter))["cells"])
+    if "papers=inputs.PAPERS" in starts:
+        return
+    claims = ledgers.load(chapter).claims
+    exact = {claim.id for claim in claims if claim.tier("gpu") == "exact" and claim.tier("cpu") != "exact"}
+    assert exact == RELEASED.get(chapter, set())
