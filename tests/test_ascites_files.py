@@ -193,6 +193,15 @@ def test_cases_of_nnunet_may_be_counted_from_0000(folder):
     assert_right(opened(folder))
 
 
+def test_the_root_of_a_data_set_is_no_folder_of_scans(folder):
+    (folder / "dataset").mkdir()
+    (folder / "ct").rename(folder / "dataset" / "imagesTr")
+    said = refused(folder, ct_dir=str(folder / "dataset"), label_dir="")
+    assert (
+        said == "'imagesTr': it holds NIfTI files, which are not looked for in a folder of a folder: name it as ct_dir"
+    )
+
+
 def test_names_of_nnunet_are_matched(folder):
     (folder / "ct" / "a.nii.gz").rename(folder / "ct" / "a_0000.nii.gz")
     assert_right(opened(folder))

@@ -143,6 +143,13 @@ def test_where_a_hook_of_git_points_does_not_count(checkout, tmp_path, monkeypat
     assert machine.git_state() == own != ("", False)
 
 
+def test_a_note_that_cannot_be_kept_stops_nothing(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    files.write_note(tmp_path / "file" / "note", "x")
+    files.write_note(tmp_path / "notes" / "note", "x")
+    assert (tmp_path / "notes" / "note").read_text() == "x"
+
+
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 

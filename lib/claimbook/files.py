@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -56,6 +56,12 @@ def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_note(path: Path, text: str) -> None:
+    """Write what saves time and no more; a cache that may be read only, or a full disk, goes without."""
+    with suppress(ClaimbookError):
+        write_text(path, text)
 
 
 def write_json(path: Path, data: dict) -> None:

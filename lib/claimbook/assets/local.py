@@ -58,5 +58,5 @@ def _identity(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     folder = path if path.is_dir() else path.parent
     content = [(name, files.sha256(folder / name)) for name, _, _ in stamps]
     found = hashlib.sha256(repr((str(path), content)).encode()).hexdigest()
-    files.write_text(note, found)
+    files.write_note(note, found)
     return found

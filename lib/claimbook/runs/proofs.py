@@ -30,13 +30,13 @@ def check(chapter: str, values: dict[str, object]) -> None:
         if content is None:
             continue
         mark = digest([content, values["dtype"], code_hash([method, "claimbook.lm.load"]), machine.versions()])
-        note = paths.cache() / "proofs" / f"{mark}.json"
+        note = paths.cache() / "proofs" / mark
         if note.exists():
             continue
         if refused := _ask(method, name, values):
             reason = refused.removeprefix(f"model '{name}'").removeprefix(":").strip()
             raise ClaimbookError(f"{chapter} cannot be run on model '{name}': {reason}")
-        files.write_json(note, {"model": name})
+        files.write_note(note, name)
 
 
 def _content(name: str) -> str | None:

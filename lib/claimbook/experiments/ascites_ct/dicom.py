@@ -25,6 +25,8 @@ def read(folder: Path) -> nibabel.Nifti1Image:
     if gone := [path.name for path in entries if not path.exists()]:  # a data set that was fetched in part
         _refuse(folder, f"{len(gone)} of its slices are links to nothing, {gone[0]} first: fetch the files themselves")
     files = [path for path in entries if path.is_file()]
+    if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in files):
+        _refuse(folder, "it holds NIfTI files, which are not looked for in a folder of a folder: name it as ct_dir")
     slices = [_slice(path, folder) for path in files]
     if len(slices) < 2:
         _refuse(folder, f"it holds {len(slices)} DICOM slices: put the slices of one series there")
