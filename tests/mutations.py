@@ -1611,7 +1611,7 @@ MUTATIONS = [
         "a model that was refused is taken as treated",
         "runs/proofs.py",
         "        if refused := _ask(method, name, values):",
-        '        files.write_note(note, name)\n        if refused := _ask(method, name, values):',
+        "        files.write_note(note, name)\n        if refused := _ask(method, name, values):",
         "test_proof.py -k is_not_kept",
     ),
     (

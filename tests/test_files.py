@@ -156,10 +156,12 @@ def test_a_note_that_cannot_be_kept_stops_nothing(tmp_path):
 TEXTS = {
     "UTF-16": ("a text".encode("utf-16"), "is UTF-16 or UTF-32 .byte 0 is ff.: save it as plain text in UTF-8"),
     "Windows-1252": ("café".encode("cp1252"), "is not UTF-8 .byte 3 is e9.: save it as plain text"),
-    "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is not UTF-8 .byte 10 is e2.: save it as plain text in UTF-8"),
+    "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is PDF: save what it says as plain text in UTF-8"),
+    "a packed text": (b"\x1f\x8b\x08\x00text", "is compressed by gzip: save what it says"),
+    "a book of Word's": (b"PK\x03\x04\x14\0text", "is an archive, as .docx and .epub are: save"),
     "zero bytes": (b"a\0b", "holds zero bytes, so it is no text"),
-    "RTF": (rb"{\rtf1\ansi\deff0 {\fonttbl{\f0 Times;}} A book.}", "is RTF, of which the marks would be read as text"),
-    "a web page": (b"\n<!DOCTYPE html><p>A book.", "is HTML, of which the marks"),
+    "RTF": (rb"{\rtf1\ansi\deff0 {\fonttbl{\f0 Times;}} A book.}", "is RTF: save what it says as plain text in UTF-8"),
+    "a web page": (b"\xef\xbb\xbf\n<!DOCTYPE html><p>A book.", "is HTML: save what it says"),
     "nothing": (b"", "is empty: give plain text in UTF-8"),
     "a byte-order mark alone": (b"\xef\xbb\xbf\r\n", "is empty"),
 }

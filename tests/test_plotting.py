@@ -2,6 +2,8 @@
 
 import io
 import re
+import warnings
+import warnings
 
 import numpy as np
 import pytest
@@ -116,3 +118,27 @@ def test_a_figure_too_large_for_a_vector_is_an_image():
     ax.scatter(*np.random.default_rng(0).random((2, 3000)))
     drawn = plotting.show(plotting.Plot(fig, "a cloud"), "toy").html
     assert '<img alt="a cloud" src="data:image/png;base64,' in drawn and "<svg" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("smollm2-135m", "SmolLM2"),
+        ("gemma-3-270m", "Gemma-3"),
+        ("llama-2-7b", "llama-2"),
+        ("/home/anna/runs/checkpoint-1500", "checkpoint-1500"),
+        ("/cache/hub/models--me--chatty/snapshots/" + "0123456789" * 4, "chatty"),
+        ("/cache/hub/models--gpt2/snapshots/" + "0123456789" * 4, "gpt2"),
+        ("/models/" + "a" * 40, "a" * 23 + "…"),
+    ],
+)
+def test_a_model_is_named_in_short_and_without_its_path(model, named):
+    assert plotting.model_name(model) == named
+
+
+def test_a_legend_of_nothing_is_none():
+    _, ax = plotting.figure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plotting.legend(ax)
+    assert ax.get_legend() is None

@@ -32,6 +32,8 @@ WIDTH = 6.0  # inches; with 13 pt text this is still legible when a phone shows 
 STRIP = 0.3  # inches below the axes that the fidelity has to itself
 LARGEST = 200_000  # bytes of a PNG, and of an SVG
 FOR_BOOK = "application/vnd.claimbook+html"  # a kind of output that only the book knows, see book/_ext/cards.py
+NAMES = {"smollm2": "SmolLM2", "gemma-3": "Gemma-3"}
+SNAPSHOT = re.compile(r"models--(?:\w[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}$")  # a folder of the hub's own cache
 QUALITIES = ((160, 128), (120, 64), (96, 32), (72, 16))  # dots per inch, colours
 
 
@@ -161,8 +163,18 @@ def region(ax: Axes, low: float, high: float, label: str = "accepted", *, axis: 
     legend(ax)
 
 
+def model_name(model: str) -> str:
+    """A model as figures name it: one of the book's without its size, a folder without its path; in short."""
+    of_the_hub = SNAPSHOT.search(model)
+    name = re.sub(r"-[0-9]+[mb]$", "", of_the_hub[1] if of_the_hub else model.rstrip("/").rpartition("/")[2])
+    name = NAMES.get(name, name)
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
 def legend(ax: Axes, columns: int = 2) -> None:
-    """The legend above the axes, where it hides nothing."""
+    """The legend above the axes, where it hides nothing; none where nothing has a label."""
+    if not ax.get_legend_handles_labels()[1]:
+        return
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, columnspacing=1.4, borderaxespad=0.2)
 
 

@@ -25,13 +25,15 @@ MOST = 1e9  # of anything that is counted
 SHOWN = 120  # characters of a value in a message
 LONGEST = 60  # characters of the models in a file's name, which may have 255 bytes
 BYTES = re.compile("[\ud800-\udfff]")  # a file's name may hold any; a result that names it could not be stored
-MARKUP = {
-    r"{\rtf": "RTF",
-    "<!doctype html": "HTML",
-    "<html": "HTML",
-    "<?xml": "XML",
-    "%!ps": "PostScript",
-    "%pdf": "PDF",
+OTHER_KINDS = {  # how a file begins that is no plain text
+    rb"{\rtf": "RTF",
+    b"<!doctype html": "HTML",
+    b"<html": "HTML",
+    b"<?xml": "XML",
+    b"%!ps": "PostScript",
+    b"%pdf": "PDF",
+    b"\x1f\x8b": "compressed by gzip",
+    b"pk\x03\x04": "an archive, as .docx and .epub are",
 }
 UNKNOWN = "{} is unknown: choose from "
 Text = Annotated[str, Field(description="must be text, not {}")]
@@ -185,7 +187,11 @@ def _text(name: str) -> str:
 def _text_fault(path: Path) -> str:
     """Why a file is no text that a run can read, with the way out; "" when it is one."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        begin = content.removeprefix(codecs.BOM_UTF8)[:99].lstrip().lower()
+        if kind := next((kind for mark, kind in OTHER_KINDS.items() if begin.startswith(mark)), None):
+            return f"is {kind}: save what it says as plain text in UTF-8"
+        text = content.decode("utf-8-sig")
     except OSError as error:
         return f"cannot be opened ({error.strerror}): name a file that you may read"
     except UnicodeDecodeError as error:
@@ -193,8 +199,6 @@ def _text_fault(path: Path) -> str:
         return f"is {kind} (byte {error.start} is {error.object[error.start]:02x}): save it as plain text in UTF-8"
     if "\0" in text:
         return "holds zero bytes, so it is no text: give plain text in UTF-8"
-    if kind := next((kind for begin, kind in MARKUP.items() if text.lstrip()[:99].lower().startswith(begin)), None):
-        return f"is {kind}, of which the marks would be read as text: save it as plain text in UTF-8"
     return "" if text.strip() else "is empty: give plain text in UTF-8"
 
 

@@ -175,13 +175,14 @@ def layers(by_model: dict) -> Plot:
                 share = 100 * np.mean(some, axis=0)
                 series[kind] = (np.arange(len(share)), share)
         if series:
-            of_which = f" ({model})" if len(by_model) > 1 else ""
+            of_which = f" ({plotting.model_name(model)})" if len(by_model) > 1 else ""
             plotting.curves(ax, series, xlabel="layer", ylabel=f"later sink, % of heads{of_which}")
             ax.set_ylim(0, None)
             at = next(iter(series.values()))[1]
             low, middle = (evidence.average(some) for some in (at[:2], at[2:-1]))
             told = told or (
-                f"In {model} {low:.0f} % of the heads of the two bottom layers have a later sink, above {middle:.0f} %"
+                f"In {plotting.model_name(model)} {low:.0f} % of the heads of the two bottom layers have a later sink, "
+                f"above {middle:.0f} %"
             )
     return Plot(
         fig,

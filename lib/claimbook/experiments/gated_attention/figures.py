@@ -206,8 +206,8 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
     for model, rows in by_model.items():
         share = np.mean([row.share for row in rows], axis=0)
         depth = np.arange(1, len(share) + 1)
-        shares[model] = (depth, share)
-        sizes[model] = (depth, np.mean([np.array(row.first) / row.median for row in rows], axis=0))
+        shares[plotting.model_name(model)] = (depth, share)
+        sizes[plotting.model_name(model)] = (depth, np.mean([np.array(row.first) / row.median for row in rows], axis=0))
     plotting.curves(above, shares, xlabel="", ylabel="on the first token")
     plotting.curves(below, sizes, xlabel="layer", ylabel="largest over median")
     below.set_yscale("log")
@@ -222,7 +222,7 @@ def beginnings(by_model: dict[str, list[onset.Row]]) -> Plot | str:
         said = f"layer {at + 1} writes the massive activation, and the sink begins at layer {sink + 1}"
     return Plot(
         fig,
-        title=f"In {model} {said}",
+        title=f"In {plotting.model_name(model)} {said}",
         caption="Mean over documents; layers are counted from 1. Above: attention to the first token. Below: the "
         "largest component of its state after each layer over the median one; from "
         f"{evidence.TIMES:,} on, the dashed line, it is massive.",
@@ -248,9 +248,10 @@ def put_in(by_model: dict[str, list[retrofit.Row]]) -> Plot | str:
         return NO_MODELS
     labels = {"zero": "weights of zero, doubled", "half": "every score a half"}
     labels |= {"elementwise": "random, each dimension", "headwise": "random, one a head"}
+    named = {plotting.model_name(model): rows for model, rows in by_model.items()}
     rises = {
         (model, kind): stats.mean(np.array([row.loss[kind] - row.loss["as it is"] for row in rows]), unit="documents")
-        for model, rows in by_model.items()
+        for model, rows in named.items()
         for kind in labels
     }
     fig, ax = plotting.figure(height=1.3 + 0.42 * len(rises))
@@ -259,7 +260,7 @@ def put_in(by_model: dict[str, list[retrofit.Row]]) -> Plot | str:
     )
     said = [
         f"{rises[model, 'elementwise'].value:.1f} nats, a constant half {abs(rises[model, 'half'].value):.1f} ({model})"
-        for model in by_model
+        for model in named
     ]
     return Plot(
         fig,

@@ -83,6 +83,9 @@ def worth(rows) -> Plot:
     )
 
 
+PROMPTED = {"free": evidence.FREE, "choice": evidence.CHOICE}
+
+
 def aligned(by_model: dict[str, list]) -> Plot:
     """PathSim of prompted plans, of the planner, and of what needs no planning."""
     shown = {}
@@ -90,7 +93,7 @@ def aligned(by_model: dict[str, list]) -> Plot:
         return Plot(plotting.figure()[0], alt="Prompted plans were not measured in this run.")
     for model, rows in by_model.items():
         of = Table(rows, "plans")
-        ways = {f"{model}, free": evidence.FREE, f"{model}, choice": evidence.CHOICE}
+        ways = {f"{plotting.model_name(model)}, {way}": key for way, key in PROMPTED.items()}
         shown |= {label: mean(of(evidence.ORDER, way)) for label, way in ways.items()}
     of = Table(next(iter(by_model.values())), "plans")
     ways = {"random topics": evidence.RANDOM, "all topics": evidence.EVERYTHING, "weak topics": evidence.LIST}
@@ -126,7 +129,7 @@ def found(rows, by_model: dict[str, list]) -> Plot:
         for model, of in by_model.items():
             table = Table(of, "diagnoses")
             best = table.best("f1", *(way for way in evidence.ASKED if way in table.rows[0]["diagnoses"]))
-            small[f"{model}, {best.removeprefix('yes or no, ')}"] = mean(table("f1", best))
+            small[f"{plotting.model_name(model)}, {best.removeprefix('yes or no, ')}"] = mean(table("f1", best))
         plotting.interval_plot(axes[0], small, xlabel="F1 of weak topics, chapters")
     plotting.interval_plot(axes[-1], large, xlabel="F1 of weak topics, sections")
     for ax in axes:

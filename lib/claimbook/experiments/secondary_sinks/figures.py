@@ -9,16 +9,9 @@ from claimbook import plotting, stats
 from claimbook.experiments.secondary_sinks import evidence
 from claimbook.experiments.secondary_sinks.measure.changes import NO_OTHERS, NO_SINKS, UNCHANGED
 from claimbook.experiments.secondary_sinks.stored import TIMES
-from claimbook.plotting import Plot
+from claimbook.plotting import Plot, model_name
 
-NAMES = {"smollm2": "SmolLM2", "gemma-3": "Gemma-3"}
 BLANKS = {" ": "space", "\n": "newline", "\t": "tab"}
-
-
-def short(model: str) -> str:
-    """A model's name without its size, as legends and prose have it."""
-    name = model.rsplit("/", 1)[-1].rsplit("-", 1)[0]
-    return NAMES.get(name, name)
 
 
 def word(text: str) -> str:
@@ -42,7 +35,7 @@ def panels(count: int, height: float):
 
 def named(ax, model: str) -> None:
     """The name of a model in a corner that its curves leave free, and whole numbers for layers."""
-    ax.text(0.985, 0.04, short(model), transform=ax.transAxes, ha="right", va="bottom", fontsize=12)
+    ax.text(0.985, 0.04, model_name(model), transform=ax.transAxes, ha="right", va="bottom", fontsize=12)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -69,7 +62,7 @@ def lives(by_model):
     most = f"start in layer {evidence.commonest(counts.elements())}" if counts else "are not there"
     return Plot(
         fig,
-        title=f"{short(model)}'s later sinks {most}, and the authors' rule looks from layer {window(rows)[0]} on",
+        title=f"{model_name(model)}'s later sinks {most}, and the authors' rule looks from layer {window(rows)[0]} on",
         caption="Length of a token's state by layer, on a logarithmic axis: the first token (mean over texts), the "
         "three longest sinks that our rule finds in each text, and the median of all tokens.",
         alt="Norms by layer for each model: primary, sinks of our rule, median token, and the shaded layers in which "
@@ -88,7 +81,7 @@ def thresholds(by_model):
     for i, (model, rows) in enumerate(by_model.items()):
         counts = np.array([[row.rules[f"{k} x"]["secondary"] for k in TIMES] for row in rows])
         look = {"color": plotting.COLOURS[i], "linestyle": plotting.LINES[i], "marker": plotting.MARKERS[i]}
-        ax.plot(TIMES, counts.mean(axis=0), label=short(model), **look)
+        ax.plot(TIMES, counts.mean(axis=0), label=model_name(model), **look)
     ax.set(xlabel="threshold, times the median norm", ylabel="sinks in a text", ylim=(0, None))
     ax.set_xticks(TIMES)
     plotting.legend(ax)
@@ -97,7 +90,7 @@ def thresholds(by_model):
     return Plot(
         fig,
         title=f"How many sinks there are is a matter of the threshold: {counts[0]:.0f} in a text of "
-        f"{short(next(iter(by_model)))} at {TIMES[0]} times the median, {counts[1]:.0f} at {TIMES[-1]}",
+        f"{model_name(next(iter(by_model)))} at {TIMES[0]} times the median, {counts[1]:.0f} at {TIMES[-1]}",
         caption="Mean over texts of the tokens that our rule flags and labels secondary, by its threshold.",
         alt="Number of sinks in a text against the threshold of our rule, a line for each model.",
     )
@@ -115,14 +108,16 @@ def levels(by_model):
         shown = np.where(counts, np.log10(counts.clip(min=1)), np.nan)
         top = max(1.0, float(np.log10(counts.max() + 1)))
         image = ax.imshow(shown, aspect="auto", origin="lower", vmin=0, vmax=top)
-        ax.set(xlabel="start, layer", ylabel="lifetime, layers", title=short(model))
+        ax.set(xlabel="start, layer", ylabel="lifetime, layers", title=model_name(model))
         ax.title.set_fontsize(12)
         bar = fig.colorbar(image, ax=ax, location="bottom", pad=0.02, ticks=range(int(top) + 1))
         bar.ax.set_xticklabels([f"{10**power:,}" for power in range(int(top) + 1)])
         bar.set_label("sinks")
         bar.outline.set_visible(False)
         first = Counter(evidence.starts(rows)).most_common(1)
-        told += [f"{100 * n / counts.sum():.0f} % of {short(model)}'s sinks start in layer {at}" for at, n in first]
+        told += [
+            f"{100 * n / counts.sum():.0f} % of {model_name(model)}'s sinks start in layer {at}" for at, n in first
+        ]
     return Plot(
         fig,
         title="; ".join(told),
@@ -145,7 +140,7 @@ def formation(by_model):
                     (-1.0, 1.0),
                 )
                 if found:
-                    shown[f"{short(model)}: {words}, {whom}"] = found
+                    shown[f"{model_name(model)}: {words}, {whom}"] = found
     fig, ax = plotting.figure(height=1.2 + 0.42 * max(len(shown), 3))
     if shown:
         plotting.interval_plot(ax, shown, xlabel="cosine with the primary")
@@ -155,7 +150,7 @@ def formation(by_model):
     if len(first) == 3:
         own, like, attention = (one.value for one in first)
         title = (
-            f"In {short(next(iter(by_model)))} the feed-forward write of a sink points the primary's way "
+            f"In {model_name(next(iter(by_model)))} the feed-forward write of a sink points the primary's way "
             f"(cosine {own:.2f}); attention's does not ({attention:.2f}), nor that of a like token ({like:.2f})"
         )
     return Plot(
@@ -182,7 +177,7 @@ def told_apart(by_model):
             "waves of position": [row.waves for row in rows],
             "shuffled labels": [row.shuffled for row in rows],
         }
-        shown |= {f"{short(model)}: {name}": _share(values) for name, values in read.items()}
+        shown |= {f"{model_name(model)}: {name}": _share(values) for name, values in read.items()}
     fig, ax = plotting.figure(height=1.2 + 0.38 * max(len(shown), 3))
     title = ""
     if shown:
@@ -191,7 +186,7 @@ def told_apart(by_model):
         model, rows = next((model, rows) for model, rows in by_model.items() if rows)
         first, last = (np.mean([row.attention[at] for row in rows]) for at in (0, -1))
         title = (
-            f"In {short(model)} attention tells a sink from the same token elsewhere {100 * first:.0f} % of the time "
+            f"In {model_name(model)} attention tells a sink from the same token elsewhere {100 * first:.0f} % of the time "
             f"in layer {rows[0].first}, {100 * last:.0f} % in the layer where sinks start"
         )
     return Plot(
@@ -219,7 +214,7 @@ def score_by_norm(by_model):
         if sinks:
             written, given = (np.array([sink[key] for sink in sinks]) for key in ("feed_forward_norm", "given"))
             look = {"color": plotting.COLOURS[i], "markerfacecolor": "none", "markersize": 4.5, "alpha": 0.7}
-            ax.plot(written / np.median(written), 100 * given, plotting.MARKERS[i], label=short(model), **look)
+            ax.plot(written / np.median(written), 100 * given, plotting.MARKERS[i], label=model_name(model), **look)
     if ax.lines:
         ax.set(xscale="log", yscale="log", xlabel="norm of the write, over its median", ylabel="attention drawn, %")
         plotting.plain_ticks(ax.xaxis)
@@ -230,7 +225,7 @@ def score_by_norm(by_model):
     told = f": rank correlation {np.mean(there):.2f} within a text" if there else ""
     return Plot(
         fig,
-        title=f"Longer writes go with more attention in {short(next(iter(by_model)))}{told}",
+        title=f"Longer writes go with more attention in {model_name(next(iter(by_model)))}{told}",
         caption="Each mark is a sink. The correlation is the mean over texts, position held fixed.",
         alt="Scatter of the attention that sinks draw against the norm of their write, both logarithmic, by model.",
     )
@@ -255,12 +250,12 @@ def scaling(by_model):
             yerr=_arms(curve.values()),
             marker=plotting.MARKERS[i],
             linestyle=plotting.LINES[i],
-            label=short(model),
+            label=model_name(model),
             **look,
         )
         ax.errorbar([1 + 0.12 * (i + 1)], [turned.value], yerr=_arms([turned]), marker="x", markersize=10, **look)
         told = told or (
-            f"Without its write a sink of {short(model)} keeps {100 * curve[0.0].value:.0f} % of its attention, with "
+            f"Without its write a sink of {model_name(model)} keeps {100 * curve[0.0].value:.0f} % of its attention, with "
             f"it turned to right angles {100 * turned.value:.0f} %, with four times it {100 * curve[4.0].value:.0f} %"
         )
     if ax.lines:
@@ -300,7 +295,7 @@ def primary(by_model):
             ax.axvspan(min(most) - 0.5, max(most) + 0.5, color=plotting.COLOURS[1], alpha=0.10)
             with_them, without = (means[name][most].mean() for name in (UNCHANGED, NO_SINKS))
             told = told or (
-                f"In the layers that meet {short(model)}'s sinks the primary draws {with_them:.0f} % of the attention, "
+                f"In the layers that meet {model_name(model)}'s sinks the primary draws {with_them:.0f} % of the attention, "
                 f"and {without:.0f} % once their writes are taken away"
             )
         ax.set_ylim(0, None)
@@ -323,9 +318,9 @@ def directions(by_model):
     for model, rows in by_model.items():
         for row in rows:
             cosines = np.sort(row.cosines)[::-1]
-            series[short(model)] = (100 * np.arange(1, len(cosines) + 1) / len(cosines), cosines)
+            series[model_name(model)] = (100 * np.arange(1, len(cosines) + 1) / len(cosines), cosines)
             told = told or (
-                f"Beyond 0.98: {int((np.abs(cosines) > 0.98).sum())} of {short(model)}'s {len(cosines)} signed "
+                f"Beyond 0.98: {int((np.abs(cosines) > 0.98).sum())} of {model_name(model)}'s {len(cosines)} signed "
                 f"directions, the nearest at {np.abs(cosines).max():.3f}"
             )
     if series:
@@ -355,10 +350,10 @@ def keys_and_values(by_model):
         keys = {words: stats.mean([one[key] for one in norms], unit="texts") for key, words in
                 (("key", "key of a sink"), ("turned_key", "key, write at right angles"),
                  ("primary_key", "key of the primary"))}  # fmt: skip
-        shown |= {f"{short(model)}: {words}": found for words, found in (values | keys).items()}
+        shown |= {f"{model_name(model)}: {words}": found for words, found in (values | keys).items()}
         own, turned = (one.value for one in values.values())
         told = told or (
-            f"The value of a sink of {short(model)} is {own:.2f} times as long as an ordinary one; with its write at "
+            f"The value of a sink of {model_name(model)} is {own:.2f} times as long as an ordinary one; with its write at "
             f"right angles it is {turned:.2f} times"
         )
     fig, ax = plotting.figure(height=1.2 + 0.4 * max(len(shown), 3))

@@ -48,18 +48,14 @@ NOT_MEASURED = "Not drawn: this was not measured in this run."
 # --- real models -----------------------------------------------------------------------------------------------------
 
 
-def short(model: str) -> str:
-    return model.rsplit("-", 1)[0]
-
-
 def inputs(found: dict, bare: dict) -> Plot:
     """Sink_1 by kind of input and model, with intervals over samples; also without a start token."""
     shown = {}
     for model, one in found.items():
         for kind, label in KINDS.items():
-            shown[f"{short(model)}: {label}"] = percent(one.rate(kind)[:, 0].numpy())
+            shown[f"{plotting.model_name(model)}: {label}"] = percent(one.rate(kind)[:, 0].numpy())
         if bare[model] is not None:
-            shown[f"{short(model)}: text, no start token"] = percent(bare[model].numpy())
+            shown[f"{plotting.model_name(model)}: text, no start token"] = percent(bare[model].numpy())
     fig, ax = plotting.figure(height=3.4)
     plotting.interval_plot(ax, shown, xlabel="sink on the first token, %")
     ax.set_xlim(-3, 103)
@@ -91,7 +87,7 @@ def lengths_and_layers(by_model: dict[str, dict], main: str, text: str, config: 
     above.set_xticks(config["lengths"], config["lengths"])
     above.set_ylim(0, 102)
     layers = {
-        short(model): 100 * np.array(curves[text]["by_block"]).mean(axis=0)
+        plotting.model_name(model): 100 * np.array(curves[text]["by_block"]).mean(axis=0)
         for model, curves in by_model.items()
         if curves
     }
@@ -116,7 +112,7 @@ def norms(found: dict) -> Plot:
     series = {}
     for model, one in found.items():
         ratio = one.geometry.hidden_norm.mean(dim=1).numpy()
-        series[short(model)] = (100 * np.arange(len(ratio)) / (len(ratio) - 1), ratio)
+        series[plotting.model_name(model)] = (100 * np.arange(len(ratio)) / (len(ratio) - 1), ratio)
     plotting.curves(ax, series, xlabel="depth of the layer, %", ylabel="norm, first over others")
     ax.set_yscale("log")
     plotting.plain_ticks(ax.yaxis)

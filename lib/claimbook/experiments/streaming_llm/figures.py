@@ -153,15 +153,17 @@ def two_models(by_model, watched):
     for label, key in effects.items():
         for model, rows in by_model.items():
             loss = columns(row.loss for row in rows)
-            bars[f"{label}, {short(model)}"] = evidence.over(loss[key], loss["4"])
+            bars[f"{label}, {plotting.model_name(model)}"] = evidence.over(loss[key], loss["4"])
     plotting.interval_plot(above, bars, xlabel="perplexity, four sinks = 1 (log scale)")
     plotting.reference_line(above, 1, "", axis="x")
     series = {}
     for model, rows in ((model, rows) for model, rows in watched.items() if rows):
         mass = columns(row.to_first_keys for row in rows)[:, :, 0].mean(axis=0)
-        series[short(model)] = (np.linspace(0, 1, len(mass)), mass)
+        series[plotting.model_name(model)] = (np.linspace(0, 1, len(mass)), mass)
     plotting.curves(below, series, xlabel="depth, first to last layer", ylabel="attention to token 0")
-    windows = [f"{short(model)} {bars[f'window, {short(model)}'].value:.2f}" for model in by_model]
+    windows = [
+        f"{plotting.model_name(model)} {bars[f'window, {plotting.model_name(model)}'].value:.2f}" for model in by_model
+    ]
     return Plot(
         fig,
         title=f"Perplexity of a plain window, where four sinks give 1: {', '.join(windows)}",
@@ -169,10 +171,6 @@ def two_models(by_model, watched):
         alt="Above, intervals of the perplexity of a plain window, one sink and four newlines by model. Below, the "
         "share of attention that goes to the first token by depth.",
     )
-
-
-def short(model: str) -> str:
-    return model.rpartition("/")[2].split("-")[0]
 
 
 def encoder(rows):
