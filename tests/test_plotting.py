@@ -3,7 +3,6 @@
 import io
 import re
 import warnings
-import warnings
 
 import numpy as np
 import pytest

@@ -186,8 +186,8 @@ def told_apart(by_model):
         model, rows = next((model, rows) for model, rows in by_model.items() if rows)
         first, last = (np.mean([row.attention[at] for row in rows]) for at in (0, -1))
         title = (
-            f"In {model_name(model)} attention tells a sink from the same token elsewhere {100 * first:.0f} % of the time "
-            f"in layer {rows[0].first}, {100 * last:.0f} % in the layer where sinks start"
+            f"In {model_name(model)} attention tells a sink from the same token elsewhere {100 * first:.0f} % of the "
+            f"time in layer {rows[0].first}, {100 * last:.0f} % in the layer where sinks start"
         )
     return Plot(
         fig,
@@ -255,8 +255,8 @@ def scaling(by_model):
         )
         ax.errorbar([1 + 0.12 * (i + 1)], [turned.value], yerr=_arms([turned]), marker="x", markersize=10, **look)
         told = told or (
-            f"Without its write a sink of {model_name(model)} keeps {100 * curve[0.0].value:.0f} % of its attention, with "
-            f"it turned to right angles {100 * turned.value:.0f} %, with four times it {100 * curve[4.0].value:.0f} %"
+            f"Without its write a sink of {model_name(model)} keeps {100 * curve[0.0].value:.0f} % of its attention, "
+            f"with it turned to right angles {100 * turned.value:.0f} %, with four times it {100 * curve[4.0].value:.0f} %"
         )
     if ax.lines:
         ax.set(xlabel="the write of a sink, times", ylabel="attention, over unchanged")
