@@ -256,7 +256,8 @@ def scaling(by_model):
         ax.errorbar([1 + 0.12 * (i + 1)], [turned.value], yerr=_arms([turned]), marker="x", markersize=10, **look)
         told = told or (
             f"Without its write a sink of {model_name(model)} keeps {100 * curve[0.0].value:.0f} % of its attention, "
-            f"with it turned to right angles {100 * turned.value:.0f} %, with four times it {100 * curve[4.0].value:.0f} %"
+            f"with it turned to right angles {100 * turned.value:.0f} %, with four times it "
+            f"{100 * curve[4.0].value:.0f} %"
         )
     if ax.lines:
         ax.set(xlabel="the write of a sink, times", ylabel="attention, over unchanged")
