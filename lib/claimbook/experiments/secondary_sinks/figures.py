@@ -296,8 +296,8 @@ def primary(by_model):
             ax.axvspan(min(most) - 0.5, max(most) + 0.5, color=plotting.COLOURS[1], alpha=0.10)
             with_them, without = (means[name][most].mean() for name in (UNCHANGED, NO_SINKS))
             told = told or (
-                f"In the layers that meet {model_name(model)}'s sinks the primary draws {with_them:.0f} % of the attention, "
-                f"and {without:.0f} % once their writes are taken away"
+                f"In the layers that meet {model_name(model)}'s sinks the primary draws {with_them:.0f} % of the "
+                f"attention, and {without:.0f} % once their writes are taken away"
             )
         ax.set_ylim(0, None)
         if ax is not axes[0]:
@@ -354,8 +354,8 @@ def keys_and_values(by_model):
         shown |= {f"{model_name(model)}: {words}": found for words, found in (values | keys).items()}
         own, turned = (one.value for one in values.values())
         told = told or (
-            f"The value of a sink of {model_name(model)} is {own:.2f} times as long as an ordinary one; with its write at "
-            f"right angles it is {turned:.2f} times"
+            f"The value of a sink of {model_name(model)} is {own:.2f} times as long as an ordinary one; with its write "
+            f"at right angles it is {turned:.2f} times"
         )
     fig, ax = plotting.figure(height=1.2 + 0.4 * max(len(shown), 3))
     if shown:
