@@ -253,10 +253,13 @@ def test_the_gap_is_shown_as_it_grows_and_shrinks():
     assert [round(one.value, 3) for one in found.values()] == [0.0, -0.3, -0.1] and list(found) == [0, 61, 122]
     title = figures.gains(arms).title
     spread = {"elementwise": arm(7.8, 4.7, 3.9, spread=0.012)}
-    alike = figures.gains(arms | spread | {"independent": spread["elementwise"]}).title
-    assert alike.endswith("by -0.29 and -0.09: as much, so the gain need not come from what the gate reads.")
-    other = figures.gains(arms | spread | {"independent": arm(7.8, 4.9, 4.0, spread=0.012)}).title
-    assert other.endswith("A gate that ignores its input changes it by -0.09 and +0.00.")
+    constant = arm(7.8, 4.9, 4.0, spread=0.011)
+    told = figures.gains(arms | spread | {"independent": constant}).title
+    assert "A gate that ignores its input changes it by -0.10 and +0.00; over the last quarter one that reads" in told
+    ahead = evidence.beyond_constant(arms | spread | {"independent": constant})
+    assert ahead.value == pytest.approx(-0.0975) and told.endswith("is 0.098 [0.096, 0.099] nats ahead of that.")
+    added = {"independent": constant, "elementwise_added": arms["none"]}
+    assert evidence.beyond_constant(arms | spread | added).value == pytest.approx(0.0308, abs=1e-3)
     assert "changes the loss by -0.30 nats at step 61 and by -0.10 at the last" in title
     assert evidence.ahead(arms) == round(122 - (61 + 61 * 0.7 / 0.8)), "4.0 lies at seven eighths of the way down"
     assert evidence.ahead({"none": arms["elementwise"], "elementwise": arms["none"]}) is None

@@ -323,7 +323,14 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
         "C7": {"baseline_suffers": suffers},
         "C31": {"no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none")},
     }
-    return together(parts, preconditions=preconditions)
+    nulls = {"C4": {"headwise_nearly": gain("independent", 0.5)}}
+    return together(parts, nulls, preconditions)
+
+
+def beyond_constant(arms: dict[str, list[text.Row]]) -> Estimate | None:
+    """Loss with a gate that reads its input less that with one that ignores it; one that adds its parameters, too, if
+    it is there."""
+    return Arms(arms).mean(change, "elementwise_added" if "elementwise_added" in arms else "elementwise", "independent")
 
 
 def score(row: text.Row) -> float:

@@ -156,14 +156,15 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     series = {}
     for arm, found in drawn.items():
         ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
-        series[BRIEF.get(arm, name(arm)) + ("" if ARMS[arm].get("matched", True) else " +")] = ([*found], *ends)
+        adds = "decoder" in ARMS[arm] or not ARMS[arm].get("matched", True)
+        series[BRIEF.get(arm, name(arm)) + (" +" if adds else "")] = ([*found], *ends)
     plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
     plotting.reference_line(ax, 0, "no gate")
     return Plot(
         fig,
         title=head_start(arms),
         caption="Against the decoder without a gate, seed by seed, on held-out text; mean with its 95 % interval. A "
-        "plus: the gate's parameters are added. The others have as many parameters as the decoder without one.",
+        "plus: parameters are added. The others have about as many as the decoder without one.",
         alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate.",
     )
 
@@ -322,11 +323,12 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
     start = f" It reaches the same loss {steps} of {last} steps sooner." if steps else ""
     if constant := evidence.gaps(arms, "independent"):
+        beyond = evidence.beyond_constant(arms)
         start += (
-            f" A gate that ignores its input changes it by {constant[most].value:+.2f} and {constant[last].value:+.2f}"
+            f" A gate that ignores its input changes it by {constant[most].value:+.2f} and "
+            f"{constant[last].value:+.2f}; over the last quarter one that reads it is {-beyond.value:.3f} "
+            f"[{-beyond.high:.3f}, {-beyond.low:.3f}] nats ahead of that."
         )
-        alike = constant[last].low <= gaps[last].high and gaps[last].low <= constant[last].high
-        start += ": as much, so the gain need not come from what the gate reads." if alike else "."
     return (
         f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} at the "
         f"last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
