@@ -22,7 +22,13 @@ from claimbook.plotting import Plot
 NO_TOYS = "Not drawn: none of these toys is stored for this run."
 NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
 NO_MODELS = "Not drawn: no rows of real models are stored for this run."
-BRIEF = {"elementwise": "after attention", "independent": "ignores the input"}  # where two stand in a legend
+BRIEF = {  # in a legend of decoders on text
+    "elementwise": "each dimension",
+    "headwise": "one a head",
+    "value": "on values",
+    "independent": "ignores the input",
+    "wide": "wider layers",
+}
 NAMES = {  # of gates, as readers know them
     "none": "no gate",
     "elementwise": "after attention, each dimension",
@@ -157,7 +163,7 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     for arm, found in drawn.items():
         ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
         adds = "decoder" in ARMS[arm] or not ARMS[arm].get("matched", True)
-        series[BRIEF.get(arm, name(arm)) + (" +" if adds else "")] = ([*found], *ends)
+        series[BRIEF.get(arm.removesuffix("_added"), name(arm)) + (" +" if adds else "")] = ([*found], *ends)
     plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
     plotting.reference_line(ax, 0, "no gate")
     return Plot(
