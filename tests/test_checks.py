@@ -2,12 +2,13 @@
 
 import base64
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from claimbook import commands, errors, paths
 from claimbook.provenance import seals
-from claimbook.runs import checks
+from claimbook.runs import checks, parameters
 from conftest import CHAPTER, edit
 
 
@@ -273,6 +274,20 @@ def test_nbval_is_green_as_stored_and_red_on_a_moved_verdict(book, capfd):
     edit(paths.notebook(CHAPTER), "coin_flips.C1 · reproduced", "coin_flips.C1 · partial")
     assert not commands.compare_live()
     assert "coin_flips.C1 · partial" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "tries"), [("RuntimeError: Kernel didn't respond in 60 seconds", 3), ("E assert", 1)])
+def test_a_kernel_that_did_not_start_is_started_again(book, monkeypatch, said, tries):
+    """Two chapters are compared at a time, and two kernels may pick one port."""
+    started = []
+
+    def red(*given, **environment):
+        started.append(given)
+        return SimpleNamespace(communicate=lambda: (said, None), returncode=1)
+
+    monkeypatch.setattr(commands, "_pytest", red)
+    monkeypatch.setattr(commands, "_needed", lambda *given: book)
+    assert not commands.compare_live() and len(started) == tries * len(parameters.notebooks())
 
 
 @pytest.mark.slow

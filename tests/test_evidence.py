@@ -87,7 +87,8 @@ def test_sink_emergence(asked, plain, half, monkeypatch):
     monkeypatch.setattr(emergence.protocol, "measured", lambda lm, name, key, config: "live")
     monkeypatch.setattr(emergence.real, "sliding", lambda lm: [1])
     model, text = asked.get("models", MODEL), asked.get("text") or TEXT
-    found = emergence.experiment(run, SimpleNamespace(name=model), "domains", text)
+    lm = SimpleNamespace(name=model, check_length=lambda tokens, what: None)
+    found = emergence.experiment(run, lm, "domains", text)
     live = {} if run.smoke else "live"
     assert (found != live) == (plain or model == OTHER)
 

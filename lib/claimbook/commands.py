@@ -219,20 +219,23 @@ def compare_live() -> bool:
 
 def _compare_one(chapter: str) -> tuple[bool, str]:
     """Whether a chapter's notebook gives what is stored, and what is said of it."""
-    from claimbook.runs import checks, jupyter
+    from claimbook.runs import checks, jupyter, runner
 
     folder = paths.runs() / chapter / "nbval"
     live = folder / "result.json"
     live.unlink(missing_ok=True)
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     options.append(f"--nbval-sanitize-with={Path(checks.__file__).with_name('nbval_sanitize.cfg')}")
-    with tempfile.TemporaryDirectory(prefix="claimbook-") as own:
-        environment = jupyter.settings(Path(own)) | {
-            "CLAIMBOOK_RUN_DIR": folder,
-            "CLAIMBOOK_CACHE": _needed(chapter, own),
-        }
-        process = _pytest([*options, str(paths.notebook(chapter))], 1, stdout=subprocess.PIPE, **environment)
-        said = process.communicate()[0]
+    for _ in range(runner.STARTS):
+        with tempfile.TemporaryDirectory(prefix="claimbook-") as own:
+            environment = jupyter.settings(Path(own)) | {
+                "CLAIMBOOK_RUN_DIR": folder,
+                "CLAIMBOOK_CACHE": _needed(chapter, own),
+            }
+            process = _pytest([*options, str(paths.notebook(chapter))], 1, stdout=subprocess.PIPE, **environment)
+            said = process.communicate()[0]
+        if not (process.returncode and runner.is_start_failure(said)):
+            break
     if process.returncode or not live.exists():
         return False, f"{said}{chapter}: RED"
     found = checks.numbers(chapter, files.read_json(live))

@@ -160,7 +160,7 @@ def _execute(chapter: str, values: dict, folder: Path) -> tuple[str, int] | None
                 return said, BAD_INPUT
             return f"the run failed in cell [{error.exec_count}]: {error.ename}: {said}", FAILED
         except Exception as error:
-            if attempt < STARTS and _is_start_failure(error):
+            if attempt < STARTS and is_start_failure(f"{type(error).__name__} {error}"):
                 continue
             _drop_half(folder / "executed.ipynb")
             if isinstance(error, OSError) and error.errno in files.FULL:
@@ -205,8 +205,8 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _is_start_failure(error: Exception) -> bool:
-    text = f"{type(error).__name__} {error}"
+def is_start_failure(text: str) -> bool:
+    """Whether an error is of a kernel that did not start: two that start at once may pick one port."""
     return any(
         sign in text for sign in ("Address already in use", "Kernel died before replying", "Kernel didn't respond")
     )
