@@ -525,7 +525,7 @@ def test_another_language_is_said(tmp_path, capsys):
         "3 of 4 ingredients are none that the book's English recipes have ('el zucker', 'mehl'"
         in capsys.readouterr().out
     )
-    read(tmp_path, "items\n200 g flour; 2 tbsp sugar; jalape\u00f1o; m\u00e9lange\n", reader=own_files.baskets)
+    read(tmp_path, "items\n200 g flour; 2 tbsp sugar; jalape\u00f1o; 50 \u00b5g saffron\n", reader=own_files.baskets)
     assert capsys.readouterr().out == ""
 
 

@@ -83,12 +83,9 @@ def _items(value: object, name: str) -> tuple[frozenset[str], list[str]]:
 
 
 def _latin(text: str) -> bool:
-    """Whether a text is written in Latin letters, which the rules for ingredients are made for."""
-    return all(
-        unicodedata.name(letter, "").startswith(("LATIN", "FEMININE", "MASCULINE"))
-        for letter in text
-        if letter.isalpha()
-    )
+    """Whether a text is written in Latin letters, which the rules for ingredients are made for; a µg has its µ."""
+    names = [unicodedata.name(letter, "") for letter in text if letter.isalpha()]
+    return all(name.startswith(("LATIN", "MICRO", "FEMININE", "MASCULINE")) for name in names)
 
 
 def _say_foreign(path: str, baskets: Iterable[frozenset[str]]) -> None:
