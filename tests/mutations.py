@@ -1407,7 +1407,7 @@ MUTATIONS = [
     (
         "the rate that is judged is the last one",
         "experiments/gated_attention/evidence.py",
-        "if rises[suffix] >= SUFFERS)",
+        "if rises[suffix].low >= SUFFERS)",
         "if False)",
         "test_gated_rows.py -k first_too_high",
     ),

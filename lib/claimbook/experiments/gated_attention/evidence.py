@@ -19,8 +19,8 @@ Found = dict[str, Evidence]
 SEEDS, DOCUMENTS = "seeds", "documents"
 ENOUGH = 5  # seeds below which an arm is still to come and measures nothing
 WORST = math.log(2048)  # loss of an even guess: what a training that diverged counts as
-SUFFERS = 0.107  # rise of the loss at which a rate is too high, C7
-SPIKE, FAILED = 0.5, 0.5  # nats above the running median; above the lowest of it at the end
+SUFFERS, DEAD = 0.107, 1.0  # rises of the loss: from which a rate is too high, and from which all count alike, C7
+SPIKE, FAILED = 0.3, 0.5  # nats above the running median, see `spikes`; above the lowest of it at the end
 HALF_SHARE = 0.2335  # half of the paper's F-Attn
 MASSIVE, TIMES = 100, 1000  # a massive activation: at least so large, and so many times the median component
 
@@ -233,76 +233,111 @@ def share_of(x: float) -> Callable:
     return lambda variant, gate, none: change(variant, none) - x * change(gate, none)
 
 
-def failures(row: text.Row, warmup: int = 50) -> int:
-    """Spikes after the warm-up, and one more for a training that ends not finite or far above its lowest median."""
+def beyond_of(x: float) -> Callable:
+    """Of rows of a variant, none, the gate and one that ignores its input: what the variant changes of the loss without
+    a gate, less x times what the gate changes of that with one that ignores its input."""
+    return lambda variant, none, gate, constant: change(variant, none) - x * change(gate, constant)
+
+
+def spikes(row: text.Row, base: text.Row, warmup: int = 50) -> int:
+    """Spikes after the warm-up of the loss less that of ``base``, which trained on the same batches: one that is hard
+    for both is no spike. To diverge is none either, see `fails`."""
+    loss, other = (np.array([np.nan if value is None else value for value in one.loss], float) for one in (row, base))
+    apart = loss - other
+    return log_files.spikes(apart, SPIKE, np.isfinite(apart) & (np.arange(len(apart)) >= warmup))
+
+
+def fails(row: text.Row) -> bool:
+    """Whether a training ends not finite, or far above its lowest median."""
     losses = np.array([np.nan if value is None else value for value in row.loss], dtype=float)
-    counted = np.arange(len(losses)) >= warmup
-    end, lowest = np.mean(losses[-20:]), np.nanmin(log_files.running_median(losses))
-    return log_files.spikes(losses, SPIKE, counted) + int(not end <= lowest + FAILED)
+    return not np.mean(losses[-20:]) <= np.nanmin(log_files.running_median(losses)) + FAILED
 
 
-def vanish(gated: text.Row, none: text.Row) -> bool:
-    """Whether a gated training has at most a tenth of the spikes and failures of one without, which has some."""
-    return failures(none) > 0 and 10 * failures(gated) <= failures(none)
+def vanish(gated: text.Row, none: text.Row, base: text.Row) -> bool:
+    """Whether a gated training does not fail and has at most a tenth of the spikes of one without, which has some."""
+    without = spikes(none, base)
+    return without > 0 and not fails(gated) and 10 * spikes(gated, base) <= without
+
+
+def rise(high: text.Row, usual: text.Row) -> float:
+    """How much higher the loss is at a higher rate; two that are lost are alike, whatever each fell from."""
+    return min(DEAD, change(high, usual))
+
+
+def suffers(t: Arms, suffix: str) -> Estimate | None:
+    """How much the loss without a gate rises at a higher rate; a fall is no rise."""
+    return t.mean(lambda *rows: max(0.0, rise(*rows)), at_rate("none", suffix), "none", within=(0, DEAD))
 
 
 def first_too_high(t: Arms) -> str | None:
-    """The first rate at which the loss without a gate rises too much on average, else the highest; None: to come."""
+    """The first rate at which the loss without a gate rises too much beyond doubt, else the highest; None: to come."""
     higher = [suffix for suffix in sorted(RATES, key=RATES.get) if RATES[suffix] > RATES[""]]
-    pairs = {suffix: t.by_seed(at_rate("none", suffix), "none") for suffix in higher}
-    if not all(pairs.values()):
+    rises = {suffix: suffers(t, suffix) for suffix in higher}
+    if not all(rises.values()):
         return None
-    rises = {suffix: np.mean([change(*rows) for rows in found]) for suffix, found in pairs.items()}
-    return next((suffix for suffix in higher if rises[suffix] >= SUFFERS), higher[-1])
+    return next((suffix for suffix in higher if rises[suffix].low >= SUFFERS), higher[-1])
 
 
 def tolerated(t: Arms) -> tuple[Estimate | None, Estimate | None]:
     """C7 at the first rate that is too high: the rise with the gate less that without, and that without."""
     if (high := first_too_high(t)) is None:
         return None, None
-    none = (at_rate("none", high), "none")
-    gated = (at_rate("elementwise", high), "elementwise")
-    less = t.mean(lambda g_high, g, n_high, n: change(g_high, g) - change(n_high, n), *gated, *none)
-    return less, t.mean(change, *none)
+    arms = (at_rate("elementwise", high), "elementwise", at_rate("none", high), "none")
+    less = t.mean(lambda g_high, g, n_high, n: rise(g_high, g) - rise(n_high, n), *arms)
+    return less, suffers(t, high)
 
 
-def best_rates(t: Arms) -> tuple[str, str] | None:
-    """The arms, gated and not, at the rate that suits each best; None where a rate is still to come."""
-    arms = {arm: [at_rate(arm, suffix) for suffix in RATES if suffix != "fastest"] for arm in ("elementwise", "none")}
+def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
+    """What the gate changes of the loss, each arm at the rate that suits it best, and which share of these rates is the
+    lowest or the highest, so that one further might suit it better.
+
+    A seed is judged at the rates that are best on the others. None where a rate is still to come.
+    """
+    rates = sorted(RATES, key=RATES.get)
+    arms = {arm: [at_rate(arm, suffix) for suffix in rates] for arm in ("elementwise", "none")}
     rows = t.by_seed(*arms["elementwise"], *arms["none"])
     if not rows:
-        return None
-    means = dict(
-        zip(arms["elementwise"] + arms["none"], np.mean([[*map(loss, one)] for one in rows], axis=0), strict=True)
-    )
-    gated, none = (min(names, key=means.get) for names in arms.values())
-    return gated, none
+        return None, None
+    losses = np.array([[loss(row) for row in one] for one in rows]).reshape(len(rows), 2, len(rates))
+    best = np.array([np.delete(losses, i, axis=0).mean(axis=0).argmin(axis=-1) for i in range(len(rows))])
+    gated, none = np.take_along_axis(losses, best[..., None], axis=-1)[..., 0].T
+    at_an_edge = np.isin(best, (0, len(rates) - 1))
+    of = (*arms["elementwise"], *arms["none"])
+    return stats.mean(gated - none, unit=SEEDS).of(*of), Exact(float(at_an_edge.mean()), n=at_an_edge.size).of(*of)
 
 
 def decoders(arms: dict[str, list[text.Row]]) -> Found:
     """What decoders trained on text decide."""
     t = Arms(arms)
-    best, (tolerates, suffers) = best_rates(t), tolerated(t)
+    tolerates, baseline = tolerated(t)
 
     def gain(variant: str, x: float) -> Estimate | None:
         return t.mean(share_of(x), variant, "elementwise_added", "none")
 
-    lower, lower_at_best = t.mean(change, "elementwise", "none"), t.mean(change, *best) if best else None
+    def beyond(variant: str, x: float) -> Estimate | None:
+        return t.mean(beyond_of(x), variant, "none", "elementwise_added", "independent")
+
+    lower, (lower_at_best, at_an_edge) = t.mean(change, "elementwise", "none"), at_best_rates(t)
+    inside = t.mean(change, "elementwise_added", "output_added")
     parts = {
         "C1": {"loss_lower": lower, "at_best_rates": lower_at_best},
-        "C2": {"value_helps": gain("value_added", 0.39)}
-        | {f"{place}_does_not": gain(f"{place}_added", 0.5) for place in ("key", "query", "output")},
+        "C2": {
+            "value_helps": t.mean(change, "value_added", "output_added"),
+            "key_does_not": beyond("key_added", 0.5),
+            "query_does_not": beyond("query_added", 0.5),
+            "output_does_not": inside,
+        },
         "C3": {"headwise_beats_more": t.mean(change, "headwise_added", "wide")},
         "C4": {"headwise_nearly": gain("headwise_added", 0.5)},
         "C6": {
-            "spikes_vanish": t.share(vanish, "elementwise_faster", "none_faster"),
+            "spikes_vanish": t.share(vanish, "elementwise_faster", "none_faster", "none"),
             "ends_no_higher": t.mean(change, "elementwise_faster", "none_faster"),
         },
         "C7": {"tolerates": tolerates},
         "C9": {
-            "norm_helps": gain("norm", 0.34),
-            "addition_helps": gain("additive_silu_added", 0.38),
-            "outside_does_not": gain("output_added", 0.5),
+            "norm_helps": beyond("norm", 0.56),
+            "addition_helps": beyond("additive_silu_added", 0.65),
+            "outside_does_not": inside,
         },
         "C10": {
             "sparse": t.mean(score, "elementwise", within=(0, 1)),
@@ -315,13 +350,18 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "at_best_rates": lower_at_best,
             "beyond_scale": t.mean(share_of(0.7), "independent", "elementwise", "none"),
         },
-        "C36": {"linear_helps": gain("additive_identity_added", 0.27)},
+        "C36": {"linear_helps": beyond("additive_identity_added", 0.45)},
     }  # fmt: skip
-    helps = {"gate_helps": t.mean(change, "elementwise_added", "none")}
-    preconditions = dict.fromkeys(("C2", "C4", "C9", "C36"), helps) | {
-        "C6": {"has_spikes": t.share(lambda row: failures(row) > 0, "none_faster")},
-        "C7": {"baseline_suffers": suffers},
-        "C31": {"no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none")},
+    reads = {"reading_helps": t.mean(change, "elementwise_added", "independent")}
+    preconditions = dict.fromkeys(("C2", "C9", "C36"), reads) | {
+        "C1": {"inside_the_grid": at_an_edge},
+        "C4": {"gate_helps": t.mean(change, "elementwise_added", "none")},
+        "C6": {"has_spikes": t.share(lambda row, base: spikes(row, base) > 0, "none_faster", "none")},
+        "C7": {"baseline_suffers": baseline},
+        "C31": {
+            "no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none"),
+            "inside_the_grid": at_an_edge,
+        },
     }
     nulls = {"C4": {"headwise_nearly": gain("independent", 0.5)}}
     return together(parts, nulls, preconditions)
