@@ -303,6 +303,14 @@ def test_the_gap_is_shown_as_it_grows_and_shrinks():
     assert evidence.gaps({}, "elementwise") == {} and figures.gains({"none": arms["none"]}) == figures.NO_TRAININGS
 
 
+def test_variants_are_counted_against_a_constant():
+    shown = ("none", "independent", "elementwise_added", "key_added", "norm", "none_fast")
+    arms = text_arms({arm: PAPER_LOSSES[arm] for arm in shown})
+    title = figures.kinds(arms).title
+    assert title == "2 of 3 variants are ahead of a gate that ignores its input, 1 behind it"
+    assert figures.kinds({"none": arms["none"], "norm": arms["norm"]}) == figures.NO_TRAININGS
+
+
 # --- real models -----------------------------------------------------------------------------------------------------
 
 

@@ -22,10 +22,9 @@ from claimbook.plotting import Plot
 NO_TOYS = "Not drawn: none of these toys is stored for this run."
 NO_TRAININGS = "Not drawn: no trainings on text are stored for this run."
 NO_MODELS = "Not drawn: no rows of real models are stored for this run."
-BRIEF = {  # in a legend of decoders on text
+BRIEF = {  # arms of decoders on text that are drawn over the steps, in its legend
     "elementwise": "each dimension",
     "headwise": "one a head",
-    "value": "on values",
     "independent": "ignores the input",
     "wide": "wider layers",
 }
@@ -153,17 +152,14 @@ def spikes(row: logs.Row | None) -> Plot | str:
 
 def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     """Change of the loss against no gate in the course of the training, by arm, at the usual rate."""
-    rated = tuple(filter(None, RATES))
-    shown = [arm for arm in arms if arm != "none" and not arm.endswith(rated) and "unnormed" not in arm]
-    drawn = {arm: found for arm in shown if (found := evidence.gaps(arms, arm))}
+    drawn = {arm: found for arm in arms if arm.removesuffix("_added") in BRIEF and (found := evidence.gaps(arms, arm))}
     if not drawn:
         return NO_TRAININGS
     fig, ax = plotting.figure()
     series = {}
     for arm, found in drawn.items():
         ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
-        adds = "decoder" in ARMS[arm] or not ARMS[arm].get("matched", True)
-        series[BRIEF.get(arm.removesuffix("_added"), name(arm)) + (" +" if adds else "")] = ([*found], *ends)
+        series[BRIEF[arm.removesuffix("_added")] + plus(arm)] = ([*found], *ends)
     plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
     plotting.reference_line(ax, 0, "no gate")
     return Plot(
@@ -172,6 +168,37 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
         caption="Against the decoder without a gate, seed by seed, on held-out text; mean with its 95 % interval. A "
         "plus: parameters are added. The others have about as many as the decoder without one.",
         alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate.",
+    )
+
+
+def plus(arm: str) -> str:
+    """What stands behind the name of an arm that has more parameters than the decoder without a gate."""
+    return " +" if "decoder" in ARMS[arm] or not ARMS[arm].get("matched", True) else ""
+
+
+def kinds(arms: dict[str, list[text.Row]]) -> Plot | str:
+    """Change of the loss against no gate by kind and place, at the usual rate, beside that by a constant."""
+    paired, rated = evidence.Arms(arms), tuple(filter(None, RATES))
+    shown = [arm for arm in arms if arm != "none" and not arm.endswith(rated) and "unnormed" not in arm]
+    found = {arm: one for arm in shown if (one := paired.mean(evidence.change, arm, "none"))}
+    if len(found) < 2 or "independent" not in found:
+        return NO_TRAININGS
+    found = dict(sorted(found.items(), key=lambda item: item[1].value))
+    beyond = [paired.mean(evidence.change, arm, "independent") for arm in found if arm != "independent"]
+    fig, ax = plotting.figure(height=1.3 + 0.42 * len(found))
+    plotting.interval_plot(
+        ax, {name(arm) + plus(arm): one for arm, one in found.items()}, xlabel="change of the loss, nats"
+    )
+    plotting.reference_line(ax, 0, "no gate", axis="x")
+    plotting.reference_line(ax, found["independent"].value, "a constant", axis="x")
+    return Plot(
+        fig,
+        title=f"{sum(one.high < 0 for one in beyond)} of {len(beyond)} variants are ahead of a gate that ignores its "
+        f"input, {sum(one.low > 0 for one in beyond)} behind it",
+        caption="Against the decoder without a gate, seed by seed: mean of the last quarter with its 95 % interval. "
+        "The title compares each with the constant in pairs and leaves out what its interval leaves open. A plus: "
+        "parameters are added.",
+        alt="Change of the loss for each variant with its interval, between no gate and a gate that ignores its input.",
     )
 
 
