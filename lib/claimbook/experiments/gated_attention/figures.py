@@ -196,8 +196,8 @@ def kinds(arms: dict[str, list[text.Row]]) -> Plot | str:
         title=f"{sum(one.high < 0 for one in beyond)} of {len(beyond)} variants are ahead of a gate that ignores its "
         f"input, {sum(one.low > 0 for one in beyond)} behind it",
         caption="Against the decoder without a gate, seed by seed: mean of the last quarter with its 95 % interval. "
-        "The left dashed line is the gate that ignores its input, a constant. The title compares each with it in pairs and leaves out what its interval leaves open. A plus: "
-        "parameters are added.",
+        "The left dashed line is the gate that ignores its input, a constant. The title compares each with it in pairs "
+        "and leaves out what its interval leaves open. A plus: parameters are added.",
         alt="Change of the loss for each variant with its interval, between no gate and a gate that ignores its input.",
     )
 
