@@ -201,12 +201,12 @@ def change(row: text.Row, base: text.Row) -> float:
     return loss(row) - loss(base)
 
 
-def gaps(arms: dict[str, list[text.Row]], arm: str) -> dict[int, Estimate]:
-    """What an arm changes of the loss without a gate, at each measured step; empty where it measures nothing."""
-    paired, steps = Arms(arms), [point["step"] for point in arms["none"][0].measured] if "none" in arms else []
+def gaps(arms: dict[str, list[text.Row]], arm: str, base: str = "none") -> dict[int, Estimate]:
+    """What an arm changes of the loss of a base, at each measured step; empty where it measures nothing."""
+    paired, steps = Arms(arms), [point["step"] for point in arms[base][0].measured] if base in arms else []
 
     def at(place: int) -> Estimate | None:
-        return paired.mean(lambda row, base: loss_at(row, place) - loss_at(base, place), arm, "none")
+        return paired.mean(lambda row, other: loss_at(row, place) - loss_at(other, place), arm, base)
 
     return {step: found for place, step in enumerate(steps) if (found := at(place))}
 
@@ -345,6 +345,7 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "headwise_sparse": t.mean(score, "headwise_added", within=(0, 1)),
         },
         "C19": {"shrinks": t.ratio(lambda row: row.end["after"], lambda row: row.end["before"], "elementwise")},
+        "C21": {"ahead_of_values": t.mean(change, "elementwise_added", "value_added")},
         "C31": {
             "loss_lower": lower,
             "at_best_rates": lower_at_best,
@@ -367,20 +368,14 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     return together(parts, nulls, preconditions)
 
 
-def beyond_constant(arms: dict[str, list[text.Row]]) -> Estimate | None:
-    """Loss with a gate that reads its input less that with one that ignores it; one that adds its parameters, too, if
-    it is there."""
-    return Arms(arms).mean(change, "elementwise_added" if "elementwise_added" in arms else "elementwise", "independent")
-
-
 def score(row: text.Row) -> float:
     """Mean score over gates."""
     return float(np.mean(row.end["score"]))
 
 
-def seeds_needed(arms: dict[str, list[text.Row]], effect: float) -> int | None:
-    """How many seeds of each of two arms tell an effect in nats from half of it, by the spread that is measured."""
-    values = [change(*rows) for rows in Arms(arms).by_seed("elementwise", "none")]
+def seeds_needed(arms: dict[str, list[text.Row]], effect: float, *pair: str) -> int | None:
+    """How many seeds of each of a pair of arms tell an effect in nats from half of it, by the spread of their pairs."""
+    values = [change(*rows) for rows in Arms(arms).by_seed(*pair)]
     return math.ceil((4 * 1.96 * np.std(values, ddof=1) / effect) ** 2) if values else None
 
 

@@ -28,6 +28,7 @@ BRIEF = {  # arms of decoders on text that are drawn over the steps, in its lege
     "independent": "ignores the input",
     "wide": "wider layers",
 }
+LEADS = ("elementwise", "elementwise_added", "headwise_added")  # drawn against a gate that ignores its input, too
 NAMES = {  # of gates, as readers know them
     "none": "no gate",
     "elementwise": "after attention, each dimension",
@@ -155,20 +156,35 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     drawn = {arm: found for arm in arms if arm.removesuffix("_added") in BRIEF and (found := evidence.gaps(arms, arm))}
     if not drawn:
         return NO_TRAININGS
-    fig, ax = plotting.figure()
-    series = {}
-    for arm, found in drawn.items():
-        ends = ([getattr(one, end) for one in found.values()] for end in ("value", "low", "high"))
-        series[BRIEF[arm.removesuffix("_added")] + plus(arm)] = ([*found], *ends)
-    plotting.curves(ax, series, xlabel="step", ylabel="change of the loss, nats")
-    plotting.reference_line(ax, 0, "no gate")
+    leads = {arm: found for arm in LEADS if (found := evidence.gaps(arms, arm, "independent"))}
+    fig, axes = plotting.figure(2, 1, height=7.2, sharex=True) if leads else plotting.figure()
+    above, *below = np.atleast_1d(axes)
+    plotting.curves(above, _courses(drawn), xlabel="" if leads else "step", ylabel="change of the loss")
+    plotting.reference_line(above, 0, "no gate")
+    for ax in below:
+        plotting.curves(ax, _courses(leads), xlabel="step", ylabel="from the constant")
+        plotting.reference_line(ax, 0, "ignores the input")
     return Plot(
         fig,
         title=head_start(arms),
-        caption="Against the decoder without a gate, seed by seed, on held-out text; mean with its 95 % interval. A "
-        "plus: parameters are added. The others have about as many as the decoder without one.",
-        alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate.",
+        caption="In nats, seed by seed, on held-out text; mean with its 95 % interval. "
+        + ("Above, against the decoder without a gate; below, against the gate that ignores its input. " * bool(leads))
+        + "A plus: parameters are added. The others have about as many as the decoder without a gate.",
+        alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate"
+        + (", and below against a gate that ignores its input." if leads else "."),
     )
+
+
+def _courses(found: dict[str, dict[int, stats.Estimate]]) -> dict[str, tuple]:
+    """Lines with their bands, by name, of estimates at each step."""
+    ends = ("value", "low", "high")
+    return {
+        BRIEF[arm.removesuffix("_added")] + plus(arm): (
+            [*one],
+            *([getattr(x, end) for x in one.values()] for end in ends),
+        )
+        for arm, one in found.items()
+    }
 
 
 def plus(arm: str) -> str:
@@ -184,7 +200,9 @@ def kinds(arms: dict[str, list[text.Row]]) -> Plot | str:
     if len(found) < 2 or "independent" not in found:
         return NO_TRAININGS
     found = dict(sorted(found.items(), key=lambda item: item[1].value))
-    beyond = [paired.mean(evidence.change, arm, "independent") for arm in found if arm != "independent"]
+    values = [one.value for one in found.values()]
+    cut = int(np.argmax(np.diff(values))) + 1  # where the widest gap is
+    among = "among them" if [*found].index("independent") < cut else "not among them"
     fig, ax = plotting.figure(height=1.3 + 0.42 * len(found))
     plotting.interval_plot(
         ax, {name(arm) + plus(arm): one for arm, one in found.items()}, xlabel="change of the loss, nats"
@@ -193,11 +211,10 @@ def kinds(arms: dict[str, list[text.Row]]) -> Plot | str:
     plotting.reference_line(ax, found["independent"].value, "", axis="x")
     return Plot(
         fig,
-        title=f"{sum(one.high < 0 for one in beyond)} of {len(beyond)} variants are ahead of a gate that ignores its "
-        f"input, {sum(one.low > 0 for one in beyond)} behind it",
+        title=f"{cut} of {len(values)} variants change the loss by {values[0]:.2f} to {values[cut - 1]:.2f} nats, "
+        f"a gate that ignores its input {among}; the others by {values[cut]:+.2f} to {values[-1]:+.2f}",
         caption="Against the decoder without a gate, seed by seed: mean of the last quarter with its 95 % interval. "
-        "The left dashed line is the gate that ignores its input, a constant. The title compares each with it in pairs "
-        "and leaves out what its interval leaves open. A plus: parameters are added.",
+        "The left dashed line is the gate that ignores its input, a constant. A plus: parameters are added.",
         alt="Change of the loss for each variant with its interval, between no gate and a gate that ignores its input.",
     )
 
@@ -341,31 +358,41 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
     """What the decoders on text say, in two sentences; that they are to come, where they are."""
     if not evidence.gaps(arms, "elementwise"):
         return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
+    paired, (best, _) = evidence.Arms(arms), evidence.at_best_rates(evidence.Arms(arms))
     first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
-    return (
+    gate = paired.mean(evidence.change, "elementwise", "none")
+    said = [
         f"Our small decoders on text are trained too briefly for a sink: the first token draws {first:.3f} of the "
-        f"attention, where an even share is {even:.3f}. So they speak of the loss alone. {head_start(arms)}"
-    )
+        f"attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter of the "
+        f"training a gate changes it by {nats(gate)} nats."
+    ]
+    if best:
+        said.append(f"With each at its best of {len(RATES)} learning rates it is {nats(best)}.")
+    if constant := paired.mean(evidence.change, "independent", "none"):
+        most = "Most of that needs no gate" if constant.value < gate.value / 2 else "Not all of that needs a gate"
+        said.append(f"{most}: a gate that ignores its input, a constant, changes it by {nats(constant)}.")
+    if lead := paired.mean(evidence.change, "headwise_added", "independent"):
+        said.append(f"One score a head, which reads the input, is {nats(lead)} from that.")
+    return " ".join(said)
+
+
+def nats(one: stats.Estimate) -> str:
+    """A change of the loss with its interval, signed."""
+    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
 def head_start(arms: dict[str, list[text.Row]]) -> str:
-    """How the gap between the gate and none goes, in nats and in steps."""
+    """How the gap between the gate and none goes, and that of a constant."""
     gaps, steps = evidence.gaps(arms, "elementwise"), evidence.ahead(arms)
     if not gaps:
         return ""
     last, most = max(gaps), min(gaps, key=lambda step: gaps[step].value)
-    start = f" It reaches the same loss {steps} of {last} steps sooner." if steps else ""
-    if constant := evidence.gaps(arms, "independent"):
-        beyond = evidence.beyond_constant(arms)
-        start += (
-            f" A gate that ignores its input changes it by {constant[most].value:+.2f} and "
-            f"{constant[last].value:+.2f}; over the last quarter one that reads it is {-beyond.value:.3f} "
-            f"[{-beyond.high:.3f}, {-beyond.low:.3f}] nats ahead of that."
-        )
-    return (
-        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most} and by {gaps[last].value:+.2f} at the "
-        f"last, over {words.several(gaps[last].n, 'pairs')} of trainings.{start}"
+    said = (
+        f"A gate changes the loss by {gaps[most].value:+.2f} nats at step {most}, {gaps[last].value:+.2f} at the last"
     )
+    if constant := evidence.gaps(arms, "independent"):
+        said += f", a gate that ignores its input by {constant[most].value:+.2f} and {constant[last].value:+.2f}"
+    return said + (f". The first reaches the same loss {steps} of {last} steps sooner" if steps else "")
 
 
 def to_come() -> str:
