@@ -164,6 +164,7 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     for ax in below:
         plotting.curves(ax, _courses(leads), xlabel="step", ylabel="from the constant")
         plotting.reference_line(ax, 0, "ignores the input")
+        ax.get_legend().remove()  # these lines are the first ones above
     return Plot(
         fig,
         title=head_start(arms),
