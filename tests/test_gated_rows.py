@@ -267,8 +267,8 @@ def test_devices_are_not_mixed():
 
 def test_the_sentence_on_text_says_what_a_constant_gains():
     told = figures.on_text(text_arms(PAPER_LOSSES))
-    assert "a gate changes it by -0.045 " in told and "With each at its best of 5 learning rates it is -0.045 " in told
-    assert "Not all of that needs a gate: a gate that ignores its input, a constant, changes it by -0.018 " in told
+    assert "a gate lowers it by 0.045 " in told and "With each at its best of 5 learning rates it is 0.045 " in told
+    assert "Not all of that needs a gate: a gate that ignores its input, a constant, lowers it by 0.018 " in told
     assert "Most of that needs no gate" in figures.on_text(text_arms(PAPER_LOSSES | {"independent": 3.46}))
     assert "still to be trained" in figures.on_text({}) and "best" not in figures.on_text(
         text_arms({"none": 3.5, "elementwise": 3.4})

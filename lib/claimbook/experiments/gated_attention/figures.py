@@ -365,21 +365,21 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
     said = [
         f"Our small decoders on text are trained too briefly for a sink: the first token draws {first:.3f} of the "
         f"attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter of the "
-        f"training a gate changes it by {nats(gate)} nats."
+        f"training a gate lowers it by {falls(gate)} nats."
     ]
     if best:
-        said.append(f"With each at its best of {len(RATES)} learning rates it is {nats(best)}.")
+        said.append(f"With each at its best of {len(RATES)} learning rates it is {falls(best)}.")
     if constant := paired.mean(evidence.change, "independent", "none"):
         most = "Most of that needs no gate" if constant.value < gate.value / 2 else "Not all of that needs a gate"
-        said.append(f"{most}: a gate that ignores its input, a constant, changes it by {nats(constant)}.")
+        said.append(f"{most}: a gate that ignores its input, a constant, lowers it by {falls(constant)}.")
     if lead := paired.mean(evidence.change, "headwise_added", "independent"):
-        said.append(f"One score a head, which reads the input, is {nats(lead)} from that.")
+        said.append(f"One score a head, which reads the input, is {falls(lead)} ahead of that.")
     return " ".join(said)
 
 
-def nats(one: stats.Estimate) -> str:
-    """A change of the loss with its interval, signed."""
-    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+def falls(one: stats.Estimate) -> str:
+    """By how much a change lowers the loss, with its interval."""
+    return f"{-one.value:.3f} [{-one.high:.3f}, {-one.low:.3f}]"
 
 
 def head_start(arms: dict[str, list[text.Row]]) -> str:
