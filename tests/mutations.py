@@ -1405,6 +1405,27 @@ MUTATIONS = [
         "test_gated_rows.py -k runs_of_points",
     ),
     (
+        "a batch that is hard for all is a spike",
+        "experiments/gated_attention/evidence.py",
+        "apart = loss - other",
+        "apart = loss",
+        "test_gated_rows.py -k hard_for_all",
+    ),
+    (
+        "a seed chooses the rate it is judged at",
+        "experiments/gated_attention/evidence.py",
+        "np.delete(losses, i, axis=0)",
+        "losses",
+        "test_gated_rows.py -k does_not_choose",
+    ),
+    (
+        "two that diverge rise by what each fell from",
+        "experiments/gated_attention/evidence.py",
+        "return min(DEAD, change(high, usual))",
+        "return change(high, usual)",
+        "test_gated_rows.py -k two_that_diverge",
+    ),
+    (
         "the rate that is judged is the last one",
         "experiments/gated_attention/evidence.py",
         "if rises[suffix].low >= SUFFERS)",
