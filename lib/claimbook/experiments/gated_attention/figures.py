@@ -356,15 +356,15 @@ def added(found: exact.Exact):
 
 
 def on_text(arms: dict[str, list[text.Row]]) -> str:
-    """What the decoders on text say, in two sentences; that they are to come, where they are."""
+    """What the decoders on text say of the loss; that they are to come, where they are."""
     if not evidence.gaps(arms, "elementwise"):
         return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
     paired, (best, _) = evidence.Arms(arms), evidence.at_best_rates(evidence.Arms(arms))
     first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
     gate = paired.mean(evidence.change, "elementwise", "none")
     said = [
-        f"Our small decoders on text are trained too briefly for a sink: the first token draws {first:.3f} of the "
-        f"attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter of the "
+        f"Our small decoders on text, toys too, are trained too briefly for a sink: the first token draws {first:.3f} of "
+        f"the attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter of the "
         f"training a gate lowers it by {falls(gate)} nats."
     ]
     if best:
