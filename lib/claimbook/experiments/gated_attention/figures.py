@@ -363,9 +363,9 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
     first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
     gate = paired.mean(evidence.change, "elementwise", "none")
     said = [
-        f"Our small decoders on text, toys too, are trained too briefly for a sink: the first token draws {first:.3f} of "
-        f"the attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter of the "
-        f"training a gate lowers it by {falls(gate)} nats."
+        f"Our small decoders on text, toys too, are trained too briefly for a sink: the first token draws {first:.3f} "
+        f"of the attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter "
+        f"of the training a gate lowers it by {falls(gate)} nats."
     ]
     if best:
         said.append(f"With each at its best of {len(RATES)} learning rates it is {falls(best)}.")
