@@ -92,6 +92,9 @@ ARMS = {
         for arm, change in (("none", {}), ("elementwise", _GATED))
     },
     "independent": {"gates": ["independent"]},
+    # start and lasting factor apart: no gate, and attention starts by writing half; a constant gate, and it starts whole
+    "halved": {"output_start": 0.5},
+    "independent_doubled": {"gates": ["independent"], "output_start": 2.0},
     # shown, judging nothing
     "ns": {"gates": ["ns"]},
     "shared": {"gates": ["shared"]},
@@ -103,7 +106,7 @@ ARMS = {
     "elementwise_unnormed_faster": _GATED | _PLAIN | _rate("faster"),
 }
 _SHOWN = ("ns", "shared", "silu_gate", "elementwise_value", *(arm for arm in ARMS if "unnormed" in arm))
-_COUNTS = {"none": 10, "elementwise": 10} | dict.fromkeys(_SHOWN, 3)
+_COUNTS = {"none": 10, "elementwise": 10} | dict.fromkeys(_SHOWN, 5)
 _COUNTS |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix}
 # How many seeds of an arm are trained; the others are to come, and what they decide is untested. To train more, run
 # `claimbook sweeps gated_attention --name text_<arm>_<seed>` for each that is new, and raise the number.
@@ -111,7 +114,7 @@ TRAINED: dict[str, int] = dict.fromkeys(ARMS, 8) | dict.fromkeys(_SHOWN, 0)
 TRAINED |= {
     at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix not in ("", "slow")
 }
-TRAINED |= {"none_slow": 0, "elementwise_slow": 0}
+TRAINED |= {"none_slow": 6, "elementwise_slow": 6, "halved": 0, "independent_doubled": 0}
 
 
 def _training(change: dict, seed: int) -> Stored:

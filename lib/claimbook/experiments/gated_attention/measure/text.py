@@ -76,13 +76,18 @@ def one(config: dict, work: Path | None = None, progress=lambda *_: None) -> Row
 
 
 def untrained(config: dict, vocabulary: int):
-    """A decoder with normed queries and keys and its gates, for which its feed-forward layers pay where ``matched``."""
+    """A decoder with normed queries and keys and its gates, for which its feed-forward layers pay where ``matched``.
+
+    Where an arm has ``output_start``, its attention's output layers are multiplied by it before training.
+    """
     sizes, gates = dict(config["decoder"]), [method.GATES[name] for name in config["gates"]]
     if config["matched"]:
         size = sizes["width"] // sizes["heads"]
         plain = method.Shape(sizes["layers"], sizes["width"], sizes["heads"], sizes["heads"], size)
         sizes["mlp"] = method.matched(sizes["mlp"], tuple(gates), plain)
     model = build(Decoder(vocabulary=vocabulary, context=config["corpus"]["length"], **sizes), config["seed"])
+    for layer in geometry.layers(model):
+        layer.self_attn.o_proj.weight.data *= config.get("output_start", 1.0)
     method.attach(model, *gates, seed=config["seed"])
     if config["query_key_norm"]:
         method.norm_queries_and_keys(model)
