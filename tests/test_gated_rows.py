@@ -174,6 +174,21 @@ def test_a_gain_that_is_all_scale_is_no_gain_of_the_gate():
     assert found == {"loss_lower": "met", "at_best_rates": "met", "beyond_scale": "not_met"}
 
 
+def test_what_a_smaller_start_gains():
+    """C38: a head start; one that a lasting factor gives; none; one that is as good as the gate."""
+    head_start = {"elementwise": 3.35, "elementwise_added": 3.34, "independent": 3.36}
+    for halved, doubled, wanted in (
+        (3.37, 3.49, ("met", "met", "met")),
+        (3.40, 3.36, ("met", "not_met", "met")),
+        (3.37, 3.37, ("met", "open", "met")),
+        (3.5, 3.37, ("not_met", "not_met", "open")),
+        (3.34, 3.5, ("met", "met", "open")),
+        (3.33, 3.5, ("met", "met", "not_met")),
+    ):
+        arms = text_arms(PAPER_LOSSES | head_start | {"halved": halved, "independent_doubled": doubled})
+        assert tuple(states(evidence.decoders(arms), "C38").values()) == wanted
+
+
 def test_shares_of_nothing_decide_nothing():
     found = evidence.decoders(text_arms(PAPER_LOSSES | {"elementwise_added": 3.4817}))
     assert states(found, "C2")["key_does_not"] == states(found, "C2")["query_does_not"] == "open"
@@ -451,6 +466,20 @@ def test_decoders_pay_for_their_gates():
     assert np.mean(end["score"]) == pytest.approx(0.5, abs=0.02) and end["after"] / end["before"] == pytest.approx(
         0.5, abs=0.05
     )
+
+
+def test_start_and_lasting_factor_are_told_apart():
+    """A halved start is the function that a constant gate starts with; behind a doubled start it is none's."""
+    ids = torch.arange(40)[None] % 300
+    models = {
+        arm: text.untrained(stored.TEXT_RUNS[stored.text_run(arm, 100)].config, 300)
+        for arm in ("none", "halved", "independent", "independent_doubled")
+    }
+    with torch.no_grad():
+        logits = {arm: model(input_ids=ids, use_cache=False).logits for arm, model in models.items()}
+    assert torch.allclose(logits["halved"], logits["independent"], atol=1e-5)
+    assert torch.allclose(logits["none"], logits["independent_doubled"], atol=1e-5)
+    assert not torch.allclose(logits["none"], logits["halved"], atol=1e-3)
 
 
 def test_what_is_not_finite_becomes_nothing():

@@ -319,7 +319,6 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
 
     lower, (lower_at_best, at_an_edge) = t.mean(change, "elementwise", "none"), at_best_rates(t)
     inside = t.mean(change, "elementwise_added", "output_added")
-    start = t.mean(share_of(0.5), "halved", "elementwise", "none")
     parts = {
         "C1": {"loss_lower": lower, "at_best_rates": lower_at_best},
         "C2": {
@@ -354,9 +353,11 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
         },
         "C36": {"linear_helps": beyond("additive_identity_added", 0.45)},
         "C38": {
-            "start_has_most": start,
+            "start_has_most": t.mean(share_of(0.5), "halved", "elementwise", "none"),
             "start_not_factor": t.mean(change, "halved", "independent_doubled"),
-            "gate_helps_beyond": t.mean(change, "elementwise_added", "halved"),
+            "gate_helps_beyond": t.mean(
+                lambda halved, gate, none: change(gate, halved), "halved", "elementwise_added", "none"
+            ),
         },
     }  # fmt: skip
     reads = {"reading_helps": t.mean(change, "elementwise_added", "independent")}
@@ -369,7 +370,7 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
             "no_sink": t.mean(lambda row: float(np.mean(row.end["share"])) - row.end["even"], "none"),
             "inside_the_grid": at_an_edge,
         },
-        "C38": {"start_gains": start},
+        "C38": {"start_gains": t.mean(share_of(0.5), "halved", "elementwise_added", "none")},
     }
     nulls = {"C4": {"headwise_nearly": gain("independent", 0.5)}}
     return together(parts, nulls, preconditions)
