@@ -181,11 +181,12 @@ def test_what_a_smaller_start_gains():
         (3.37, 3.49, ("met", "met", "met")),
         (3.40, 3.36, ("met", "not_met", "met")),
         (3.37, 3.37, ("met", "open", "met")),
-        (3.5, 3.37, ("not_met", "not_met", "open")),
+        (3.49, 3.37, ("not_met", "not_met", "open")),
         (3.34, 3.5, ("met", "met", "open")),
         (3.33, 3.5, ("met", "met", "not_met")),
     ):
         arms = text_arms(PAPER_LOSSES | head_start | {"halved": halved, "independent_doubled": doubled})
+        assert f"half as much, without a gate, lowers it by {3.5 - halved:.3f} " in figures.on_text(arms)
         assert tuple(states(evidence.decoders(arms), "C38").values()) == wanted
 
 
@@ -259,7 +260,9 @@ def test_the_rate_that_is_judged_is_the_first_too_high():
 
 def test_each_arm_has_its_best_rate():
     """A baseline that is as good at another rate leaves no gain."""
+    assert figures.best_rates(text_arms(PAPER_LOSSES)) == "0.003" and figures.best_rates({}) is None
     arms = text_arms(PAPER_LOSSES | {"none_fast": 3.4545})
+    assert figures.best_rates(arms) == "0.01 without and 0.003 with the gate"
     assert states(evidence.decoders(arms), "C1") == {"loss_lower": "met", "at_best_rates": "not_met"}
     at_an_edge = arms | {"none_slow": [text_row(seed, 3.4) for seed in range(10)]}
     assert states(evidence.decoders(at_an_edge), "C1")["at_best_rates"] == "open"

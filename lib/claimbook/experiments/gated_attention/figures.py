@@ -50,6 +50,8 @@ NAMES = {  # of gates, as readers know them
     "elementwise value": "after attention and on values",
     "value shared": "on values, heads share",
     "wide": "none, wider feed-forward layers",
+    "halved": "none, attention starts by writing half",
+    "independent doubled": "ignores the input, starts by writing all",
 }
 
 
@@ -372,9 +374,23 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
     if constant := paired.mean(evidence.change, "independent", "none"):
         most = "Most of that needs no gate" if constant.value < gate.value / 2 else "Not all of that needs a gate"
         said.append(f"{most}: a gate that ignores its input, a constant, lowers it by {falls(constant)}.")
+    if start := paired.mean(evidence.change, "halved", "none"):
+        said.append(f"Attention that starts by writing half as much, without a gate, lowers it by {falls(start)}.")
     if lead := paired.mean(evidence.change, "headwise_added", "independent"):
-        said.append(f"One score a head, which reads the input, is {falls(lead)} ahead of that.")
+        said.append(f"One score a head, which reads the input, is {falls(lead)} ahead of the constant.")
     return " ".join(said)
+
+
+def best_rates(arms: dict[str, list[text.Row]]) -> str | None:
+    """At which of the rates the mean loss is lowest, without and with the gate; None where one is to come."""
+    paired, best = evidence.Arms(arms), []
+    for arm in ("none", "elementwise"):
+        rows = paired.by_seed(*(at_rate(arm, suffix) for suffix in RATES))
+        if not rows:
+            return None
+        losses = np.mean([[evidence.loss(row) for row in one] for one in rows], axis=0)
+        best.append(f"{list(RATES.values())[losses.argmin()]:g}")
+    return best[0] if best[0] == best[1] else f"{best[0]} without and {best[1]} with the gate"
 
 
 def falls(one: stats.Estimate) -> str:

@@ -111,10 +111,7 @@ _COUNTS |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffi
 # How many seeds of an arm are trained; the others are to come, and what they decide is untested. To train more, run
 # `claimbook sweeps gated_attention --name text_<arm>_<seed>` for each that is new, and raise the number.
 TRAINED: dict[str, int] = dict.fromkeys(ARMS, 8) | dict.fromkeys(_SHOWN, 0)
-TRAINED |= {
-    at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix not in ("", "slow")
-}
-TRAINED |= {"none_slow": 6, "elementwise_slow": 6, "halved": 0, "independent_doubled": 0}
+TRAINED |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix}
 
 
 def _training(change: dict, seed: int) -> Stored:
