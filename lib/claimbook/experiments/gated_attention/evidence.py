@@ -287,23 +287,30 @@ def tolerated(t: Arms) -> tuple[Estimate | None, Estimate | None]:
     return less, suffers(t, high)
 
 
-def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
-    """What the gate changes of the loss, each arm at the rate that suits it best, and which share of these rates is the
-    lowest or the highest, so that one further might suit it better.
+def at_best(t: Arms, gated: list[str], none: list[str]) -> tuple[Estimate | None, np.ndarray | None]:
+    """What the gate changes of the loss, each side at the best of its arms, and which these are, sides by seeds.
 
-    A seed is judged at the rates that are best on the others. None where a rate is still to come.
+    A seed is judged at what is best on the others. None where an arm is still to come.
     """
-    rates = sorted(RATES, key=RATES.get)
-    arms = {arm: [at_rate(arm, suffix) for suffix in rates] for arm in ("elementwise", "none")}
-    rows = t.by_seed(*arms["elementwise"], *arms["none"])
+    rows = t.by_seed(*gated, *none)
     if not rows:
         return None, None
-    losses = np.array([[loss(row) for row in one] for one in rows]).reshape(len(rows), 2, len(rates))
-    best = np.array([np.delete(losses, i, axis=0).mean(axis=0).argmin(axis=-1) for i in range(len(rows))])
-    gated, none = np.take_along_axis(losses, best[..., None], axis=-1)[..., 0].T
-    at_an_edge = np.isin(best, (0, len(rates) - 1))
-    of = (*arms["elementwise"], *arms["none"])
-    return stats.mean(gated - none, unit=SEEDS).of(*of), Exact(float(at_an_edge.mean()), n=at_an_edge.size).of(*of)
+    losses = np.array([[loss(row) for row in one] for one in rows])
+    found, best = [], []
+    for side in np.split(losses, [len(gated)], axis=1):
+        best.append([np.delete(side, i, axis=0).mean(axis=0).argmin() for i in range(len(side))])
+        found.append(side[np.arange(len(side)), best[-1]])
+    return stats.mean(found[0] - found[1], unit=SEEDS).of(*gated, *none), np.array(best)
+
+
+def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
+    """`at_best` of the learning rates, and which share of the best rates is the lowest or the highest, so that one
+    further might suit its arm better."""
+    gated, none = ([at_rate(arm, suffix) for suffix in sorted(RATES, key=RATES.get)] for arm in ("elementwise", "none"))
+    lower, best = at_best(t, gated, none)
+    if lower is None:
+        return None, None
+    return lower, Exact(float(np.isin(best, (0, len(RATES) - 1)).mean()), n=best.size).of(*gated, *none)
 
 
 def decoders(arms: dict[str, list[text.Row]]) -> Found:
@@ -320,7 +327,11 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     lower, (lower_at_best, at_an_edge) = t.mean(change, "elementwise", "none"), at_best_rates(t)
     inside = t.mean(change, "elementwise_added", "output_added")
     parts = {
-        "C1": {"loss_lower": lower, "at_best_rates": lower_at_best},
+        "C1": {
+            "loss_lower": lower,
+            "at_best_rates": lower_at_best,
+            "from_smaller_start": at_best(t, ["elementwise"], ["halved", "quartered"])[0],
+        },
         "C2": {
             "value_helps": t.mean(change, "value_added", "output_added"),
             "key_does_not": beyond("key_added", 0.5),

@@ -94,6 +94,7 @@ ARMS = {
     "independent": {"gates": ["independent"]},
     # start and lasting factor apart: no gate, and attention starts by writing half; a constant gate, and it starts whole
     "halved": {"output_start": 0.5},
+    "quartered": {"output_start": 0.25},
     "independent_doubled": {"gates": ["independent"], "output_start": 2.0},
     # shown, judging nothing
     "ns": {"gates": ["ns"]},
@@ -112,6 +113,7 @@ _COUNTS |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffi
 # `claimbook sweeps gated_attention --name text_<arm>_<seed>` for each that is new, and raise the number.
 TRAINED: dict[str, int] = dict.fromkeys(ARMS, 8) | dict.fromkeys(_SHOWN, 0)
 TRAINED |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix}
+TRAINED |= {"quartered": 0}
 
 
 def _training(change: dict, seed: int) -> Stored:
