@@ -29,7 +29,7 @@ BRIEF = {  # arms of decoders on text that are drawn over the steps, in its lege
     "halved": "none, starts at half",
     "wide": "wider layers",
 }
-LEADS = ("elementwise", "elementwise_added", "headwise_added")  # drawn against a gate that ignores its input, too
+LEADS = ("elementwise", "elementwise_added", "headwise_added", "independent")  # drawn against a smaller start, too
 NAMES = {  # of gates, as readers know them
     "none": "no gate",
     "elementwise": "after attention, each dimension",
@@ -157,26 +157,27 @@ def spikes(row: logs.Row | None) -> Plot | str:
 
 def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
     """Change of the loss against no gate in the course of the training, by arm, at the usual rate."""
-    drawn = {arm: found for arm in arms if arm.removesuffix("_added") in BRIEF and (found := evidence.gaps(arms, arm))}
+    shown = [arm for kind in BRIEF for arm in (kind, f"{kind}_added")]
+    drawn = {arm: found for arm in shown if (found := evidence.gaps(arms, arm))}
     if not drawn:
         return NO_TRAININGS
-    leads = {arm: found for arm in LEADS if (found := evidence.gaps(arms, arm, "independent"))}
+    leads = {arm: found for arm in LEADS if (found := evidence.gaps(arms, arm, "halved"))}
     fig, axes = plotting.figure(2, 1, height=7.2, sharex=True) if leads else plotting.figure()
     above, *below = np.atleast_1d(axes)
     plotting.curves(above, _courses(drawn), xlabel="" if leads else "step", ylabel="change of the loss")
     plotting.reference_line(above, 0, "no gate")
     for ax in below:
-        plotting.curves(ax, _courses(leads), xlabel="step", ylabel="from the constant")
-        plotting.reference_line(ax, 0, "ignores the input")
+        plotting.curves(ax, _courses(leads), xlabel="step", ylabel="from half the start")
+        plotting.reference_line(ax, 0, "none, starts at half")
         ax.get_legend().remove()  # these lines are the first ones above
     return Plot(
         fig,
         title=head_start(arms),
         caption="In nats, seed by seed, on held-out text; mean with its 95 % interval. "
-        + ("Above, against the decoder without a gate; below, against the gate that ignores its input. " * bool(leads))
+        + ("Above, against the decoder without a gate; below, against one whose attention starts by writing half. " * bool(leads))
         + "A plus: parameters are added. The others have about as many as the decoder without a gate.",
         alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate"
-        + (", and below against a gate that ignores its input." if leads else "."),
+        + (", and below against a smaller start without a gate." if leads else "."),
     )
 
 
@@ -198,29 +199,29 @@ def plus(arm: str) -> str:
 
 
 def kinds(arms: dict[str, list[text.Row]]) -> Plot | str:
-    """Change of the loss against no gate by kind and place, at the usual rate, beside that by a constant."""
+    """Change of the loss against no gate by kind and place, at the usual rate, beside that by a smaller start."""
     paired, rated = evidence.Arms(arms), tuple(filter(None, RATES))
     shown = [arm for arm in arms if arm != "none" and not arm.endswith(rated) and "unnormed" not in arm]
     found = {arm: one for arm in shown if (one := paired.mean(evidence.change, arm, "none"))}
-    if len(found) < 2 or "independent" not in found:
+    if len(found) < 2 or "halved" not in found:
         return NO_TRAININGS
     found = dict(sorted(found.items(), key=lambda item: item[1].value))
     values = [one.value for one in found.values()]
     cut = int(np.argmax(np.diff(values))) + 1  # where the widest gap is
-    among = "among them" if [*found].index("independent") < cut else "not among them"
+    among = "among them" if [*found].index("halved") < cut else "not among them"
     fig, ax = plotting.figure(height=1.3 + 0.42 * len(found))
     plotting.interval_plot(
         ax, {name(arm) + plus(arm): one for arm, one in found.items()}, xlabel="change of the loss, nats"
     )
     plotting.reference_line(ax, 0, "no gate", axis="x")
-    plotting.reference_line(ax, found["independent"].value, "", axis="x")
+    plotting.reference_line(ax, found["halved"].value, "", axis="x")
     return Plot(
         fig,
         title=f"{cut} of {len(values)} variants change the loss by {values[0]:.2f} to {values[cut - 1]:.2f} nats, "
-        f"a gate that ignores its input {among}; the others by {values[cut]:+.2f} to {values[-1]:+.2f}",
+        f"a smaller start without a gate {among}; the others by {values[cut]:+.2f} to {values[-1]:+.2f}",
         caption="Against the decoder without a gate, seed by seed: mean of the last quarter with its 95 % interval. "
-        "The left dashed line is the gate that ignores its input, a constant. A plus: parameters are added.",
-        alt="Change of the loss for each variant with its interval, between no gate and a gate that ignores its input.",
+        "The left dashed line has no gate either, and attention starts by writing half. A plus: parameters are added.",
+        alt="Change of the loss for each variant with its interval, beside no gate and a smaller start without one.",
     )
 
 
