@@ -141,7 +141,7 @@ PAPER_LOSSES = {  # arm -> loss as in Tables 1 to 3, the paper's effects on a lo
     "additive_identity_added": 3.4758, "norm": 3.4698, "wide": 3.4897, "independent": 3.4817,
     "none_slow": 3.8, "elementwise_slow": 3.79, "none_fast": 3.52, "elementwise_fast": 3.456,
     "none_faster": 3.75, "elementwise_faster": 3.46, "none_fastest": 7.0, "elementwise_fastest": 6.0,
-    "halved": 3.49, "quartered": 3.495,
+    "halved": 3.482, "quartered": 3.48, "eighth": 3.5,
 }  # fmt: skip
 TEXT_CLAIMS = ("C1", "C2", "C3", "C4", "C6", "C7", "C9", "C31", "C36")
 
@@ -271,11 +271,16 @@ def test_each_arm_has_its_best_rate():
     assert states(evidence.decoders(arms), "C1")["at_best_rates"] == "untested"
 
 
-def test_the_gate_is_held_against_smaller_starts():
-    """One of them may be as good as the gate, or better."""
-    for halved, quartered, wanted in ((3.47, 3.48, "met"), (3.44, 3.47, "not_met"), (3.49, 3.44, "not_met")):
-        arms = text_arms(PAPER_LOSSES | {"halved": halved, "quartered": quartered})
-        assert states(evidence.decoders(arms), "C1")["from_smaller_start"] == wanted
+def test_the_gate_is_held_against_the_best_of_smaller_starts():
+    """One of them may be as good as the gate, or better; a constant may be too, and the smallest start the best."""
+    for changed, wanted in (
+        ({"halved": 3.47}, "met"),
+        ({"quartered": 3.44}, "not_met"),
+        ({"independent": 3.45}, "void"),
+        ({"eighth": 3.475}, "open"),
+    ):
+        found = evidence.decoders(text_arms(PAPER_LOSSES | {"independent": 3.49} | changed))
+        assert states(found, "C1")["from_smaller_start"] == wanted, changed
 
 
 def test_a_seed_does_not_choose_the_rate_it_is_judged_at():
@@ -293,11 +298,11 @@ def test_devices_are_not_mixed():
 
 def test_the_sentence_on_text_says_what_needs_no_gate():
     told = figures.on_text(text_arms(PAPER_LOSSES))
-    assert "a gate lowers it by 0.045 " in told and "With each at its best of 5 learning rates it is 0.045 " in told
-    assert "Not all of that needs a gate: attention that starts by writing half as much lowers it by 0.010 " in told
-    assert "Beside such a start the gate is 0.035 " in told
+    assert "a gate lowers it by 0.045 " in told
+    assert "Not all of that needs a gate: attention that starts by writing half as much lowers it by 0.018 " in told
+    assert "Beside the best of the smaller starts the gate lowers it by 0.025 " in told
     assert "Most of that needs no gate" in figures.on_text(text_arms(PAPER_LOSSES | {"halved": 3.46}))
-    assert "still to be trained" in figures.on_text({}) and "best" not in figures.on_text(
+    assert "still to be trained" in figures.on_text({}) and "start" not in figures.on_text(
         text_arms({"none": 3.5, "elementwise": 3.4})
     )
 
@@ -340,7 +345,7 @@ def test_the_gap_is_shown_as_it_grows_and_shrinks():
 
 def test_variants_are_counted_against_a_smaller_start():
     shown = ("none", "halved", "elementwise_added", "key_added", "norm", "none_fast")
-    arms = text_arms({arm: (PAPER_LOSSES | {"halved": 3.47})[arm] for arm in shown})
+    arms = text_arms({arm: (PAPER_LOSSES | {"halved": 3.48})[arm] for arm in shown})
     title = figures.kinds(arms).title
     assert "3 of 4 variants change the loss by -0.04 to -0.02 nats, a smaller start without a gate among them" in title
     assert figures.kinds({"none": arms["none"], "norm": arms["norm"]}) == figures.NO_TRAININGS

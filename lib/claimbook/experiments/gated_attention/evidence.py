@@ -11,7 +11,7 @@ from claimbook.experiments.gated_attention.measure import logs as log_files
 from claimbook.experiments.gated_attention.measure import onset, released, retrofit, text, toys
 from claimbook.experiments.gated_attention.measure.exact import BETWEEN, LINEAR, MISPRINT
 from claimbook.experiments.gated_attention.measure.exact import Exact as Arithmetic
-from claimbook.experiments.gated_attention.stored import LAST, RATES, at_rate
+from claimbook.experiments.gated_attention.stored import LAST, RATES, STARTS, at_rate
 from claimbook.stats import Estimate, Exact
 
 Found = dict[str, Evidence]
@@ -287,30 +287,35 @@ def tolerated(t: Arms) -> tuple[Estimate | None, Estimate | None]:
     return less, suffers(t, high)
 
 
-def at_best(t: Arms, gated: list[str], none: list[str]) -> tuple[Estimate | None, np.ndarray | None]:
-    """What the gate changes of the loss, each side at the best of its arms, and which these are, sides by seeds.
+def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
+    """What the gate changes of the loss, each arm at the rate that suits it best, and which share of these rates is the
+    lowest or the highest, so that one further might suit it better.
 
-    A seed is judged at what is best on the others. None where an arm is still to come.
+    A seed is judged at the rates that are best on the others. None where a rate is still to come.
     """
-    rows = t.by_seed(*gated, *none)
+    rates = sorted(RATES, key=RATES.get)
+    arms = {arm: [at_rate(arm, suffix) for suffix in rates] for arm in ("elementwise", "none")}
+    rows = t.by_seed(*arms["elementwise"], *arms["none"])
+    if not rows:
+        return None, None
+    losses = np.array([[loss(row) for row in one] for one in rows]).reshape(len(rows), 2, len(rates))
+    best = np.array([np.delete(losses, i, axis=0).mean(axis=0).argmin(axis=-1) for i in range(len(rows))])
+    gated, none = np.take_along_axis(losses, best[..., None], axis=-1)[..., 0].T
+    at_an_edge = np.isin(best, (0, len(rates) - 1))
+    of = (*arms["elementwise"], *arms["none"])
+    return stats.mean(gated - none, unit=SEEDS).of(*of), Exact(float(at_an_edge.mean()), n=at_an_edge.size).of(*of)
+
+
+def from_smaller_start(t: Arms, gate: str) -> tuple[Estimate | None, Exact | None]:
+    """What a gate changes of the loss without one from the smaller start with the lowest mean loss, and 1 where that is
+    the smallest tried, so that a smaller one still might suit better, else 0. None where a start is still to come."""
+    rows = t.by_seed(gate, *STARTS)
     if not rows:
         return None, None
     losses = np.array([[loss(row) for row in one] for one in rows])
-    found, best = [], []
-    for side in np.split(losses, [len(gated)], axis=1):
-        best.append([np.delete(side, i, axis=0).mean(axis=0).argmin() for i in range(len(side))])
-        found.append(side[np.arange(len(side)), best[-1]])
-    return stats.mean(found[0] - found[1], unit=SEEDS).of(*gated, *none), np.array(best)
-
-
-def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
-    """`at_best` of the learning rates, and which share of the best rates is the lowest or the highest, so that one
-    further might suit its arm better."""
-    gated, none = ([at_rate(arm, suffix) for suffix in sorted(RATES, key=RATES.get)] for arm in ("elementwise", "none"))
-    lower, best = at_best(t, gated, none)
-    if lower is None:
-        return None, None
-    return lower, Exact(float(np.isin(best, (0, len(RATES) - 1)).mean()), n=best.size).of(*gated, *none)
+    best = 1 + int(losses[:, 1:].mean(axis=0).argmin())
+    lower = stats.mean(losses[:, 0] - losses[:, best], unit=SEEDS).of(gate, *STARTS)
+    return lower, Exact(float(best == len(STARTS)), n=len(rows)).of(*STARTS)
 
 
 def decoders(arms: dict[str, list[text.Row]]) -> Found:
@@ -326,11 +331,12 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
 
     lower, (lower_at_best, at_an_edge) = t.mean(change, "elementwise", "none"), at_best_rates(t)
     inside = t.mean(change, "elementwise_added", "output_added")
+    beside_start, smallest = from_smaller_start(t, "elementwise")
     parts = {
         "C1": {
             "loss_lower": lower,
             "at_best_rates": lower_at_best,
-            "from_smaller_start": at_best(t, ["elementwise"], ["halved", "quartered"])[0],
+            "from_smaller_start": beside_start,
         },
         "C2": {
             "value_helps": t.mean(change, "value_added", "output_added"),
@@ -373,7 +379,7 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
     }  # fmt: skip
     reads = {"reading_helps": t.mean(change, "elementwise_added", "independent")}
     preconditions = dict.fromkeys(("C2", "C9", "C36"), reads) | {
-        "C1": {"inside_the_grid": at_an_edge},
+        "C1": {"inside_the_grid": at_an_edge, "inside_the_starts": smallest},
         "C4": {"gate_helps": t.mean(change, "elementwise_added", "none")},
         "C6": {"has_spikes": t.share(lambda row, base: spikes(row, base) > 0, "none_faster", "none")},
         "C7": {"baseline_suffers": baseline},
@@ -383,7 +389,10 @@ def decoders(arms: dict[str, list[text.Row]]) -> Found:
         },
         "C38": {"start_gains": t.mean(share_of(0.5), "halved", "elementwise_added", "none")},
     }
-    nulls = {"C4": {"headwise_nearly": gain("independent", 0.5)}}
+    nulls = {
+        "C1": {"from_smaller_start": from_smaller_start(t, "independent")[0]},
+        "C4": {"headwise_nearly": gain("independent", 0.5)},
+    }
     return together(parts, nulls, preconditions)
 
 

@@ -63,6 +63,7 @@ _TRAINING = {
 }
 LAST = 4  # measured points whose mean is the loss that is judged
 RATES = {"slow": 1e-3, "": 3e-3, "fast": 1e-2, "faster": 3e-2, "fastest": 1e-1}  # suffix of an arm -> its rate
+STARTS = {"halved": 1 / 2, "quartered": 1 / 4, "eighth": 1 / 8}  # arm -> size at the start of what attention writes
 _GATED, _ADDED, _PLAIN = {"gates": ["elementwise"]}, {"matched": False}, {"query_key_norm": False}
 
 
@@ -92,9 +93,8 @@ ARMS = {
         for arm, change in (("none", {}), ("elementwise", _GATED))
     },
     "independent": {"gates": ["independent"]},
-    # start and lasting factor apart: no gate, and attention starts by writing half; a constant gate, and it starts whole
-    "halved": {"output_start": 0.5},
-    "quartered": {"output_start": 0.25},
+    # start and lasting factor apart: no gate, and attention starts by writing less; a constant gate, and it starts whole
+    **{arm: {"output_start": start} for arm, start in STARTS.items()},
     "independent_doubled": {"gates": ["independent"], "output_start": 2.0},
     # shown, judging nothing
     "ns": {"gates": ["ns"]},
@@ -113,6 +113,7 @@ _COUNTS |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffi
 # `claimbook sweeps gated_attention --name text_<arm>_<seed>` for each that is new, and raise the number.
 TRAINED: dict[str, int] = dict.fromkeys(ARMS, 8) | dict.fromkeys(_SHOWN, 0)
 TRAINED |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix}
+TRAINED |= {"eighth": 0}
 
 
 def _training(change: dict, seed: int) -> Stored:
