@@ -113,7 +113,6 @@ _COUNTS |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffi
 # `claimbook sweeps gated_attention --name text_<arm>_<seed>` for each that is new, and raise the number.
 TRAINED: dict[str, int] = dict.fromkeys(ARMS, 8) | dict.fromkeys(_SHOWN, 0)
 TRAINED |= {at_rate(arm, suffix): 6 for arm in ("none", "elementwise") for suffix in RATES if suffix}
-TRAINED |= {"eighth": 0}
 
 
 def _training(change: dict, seed: int) -> Stored:
