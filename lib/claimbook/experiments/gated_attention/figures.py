@@ -377,7 +377,8 @@ def on_text(arms: dict[str, list[text.Row]]) -> str:
         most = "Most of that needs no gate" if start.value < gate.value / 2 else "Not all of that needs a gate"
         said.append(f"{most}: attention that starts by writing half as much lowers it by {falls(start)} without one.")
     if beyond := evidence.from_smaller_start(paired, "elementwise")[0]:
-        said.append(f"Beside the best of the smaller starts the gate lowers it by {falls(beyond)}.")
+        still = ", so that it is open whether it helps beyond the start" if beyond.low < 0 < beyond.high else ""
+        said.append(f"Beside the best of the smaller starts the gate lowers it by {falls(beyond)}{still}.")
     return " ".join(said)
 
 
