@@ -17,7 +17,7 @@ from claimbook.stats import Estimate, Exact
 Found = dict[str, Evidence]
 
 SEEDS, DOCUMENTS = "seeds", "documents"
-ENOUGH = 5  # seeds below which an arm is still to come and measures nothing
+ENOUGH = 5  # seeds below which an arm measures nothing
 WORST = math.log(2048)  # loss of an even guess: what a training that diverged counts as
 SUFFERS, DEAD = 0.107, 1.0  # rises of the loss: from which a rate is too high, and from which all count alike, C7
 SPIKE, FAILED = 0.3, 0.5  # nats above the running median, see `spikes`; above the lowest of it at the end
@@ -270,7 +270,7 @@ def suffers(t: Arms, suffix: str) -> Estimate | None:
 
 
 def first_too_high(t: Arms) -> str | None:
-    """The first rate at which the loss without a gate rises too much beyond doubt, else the highest; None: to come."""
+    """The first rate at which the loss without a gate rises too much beyond doubt, else the highest; None: no rows."""
     higher = [suffix for suffix in sorted(RATES, key=RATES.get) if RATES[suffix] > RATES[""]]
     rises = {suffix: suffers(t, suffix) for suffix in higher}
     if not all(rises.values()):
@@ -291,7 +291,7 @@ def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
     """What the gate changes of the loss, each arm at the rate that suits it best, and which share of these rates is the
     lowest or the highest, so that one further might suit it better.
 
-    A seed is judged at the rates that are best on the others. None where a rate is still to come.
+    A seed is judged at the rates that are best on the others. None without rows of each.
     """
     rates = sorted(RATES, key=RATES.get)
     arms = {arm: [at_rate(arm, suffix) for suffix in rates] for arm in ("elementwise", "none")}
@@ -308,7 +308,7 @@ def at_best_rates(t: Arms) -> tuple[Estimate | None, Exact | None]:
 
 def from_smaller_start(t: Arms, gate: str) -> tuple[Estimate | None, Exact | None]:
     """What a gate changes of the loss without one from the smaller start with the lowest mean loss, and 1 where that is
-    the smallest tried, so that a smaller one still might suit better, else 0. None where a start is still to come."""
+    the smallest tried, so that a smaller one still might suit better, else 0. None without rows of each."""
     rows = t.by_seed(gate, *STARTS)
     if not rows:
         return None, None

@@ -1,22 +1,15 @@
 """Draws rows, with a title from the numbers drawn; computes means and intervals for drawing alone.
 
-Where there are no rows, as stored runs are to come or are of another tier, a figure is a line that says so: see `show`.
+Where there are no rows, as stored runs are missing or are of another tier, a figure is a line that says so: see `show`.
 """
 
 import numpy as np
 
 from claimbook import plotting, stats
-from claimbook.claims import words
 from claimbook.display.tables import table
 from claimbook.experiments.gated_attention import evidence
 from claimbook.experiments.gated_attention.measure import exact, logs, onset, retrofit, text, toys
-from claimbook.experiments.gated_attention.stored import (
-    ARMS,
-    RATES,
-    TRAINED,
-    at_rate,
-    seeds,
-)
+from claimbook.experiments.gated_attention.stored import ARMS, RATES, at_rate
 from claimbook.plotting import Plot
 
 NO_TOYS = "Not drawn: none of these toys is stored for this run."
@@ -134,7 +127,7 @@ def scores(arms: dict[str, list[toys.Row]]) -> Plot | str:
 def spikes(row: logs.Row | None) -> Plot | str:
     """Both released logs, above the loss as it is and below near its end."""
     if row is None:
-        return "Not drawn: the audit of the logs is still to come."
+        return "Not drawn: the audit of the logs is not part of this run."
     fig, ax = plotting.figure(height=3.8)
     steps = np.array(row.drawn["steps"]) / 1000
     series = {"without the gate": (steps, row.drawn["baseline"]), "with the gate": (steps, row.drawn["gated"])}
@@ -175,7 +168,10 @@ def gains(arms: dict[str, list[text.Row]]) -> Plot | str:
         fig,
         title=head_start(arms),
         caption="In nats, seed by seed, on held-out text; mean with its 95 % interval. "
-        + ("Above, against the decoder without a gate; below, against one whose attention starts by writing half. " * bool(leads))
+        + (
+            "Above, against the decoder without a gate; below, against one whose attention starts by writing half. "
+            * bool(leads)
+        )
         + "A plus: parameters are added. The others have about as many as the decoder without a gate.",
         alt="Change of the loss by kind of gate over the steps of the training, with intervals, against no gate"
         + (", and below against a smaller start without a gate." if leads else "."),
@@ -362,28 +358,29 @@ def added(found: exact.Exact):
 
 
 def on_text(arms: dict[str, list[text.Row]]) -> str:
-    """What the decoders on text say of the loss; that they are to come, where they are."""
+    """What the decoders on text say of the loss."""
     if not evidence.gaps(arms, "elementwise"):
-        return "Small decoders on text, which are to say whether the gate lowers the loss, are still to be trained."
+        return "Small decoders on text, which say whether the gate lowers the loss, are not part of this run."
     paired = evidence.Arms(arms)
     first, even = np.mean([np.mean(row.end["share"]) for row in arms["none"]]), arms["none"][0].end["even"]
     gate = paired.mean(evidence.change, "elementwise", "none")
     said = [
         f"Our small decoders on text, toys too, are trained too briefly for a sink: the first token draws {first:.3f} "
         f"of the attention, where an even share is {even:.3f}. So they speak of the loss alone. Over the last quarter "
-        f"of the training a gate lowers it by {falls(gate)} nats."
+        f"of the training a gate lowers it by {falls(gate)} nats, at equal parameters."
     ]
     if start := paired.mean(evidence.change, "halved", "none"):
         most = "Most of that needs no gate" if start.value < gate.value / 2 else "Not all of that needs a gate"
-        said.append(f"{most}: attention that starts by writing half as much lowers it by {falls(start)} without one.")
+        halved = "output layers of attention that are initialised at half their size"
+        said.append(f"{most}: {halved} lower it by {falls(start)} without one.")
     if beyond := evidence.from_smaller_start(paired, "elementwise")[0]:
-        still = ", so that it is open whether it helps beyond the start" if beyond.low < 0 < beyond.high else ""
-        said.append(f"Beside the best of the smaller starts the gate lowers it by {falls(beyond)}{still}.")
+        still = ", so that it is open whether it helps beyond that" if beyond.low < 0 < beyond.high else ""
+        said.append(f"Against the best of the smaller initialisations the gate lowers it by {falls(beyond)}{still}.")
     return " ".join(said)
 
 
 def best_rates(arms: dict[str, list[text.Row]]) -> str | None:
-    """At which of the rates the mean loss is lowest, without and with the gate; None where one is to come."""
+    """At which of the rates the mean loss is lowest, without and with the gate; None without rows of each."""
     paired, best = evidence.Arms(arms), []
     for arm in ("none", "elementwise"):
         rows = paired.by_seed(*(at_rate(arm, suffix) for suffix in RATES))
@@ -411,13 +408,3 @@ def head_start(arms: dict[str, list[text.Row]]) -> str:
     if constant := evidence.gaps(arms, "independent"):
         said += f", a gate that ignores its input by {constant[most].value:+.2f} and {constant[last].value:+.2f}"
     return said + (f". The first reaches the same loss {steps} of {last} steps sooner" if steps else "")
-
-
-def to_come() -> str:
-    """How many trainings are still to come, in two sentences; nothing when all are made."""
-    planned = sum(len(seeds(arm)) for arm in ARMS)
-    missing = planned - sum(TRAINED.get(arm, 0) for arm in ARMS)
-    said = (
-        f"Not made yet: {missing} of {words.several(planned, 'trainings')} on text. Claims that need them are untested."
-    )
-    return said if missing else ""

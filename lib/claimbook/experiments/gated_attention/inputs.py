@@ -5,7 +5,7 @@ from pathlib import Path
 
 from claimbook.errors import ClaimbookError
 from claimbook.experiments.gated_attention.measure import logs, released, text, toys
-from claimbook.experiments.gated_attention.stored import ARMS, STORED, TOY_RUNS, TOYS, seeds, text_run
+from claimbook.experiments.gated_attention.stored import ARMS, TOY_RUNS, TOYS, seeds, text_run
 
 TEXT = "wikipedia-excerpt"
 LIVE_STEPS = {"smoke": 30, "cpu": 60}  # of the toy that is trained again
@@ -27,7 +27,7 @@ def toy_rows(run) -> dict[str, list[toys.Row]]:
     """Every arm of the toys that is stored; none at the gpu tier."""
     found = {}
     for family in TOYS if run.tier != "gpu" else ():
-        if f"toys_{family}" in STORED and (stored := run.stored(f"toys_{family}")):
+        if stored := run.stored(f"toys_{family}"):
             found |= toys.read(stored)
     return found
 
@@ -36,16 +36,13 @@ def text_rows(run) -> dict[str, list[text.Row]]:
     """Every arm trained on text that is stored, by seed; none at the gpu tier."""
     found = {}
     for arm in ARMS if run.tier != "gpu" else ():
-        names = [name for seed in seeds(arm) if (name := text_run(arm, seed)) in STORED]  # others are to come
-        if rows := [text.read(stored) for name in names if (stored := run.stored(name))]:
+        if rows := [text.read(stored) for seed in seeds(arm) if (stored := run.stored(text_run(arm, seed)))]:
             found[arm] = rows
     return found
 
 
 def real_rows(run, lm, name: str) -> dict[str, list]:
     """Rows of "onset" or "retrofit" by model: stored ones where they are, and of the run's own model."""
-    if name not in STORED:
-        return {}
     return run.rows(name, lm, text=run.text, **LIVE.get(run.tier, {"draws": 1}))
 
 
@@ -58,7 +55,7 @@ def released_rows(run) -> dict[str, list[released.Row]]:
 
 def audited(run) -> logs.Row | None:
     """The audit of the authors' logs, stored."""
-    stored = run.stored("logs") if "logs" in STORED else None
+    stored = run.stored("logs")
     return logs.read(stored) if stored else None
 
 
