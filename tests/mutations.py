@@ -1433,6 +1433,20 @@ MUTATIONS = [
         "test_gated_rows.py -k first_too_high",
     ),
     (
+        "the gate is held against the first of the smaller starts",
+        "experiments/gated_attention/evidence.py",
+        "best = 1 + int(losses[:, 1:].mean(axis=0).argmin())",
+        "best = 1",
+        "test_gated_rows.py -k best_of_smaller_starts",
+    ),
+    (
+        "a smaller start is a whole one",
+        "experiments/gated_attention/measure/text.py",
+        '*= config.get("output_start", 1.0)',
+        "*= 1.0",
+        "test_gated_rows.py -k lasting_factor",
+    ),
+    (
         "a repository around this folder gives its commit",
         "provenance/machine.py",
         'if top and Path(top).resolve() == paths.root() else ""',
